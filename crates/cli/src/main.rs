@@ -1,0 +1,3 @@
+//! The thermocline command line.
+
+fn main() {}

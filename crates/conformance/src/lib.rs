@@ -1,0 +1,1 @@
+//! Conformance cases, reference model and mutants for Thermocline tiers and stores

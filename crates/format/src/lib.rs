@@ -1,0 +1,1 @@
+//! Bounded byte readers and writers, checksums and file envelopes for Thermocline's files

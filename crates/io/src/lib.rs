@@ -1,0 +1,1 @@
+//! Files, clock, randomness and threads for Thermocline, real and simulated

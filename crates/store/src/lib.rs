@@ -1,0 +1,1 @@
+//! Thermocline's multi-version store over tiers and a commit log

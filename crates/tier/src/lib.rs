@@ -1,0 +1,31 @@
+//! The vocabulary of Thermocline's tiers: tables, versions, keys, entries, batches, cursors, and the [`TierStorage`] trait with
+//! its numbered contract. It relies on nothing else in the workspace and does no I/O.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod entry;
+mod error;
+mod key;
+pub mod limits;
+mod page;
+mod paged;
+mod range;
+mod rule;
+mod stack;
+mod storage;
+mod table;
+mod version;
+
+pub use batch::{BatchBuilder, TierBatch};
+pub use entry::{EntryRef, KeyRef, Lookup, RawEntry};
+pub use error::{Error, ErrorKind, Result};
+pub use key::{FixedSuffix, KeyLayout, SharedLayout, WholeKey};
+pub use page::{INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch};
+pub use paged::PagedScan;
+pub use range::{Direction, KeyRange, RangeCursor, RangeRequest, ReadWindow};
+pub use rule::DropRule;
+pub use stack::TierStack;
+pub use storage::{DropVersion, TableStats, TierScan, TierStats, TierStorage};
+pub use table::{EntryKind, FlowNodeId, ShapeId};
+pub use version::Version;

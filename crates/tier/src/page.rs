@@ -1,0 +1,162 @@
+//! A batch of entries read by a scan.
+
+use bytes::Bytes;
+
+use crate::entry::{EntryRef, RawEntry};
+use crate::version::Version;
+
+/// Values up to this size are copied into the batch's own buffer, which is cheaper than a counted reference for each; larger
+/// ones are shared.
+pub const INLINE_VALUE_SIZE_BYTES_MAX: usize = 1024;
+
+/// Entries of one table in the order of a scan, in one buffer: no allocation and no reference count for each entry.
+///
+/// ```
+/// use thermocline_tier::{RangeBatch, Version};
+///
+/// let mut batch = RangeBatch::new();
+/// batch.push(b"k", b"", Version(1), Some(b"v"));
+/// batch.push(b"l", b"", Version(2), None);
+/// assert_eq!(batch.len(), 2);
+/// assert_eq!(batch.get(0).and_then(|entry| entry.value), Some(b"v".as_slice()));
+/// assert!(batch.into_entries().last().is_some_and(|entry| entry.value.is_none()));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RangeBatch {
+    buffer: Vec<u8>,
+    slots: Vec<Slot>,
+    shared: Vec<Bytes>,
+    /// Whether the scan has more entries after these. Exact, not a guess.
+    pub has_more: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    start: usize,
+    prefix_len: usize,
+    suffix_len: usize,
+    version: Version,
+    value: SlotValue,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SlotValue {
+    Tombstone,
+    /// Behind the key in the buffer, this long.
+    Inline(usize),
+    /// An index into `shared`.
+    Shared(usize),
+}
+
+impl RangeBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an entry, copying its value.
+    pub fn push(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Option<&[u8]>) {
+        let slot_value = value.map_or(SlotValue::Tombstone, |value| SlotValue::Inline(value.len()));
+        self.push_key(prefix, suffix, version, slot_value);
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// Appends an entry, sharing its value.
+    pub fn push_shared(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Bytes) {
+        self.push_key(prefix, suffix, version, SlotValue::Shared(self.shared.len()));
+        self.shared.push(value);
+    }
+
+    fn push_key(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: SlotValue) {
+        let start = self.buffer.len();
+        self.slots.push(Slot { start, prefix_len: prefix.len(), suffix_len: suffix.len(), version, value });
+        self.buffer.extend_from_slice(prefix);
+        self.buffer.extend_from_slice(suffix);
+    }
+
+    /// Appends entry `index` of another batch; nothing if there is none.
+    pub fn push_from(&mut self, other: &Self, index: usize) {
+        let (Some(slot), Some(entry)) = (other.slots.get(index), other.get(index)) else { return };
+        match slot.value {
+            SlotValue::Shared(shared) => {
+                self.push_shared(entry.prefix, entry.suffix, entry.version, other.shared[shared].clone());
+            }
+            SlotValue::Tombstone | SlotValue::Inline(_) => {
+                self.push(entry.prefix, entry.suffix, entry.version, entry.value);
+            }
+        }
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Entry `index`; `None` past the end.
+    pub fn get(&self, index: usize) -> Option<EntryRef<'_>> {
+        self.slots.get(index).map(|slot| self.entry(slot))
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<EntryRef<'_>> {
+        self.slots.last().map(|slot| self.entry(slot))
+    }
+
+    /// The entries in the order of the scan.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = EntryRef<'_>> + DoubleEndedIterator {
+        self.slots.iter().map(|slot| self.entry(slot))
+    }
+
+    fn entry(&self, slot: &Slot) -> EntryRef<'_> {
+        let suffix_start = slot.start + slot.prefix_len;
+        let value_start = suffix_start + slot.suffix_len;
+        EntryRef {
+            prefix: &self.buffer[slot.start..suffix_start],
+            suffix: &self.buffer[suffix_start..value_start],
+            version: slot.version,
+            value: match slot.value {
+                SlotValue::Tombstone => None,
+                SlotValue::Inline(len) => Some(&self.buffer[value_start..value_start + len]),
+                SlotValue::Shared(index) => Some(&self.shared[index]),
+            },
+        }
+    }
+
+    /// Removes all entries and keeps the memory.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.slots.clear();
+        self.shared.clear();
+        self.has_more = false;
+    }
+
+    /// Keeps the first `len` entries.
+    pub fn truncate(&mut self, len: usize) {
+        self.slots.truncate(len);
+    }
+
+    /// The entries, owned. They share the batch's buffer: no bytes are copied.
+    pub fn into_entries(self) -> impl ExactSizeIterator<Item = RawEntry> + DoubleEndedIterator + Send {
+        let (buffer, shared) = (Bytes::from(self.buffer), self.shared);
+        self.slots.into_iter().map(move |slot| {
+            let suffix_start = slot.start + slot.prefix_len;
+            let value_start = suffix_start + slot.suffix_len;
+            RawEntry {
+                prefix: buffer.slice(slot.start..suffix_start),
+                // An empty slice of a `Bytes` would still count a reference.
+                suffix: if slot.suffix_len == 0 { Bytes::new() } else { buffer.slice(suffix_start..value_start) },
+                version: slot.version,
+                value: match slot.value {
+                    SlotValue::Tombstone => None,
+                    SlotValue::Inline(len) => Some(buffer.slice(value_start..value_start + len)),
+                    SlotValue::Shared(index) => Some(shared[index].clone()),
+                },
+            }
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! Several tiers read as one: for each key the newest entry wins, whichever tier holds it.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::batch::TierBatch;
+use crate::entry::{KeyRef, Lookup, RawEntry};
+use crate::error::{ErrorKind, Result};
+use crate::page::RangeBatch;
+use crate::range::{Direction, RangeCursor, RangeRequest};
+use crate::storage::{DropVersion, TierScan, TierStats, TierStorage};
+use crate::table::EntryKind;
+use crate::version::Version;
+
+/// Tiers stacked from the one that takes writes down to the oldest.
+///
+/// Recency is decided by version, never by the order of the tiers, so that data may move between tiers, and land late, without
+/// changing an answer; the order only breaks the tie of one (key, version) present in two tiers during a move, where the upper
+/// wins. A scan emits no key beyond the point that every unexhausted tier has reached.
+///
+/// It is a tier itself and keeps the contract, but for one clause: dropping and clearing reach the tiers one after the other, so
+/// a concurrent reader may see them half done.
+///
+/// ```
+/// use std::sync::Arc;
+/// use thermocline_tier::{EntryKind, Lookup, Result, TierStack, TierStorage, Version};
+///
+/// fn read_through(upper: Arc<dyn TierStorage>, lower: Arc<dyn TierStorage>) -> Result<Lookup> {
+///     TierStack::new(vec![upper, lower])?.get(EntryKind::Multi, b"k", Version::MAX)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TierStack {
+    upper: Arc<dyn TierStorage>,
+    /// All tiers, the upper one first.
+    tiers: Vec<Arc<dyn TierStorage>>,
+}
+
+impl TierStack {
+    /// Stacks `tiers`, the one that takes writes first.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there is no tier.
+    pub fn new(tiers: Vec<Arc<dyn TierStorage>>) -> Result<Self> {
+        match tiers.first() {
+            Some(upper) => Ok(Self { upper: Arc::clone(upper), tiers }),
+            None => Err(ErrorKind::InvalidArgument { what: "a stack needs at least one tier".into() }.into()),
+        }
+    }
+
+    fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {
+        cursor.check_use(direction, batch_size)?;
+        let mut page = RangeBatch::new();
+        if cursor.is_exhausted() {
+            return Ok(page);
+        }
+        let request = RangeRequest { range: cursor.remaining(), ..cursor.request().clone() };
+        MergeScan::open(&self.tiers, &request)?.next_batch(batch_size, &mut page)?;
+        match page.last() {
+            Some(last) => cursor.advance(last.prefix, page.has_more),
+            None => cursor.exhaust(),
+        }
+        Ok(page)
+    }
+}
+
+/// The newer of two answers; the first on a tie.
+fn newer(first: Lookup, second: Lookup) -> Lookup {
+    if second.version() > first.version() { second } else { first }
+}
+
+impl TierStorage for TierStack {
+    fn get(&self, table: EntryKind, prefix: &[u8], at: Version) -> Result<Lookup> {
+        let mut newest = Lookup::Absent;
+        for tier in &self.tiers {
+            newest = newer(newest, tier.get(table, prefix, at)?);
+        }
+        Ok(newest)
+    }
+
+    fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
+        let mut newest = self.upper.get_many(keys, at)?;
+        for tier in self.tiers.iter().skip(1) {
+            for (best, found) in newest.iter_mut().zip(tier.get_many(keys, at)?) {
+                *best = newer(std::mem::take(best), found);
+            }
+        }
+        Ok(newest)
+    }
+
+    fn set(&self, batch: &TierBatch) -> Result<()> {
+        self.upper.set(batch)
+    }
+
+    fn range_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
+        self.page(cursor, Direction::Forward, batch_size)
+    }
+
+    fn range_rev_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
+        self.page(cursor, Direction::Reverse, batch_size)
+    }
+
+    fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>> {
+        Ok(Box::new(MergeScan::open(&self.tiers, &request)?))
+    }
+
+    fn ensure_table(&self, table: EntryKind) -> Result<()> {
+        self.upper.ensure_table(table)
+    }
+
+    fn tables(&self) -> Result<Vec<EntryKind>> {
+        let mut all = BTreeSet::new();
+        for tier in &self.tiers {
+            all.extend(tier.tables()?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn clear_table(&self, table: EntryKind) -> Result<()> {
+        self.tiers.iter().try_for_each(|tier| tier.clear_table(table))
+    }
+
+    fn drop_versions(&self, drops: &[DropVersion]) -> Result<()> {
+        self.tiers.iter().try_for_each(|tier| tier.drop_versions(drops))
+    }
+
+    fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>> {
+        let mut all: BTreeMap<Version, RawEntry> = BTreeMap::new();
+        for tier in &self.tiers {
+            for entry in tier.get_all_versions(table, prefix)? {
+                all.entry(entry.version).or_insert(entry);
+            }
+        }
+        Ok(all.into_values().rev().collect())
+    }
+
+    /// The sums over the tiers: a key that lies in two of them counts twice.
+    fn stats(&self) -> TierStats {
+        let mut sum = TierStats::default();
+        let mut tables = BTreeMap::new();
+        for stats in self.tiers.iter().map(|tier| tier.stats()) {
+            sum.memory_bytes += stats.memory_bytes;
+            sum.garbage_bytes += stats.garbage_bytes;
+            for (table, found) in stats.tables {
+                let total: &mut crate::TableStats = tables.entry(table).or_default();
+                total.keys += found.keys;
+                total.entries += found.entries;
+                total.tombstones += found.tombstones;
+                total.user_bytes += found.user_bytes;
+            }
+        }
+        sum.tables = tables.into_iter().collect();
+        sum
+    }
+}
+
+/// A merge of one scan for each tier.
+#[derive(Debug)]
+struct MergeScan {
+    sources: Vec<Source>,
+    direction: Direction,
+}
+
+/// A tier's scan with the page that was read from it last.
+#[derive(Debug)]
+struct Source {
+    scan: Box<dyn TierScan>,
+    page: RangeBatch,
+    index: usize,
+}
+
+impl Source {
+    /// Reads the next page if the current one is used up and the tier has more.
+    fn refill(&mut self, entries_max: usize) -> Result<()> {
+        if self.index == self.page.len() && self.page.has_more {
+            self.scan.next_batch(entries_max, &mut self.page)?;
+            self.index = 0;
+        }
+        Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.index < self.page.len() || self.page.has_more
+    }
+}
+
+impl MergeScan {
+    fn open(tiers: &[Arc<dyn TierStorage>], request: &RangeRequest) -> Result<Self> {
+        let open = |tier: &Arc<dyn TierStorage>| {
+            let scan = Arc::clone(tier).scan(request.clone())?;
+            let mut page = RangeBatch::new();
+            // Nothing has been read yet, so there may be more.
+            page.has_more = true;
+            Ok(Source { scan, page, index: 0 })
+        };
+        let sources = tiers.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { sources, direction: request.direction })
+    }
+
+    /// The source that holds the winning entry of the first key, given that every source is refilled.
+    fn winner(&self) -> Option<usize> {
+        let mut best: Option<(usize, crate::EntryRef<'_>)> = None;
+        for (number, source) in self.sources.iter().enumerate() {
+            let Some(entry) = source.page.get(source.index) else { continue };
+            let is_better = best.is_none_or(|(_, best)| {
+                let order = entry.prefix.cmp(best.prefix);
+                let order = if self.direction == Direction::Forward { order } else { order.reverse() };
+                order == Ordering::Less || (order == Ordering::Equal && entry.version > best.version)
+            });
+            if is_better {
+                best = Some((number, entry));
+            }
+        }
+        best.map(|(number, _)| number)
+    }
+}
+
+impl TierScan for MergeScan {
+    fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
+        out.clear();
+        while out.len() < entries_max {
+            for source in &mut self.sources {
+                source.refill(entries_max)?;
+            }
+            let Some(winner) = self.winner() else { break };
+            out.push_from(&self.sources[winner].page, self.sources[winner].index);
+            let emitted = out.last().map(|entry| entry.prefix);
+            for source in &mut self.sources {
+                if source.page.get(source.index).map(|entry| entry.prefix) == emitted {
+                    source.index += 1;
+                }
+            }
+        }
+        out.has_more = self.sources.iter().any(Source::has_more);
+        Ok(())
+    }
+}
