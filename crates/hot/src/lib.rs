@@ -1,1 +1,14 @@
-//! Thermocline's in-memory tier
+//! Thermocline's in-memory tier.
+//!
+//! [`HotTier`] is the tier that takes every commit: ordered, multi-version, read without locks. [`BTreeTier`] keeps the same
+//! contract with std's ordered map behind one lock; it is what `HotTier` is checked against, and a contestant in the benchmarks.
+
+#![deny(unsafe_code)]
+
+mod btree;
+mod options;
+mod tier;
+
+pub use btree::BTreeTier;
+pub use options::HotOptions;
+pub use tier::HotTier;
