@@ -101,6 +101,11 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// Takes back every write to `table`.
+    pub fn forget_table(&mut self, table: EntryKind) {
+        self.slots.retain(|slot| slot.table != table);
+    }
+
     /// The number of writes, overwritten ones included.
     pub fn len(&self) -> usize {
         self.slots.len()

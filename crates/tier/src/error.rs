@@ -2,13 +2,15 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::version::Version;
 
 /// The result of every fallible operation on tiers and stores.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, where, and what it came from. One word wide, so that results stay cheap to hand on.
+/// What went wrong, where, and what it came from. One word wide, so that results stay cheap to hand on;
+/// cloning one shares its source.
 ///
 /// ```
 /// use thermocline_tier::{Error, ErrorKind, Version};
@@ -17,12 +19,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// let error = Error::new(kind).context("commit to data/db");
 /// assert_eq!(error.to_string(), "commit to data/db: version 3 is not above the last committed version 5");
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     context: Vec<String>,
-    source: Option<Box<dyn StdError + Send + Sync + 'static>>,
+    source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
 
 /// What a caller can tell errors apart by. Each kind says what the caller should do.
@@ -154,7 +158,7 @@ impl Error {
 
     /// An error of `kind` that came from `source`.
     pub fn with_source(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
-        Self(Box::new(Inner { kind, context: Vec::new(), source: Some(source.into()) }))
+        Self(Box::new(Inner { kind, context: Vec::new(), source: Some(Arc::from(source.into())) }))
     }
 
     /// Adds where it happened, outermost last: the message reads `context: kind: source`.

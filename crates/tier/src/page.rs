@@ -1,5 +1,7 @@
 //! A batch of entries read by a scan.
 
+use std::iter::FusedIterator;
+
 use bytes::Bytes;
 
 use crate::entry::{EntryRef, RawEntry};
@@ -140,6 +142,11 @@ impl RangeBatch {
         self.slots.truncate(len);
     }
 
+    /// The entries as rows, owned. They share the batch's buffer: no bytes are copied.
+    pub fn into_rows(self) -> Rows {
+        Rows { buffer: Bytes::from(self.buffer), shared: self.shared, slots: self.slots.into_iter() }
+    }
+
     /// The entries, owned. They share the batch's buffer: no bytes are copied.
     pub fn into_entries(self) -> impl ExactSizeIterator<Item = RawEntry> + DoubleEndedIterator + Send {
         let (buffer, shared) = (Bytes::from(self.buffer), self.shared);
@@ -160,3 +167,67 @@ impl RangeBatch {
         })
     }
 }
+
+/// An entry with its whole key, owned.
+///
+/// ```
+/// use thermocline_tier::{RangeBatch, Version};
+///
+/// let mut batch = RangeBatch::new();
+/// batch.push(b"k", b"suffix", Version(1), Some(b"v"));
+/// let row = batch.into_rows().next().unwrap_or_default();
+/// assert_eq!((&row.key[..], row.prefix()), (b"ksuffix".as_slice(), b"k".as_slice()));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The key: prefix, then suffix.
+    pub key: Bytes,
+    /// The length of the prefix within the key, in bytes.
+    pub prefix_len: usize,
+    /// The version at which the row was written.
+    pub version: Version,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+}
+
+impl Row {
+    /// The part of the key that orders.
+    pub fn prefix(&self) -> &[u8] {
+        &self.key[..self.prefix_len]
+    }
+}
+
+/// The rows of a [`RangeBatch`], in the order of the scan.
+///
+/// ```
+/// assert_eq!(thermocline_tier::Rows::default().count(), 0);
+/// ```
+#[derive(Debug, Default)]
+pub struct Rows {
+    buffer: Bytes,
+    shared: Vec<Bytes>,
+    slots: std::vec::IntoIter<Slot>,
+}
+
+impl Iterator for Rows {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        let slot = self.slots.next()?;
+        let value_start = slot.start + slot.prefix_len + slot.suffix_len;
+        let value = match slot.value {
+            SlotValue::Tombstone => None,
+            SlotValue::Inline(len) => Some(self.buffer.slice(value_start..value_start + len)),
+            SlotValue::Shared(index) => Some(self.shared[index].clone()),
+        };
+        let key = self.buffer.slice(slot.start..value_start);
+        Some(Row { key, prefix_len: slot.prefix_len, version: slot.version, value })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.slots.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Rows {}
+impl FusedIterator for Rows {}

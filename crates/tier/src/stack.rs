@@ -153,6 +153,10 @@ impl TierStorage for TierStack {
         sum.tables = tables.into_iter().collect();
         sum
     }
+
+    fn memory_bytes(&self) -> u64 {
+        self.tiers.iter().map(|tier| tier.memory_bytes()).sum()
+    }
 }
 
 /// A merge of one scan for each tier.

@@ -196,6 +196,12 @@ pub trait TierStorage: Send + Sync + Debug {
     /// As [`get`](TierStorage::get).
     fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>>;
 
-    /// What the tier holds.
+    /// What the tier holds. Cost: at most one step for each table.
     fn stats(&self) -> TierStats;
+
+    /// Main memory in use, in bytes, as in [`TierStats::memory_bytes`]: asked before every commit, so a tier with
+    /// many tables overrides it.
+    fn memory_bytes(&self) -> u64 {
+        self.stats().memory_bytes
+    }
 }
