@@ -146,6 +146,7 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// An open file. Offsets and lengths are in bytes.
+#[expect(clippy::len_without_is_empty, reason = "asking for the length can fail")]
 pub trait DiskFile: Send + Sync + Debug {
     /// The file's name.
     fn id(&self) -> FileId;

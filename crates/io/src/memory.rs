@@ -1,0 +1,84 @@
+//! Anonymous memory from the system: zeroed, page-aligned, not part of the heap, given back when dropped.
+
+use memmap2::{MmapMut, MmapRaw};
+
+use crate::error::{DiskError, DiskErrorKind};
+
+/// A private, anonymous mapping that starts as zeros. Pages cost memory only once they are touched. The address is a multiple of
+/// the page size and stays the same until the value is dropped.
+///
+/// It hands out a raw pointer and makes no reference to the bytes, so whoever divides it up decides what may alias.
+/// It may be sent to and shared between threads: the mapping itself is only an address and a length, both constant, and reading or
+/// writing behind the pointer is the `unsafe` act of whoever does it.
+///
+/// ```
+/// use thermocline_io::memory::{Anonymous, HugePages};
+///
+/// let memory = Anonymous::new(1 << 20)?;
+/// assert_eq!(memory.len(), 1 << 20);
+/// assert_eq!(memory.as_ptr().addr() % 4096, 0);
+/// match memory.advise_huge_pages() {
+///     HugePages::Advised | HugePages::Refused => {}
+/// }
+/// # Ok::<(), thermocline_io::DiskError>(())
+/// ```
+#[derive(Debug)]
+pub struct Anonymous {
+    map: MmapRaw,
+}
+
+/// Whether the system took the advice to use huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum HugePages {
+    /// It took it. It need not follow it.
+    Advised,
+    /// It does not know it, or it is switched off. The memory works all the same.
+    Refused,
+}
+
+impl Anonymous {
+    /// Maps `len` bytes, at least one.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if the system refuses; `InvalidRange` if `len` is zero or more than an address can reach.
+    pub fn new(len: usize) -> Result<Self, DiskError> {
+        if len == 0 || isize::try_from(len).is_err() {
+            let detail = format!("{len} bytes were asked for");
+            return Err(DiskError::new(DiskErrorKind::InvalidRange, "map memory").with_detail(detail));
+        }
+        match MmapMut::map_anon(len) {
+            Ok(map) => Ok(Self { map: MmapRaw::from(map) }),
+            Err(error) => {
+                let detail = format!("{len} bytes were asked for");
+                Err(DiskError::new(DiskErrorKind::OutOfMemory, "map memory").with_detail(detail).with_source(error))
+            }
+        }
+    }
+
+    /// The length in bytes, as asked for.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The first byte. Valid for reading and writing over [`len`](Self::len) bytes as long as `self` lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Asks the system to back the memory with huge pages.
+    #[cfg(target_os = "linux")]
+    pub fn advise_huge_pages(&self) -> HugePages {
+        match self.map.advise(memmap2::Advice::HugePage) {
+            Ok(()) => HugePages::Advised,
+            Err(_) => HugePages::Refused,
+        }
+    }
+
+    /// Asks the system to back the memory with huge pages.
+    #[cfg(not(target_os = "linux"))]
+    pub fn advise_huge_pages(&self) -> HugePages {
+        HugePages::Refused
+    }
+}
