@@ -1,0 +1,137 @@
+//! Annotated dumps: bytes beside their meaning, for golden tests and for people who look into a file.
+
+use std::fmt;
+
+use crate::reader::{Reader, widen};
+use crate::table::{Encoding, Field, FieldTable};
+
+const BYTES_PER_LINE: usize = 16;
+
+/// Rows of bytes with their offset, name and meaning, rendered as aligned text. Bytes that need more than one line go on under the
+/// first, 16 a line.
+///
+/// ```
+/// use thermocline_format::Dump;
+///
+/// let mut dump = Dump::new();
+/// dump.row(0, b"THERMOCL", "magic", "\"THERMOCL\"");
+/// dump.row(8, &[1, 0], "kind", "1");
+/// assert_eq!(
+///     dump.to_string(),
+///     "00000000  54 48 45 52 4d 4f 43 4c  magic  \"THERMOCL\"\n\
+///      00000008  01 00                    kind   1\n"
+/// );
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    offset: u64,
+    bytes: Vec<u8>,
+    name: String,
+    meaning: String,
+}
+
+impl Dump {
+    /// A dump without rows.
+    pub const fn new() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// Adds the `bytes` that lie `offset` bytes after the start of the file. `meaning` is their value in words, and may be empty.
+    pub fn row(&mut self, offset: u64, bytes: &[u8], name: impl Into<String>, meaning: impl Into<String>) {
+        self.rows.push(Row { offset, bytes: bytes.to_vec(), name: name.into(), meaning: meaning.into() });
+    }
+
+    /// Adds a row for each field of `table` as `bytes` have it, the first of which lies `offset` bytes after the start of the file. The
+    /// last field of variable width takes what is left. Bytes that end too early, or that a field cannot be read from, become a row
+    /// that says so: a dump is for looking at damage, too.
+    pub fn table(&mut self, table: &FieldTable, offset: u64, bytes: &[u8]) {
+        let mut reader = Reader::new(bytes, "a dump", offset);
+        for field in table.fields {
+            let start = reader.offset();
+            let before = reader.peek();
+            let Some(meaning) = value(&mut reader, field) else {
+                self.row(start, before, field.name, "(cut off or malformed)");
+                return;
+            };
+            let taken = before.len().saturating_sub(reader.remaining());
+            self.row(start, before.get(..taken).unwrap_or(before), field.name, meaning);
+        }
+        if !reader.is_empty() {
+            self.row(reader.offset(), reader.peek(), "rest", "");
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// The field's value in words; `None` if the bytes do not have it.
+fn value(reader: &mut Reader<'_>, field: &Field) -> Option<String> {
+    let part = field.name;
+    let number = match field.encoding {
+        Encoding::U8 => reader.u8(part).ok()?.to_string(),
+        Encoding::U16 => reader.u16(part).ok()?.to_string(),
+        Encoding::U32 => reader.u32(part).ok()?.to_string(),
+        Encoding::U64 => reader.u64(part).ok()?.to_string(),
+        Encoding::U128 => format!("{:#034x}", reader.u128(part).ok()?),
+        Encoding::I64 => reader.i64(part).ok()?.to_string(),
+        Encoding::Bits8 => format!("{:#010b}", reader.u8(part).ok()?),
+        Encoding::Bits32 => format!("{:#010x}", reader.u32(part).ok()?),
+        Encoding::Text(count) => quoted(reader.bytes(count, part).ok()?),
+        Encoding::Bytes(count) => bytes_value(reader.bytes(count, part).ok()?),
+        Encoding::Zero(count) => {
+            let zero = reader.bytes(count, part).ok()?.iter().all(|&byte| byte == 0);
+            if zero { "zero".to_owned() } else { "not zero".to_owned() }
+        }
+        Encoding::Varint => reader.varint(part).ok()?.to_string(),
+        Encoding::Prefixed => bytes_value(reader.prefixed(usize::MAX, part).ok()?),
+        Encoding::Variable => bytes_value(reader.take_rest()),
+    };
+    Some(number)
+}
+
+fn quoted(text: &[u8]) -> String {
+    format!("\"{}\"", text.escape_ascii())
+}
+
+fn bytes_value(bytes: &[u8]) -> String {
+    let printable = bytes.iter().all(|&byte| byte == b' ' || byte.is_ascii_graphic());
+    if printable { quoted(bytes) } else { format!("{} bytes", bytes.len()) }
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let longest = self.rows.iter().map(|row| row.bytes.len()).max().unwrap_or_default();
+        let hex_width = longest.min(BYTES_PER_LINE).saturating_mul(3).saturating_sub(1);
+        let name_width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
+        for row in &self.rows {
+            write_row(f, row, hex_width, name_width)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, hex_width: usize, name_width: usize) -> fmt::Result {
+    let mut offset = row.offset;
+    let mut lines = row.bytes.chunks(BYTES_PER_LINE);
+    let first = hex(lines.next().unwrap_or_default());
+    let line = format!("{offset:08x}  {first:hex_width$}  {:name_width$}  {}", row.name, row.meaning);
+    writeln!(f, "{}", line.trim_end())?;
+    for bytes in lines {
+        offset = offset.saturating_add(widen(BYTES_PER_LINE));
+        writeln!(f, "{offset:08x}  {}", hex(bytes))?;
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.join(" ")
+}
