@@ -66,7 +66,8 @@ pub enum Reason {
 /// An entry of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirEntry {
-    /// One of our files, with its length in bytes.
+    /// One of our files, with its length in bytes. What has one of our names but is not a regular file is listed too, with length
+    /// 0, so that it is met and refused at [`Disk::open`] and not passed over.
     File(FileId, u64),
     /// A name that is not ours. Never opened, never removed.
     Foreign(String),
@@ -114,7 +115,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Removes a file. Durable only after [`sync_dir`](Disk::sync_dir); open handles stay usable.
     ///
     /// # Errors
-    /// `NotFound`, `Io`.
+    /// `NotFound`; `NotRegular` for anything but a regular file, which is left alone; `Denied`, `ReadOnly`, `Io`.
     fn remove(&self, id: FileId, reason: Reason) -> DiskResult<()>;
 
     /// What is in the directory, in any order, foreign names included.
@@ -129,10 +130,12 @@ pub trait Disk: Send + Sync + Debug {
     /// [`SyncFailed`]: it is not known what is durable; see there.
     fn sync_dir(&self, reason: Reason) -> Result<(), SyncFailed>;
 
-    /// Takes the directory's lock without waiting, and writes who holds it into the lock file for messages.
+    /// Takes the directory's lock without waiting. The exclusive lock makes the lock file if it is missing, and writes into it who
+    /// holds it, for messages; the shared one writes nothing.
     ///
     /// # Errors
-    /// `Locked` naming the holder as far as known.
+    /// `Locked` naming the holder as far as known; `NotFound` if a shared lock finds no lock file; `NotRegular`, `Denied`,
+    /// `ReadOnly`, `TooManyOpen`, `Io`.
     fn try_lock(&self, mode: LockMode) -> DiskResult<Box<dyn LockGuard>>;
 
     /// Space on the device.
@@ -170,7 +173,8 @@ pub trait DiskFile: Send + Sync + Debug {
     /// `Io`.
     fn len(&self) -> DiskResult<u64>;
 
-    /// Reserves space on the device, growing the file to `offset + len` if it is shorter; reads as zeros.
+    /// Reserves space on the device, growing the file to `offset + len` if it is shorter; what is new reads as zeros. A `len` of 0
+    /// changes nothing.
     ///
     /// # Errors
     /// `DiskFull`, `Quota`, `Unsupported`, `Io`.

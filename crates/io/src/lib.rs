@@ -11,9 +11,11 @@ pub mod sync;
 mod disk;
 mod error;
 mod name;
+mod real;
 mod transfer;
 
 pub use disk::{Access, DirEntry, Disk, DiskFile, DiskResult, FileId, LockGuard, LockMode, Reason, Space};
 pub use error::{DiskError, DiskErrorKind, SyncFailed};
 pub use name::FileClass;
+pub use real::RealDisk;
 pub use transfer::{read_exact_at, read_up_to_at, write_all_at};
