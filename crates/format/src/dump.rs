@@ -75,14 +75,16 @@ impl Dump {
 /// The field's value in words; `None` if the bytes do not have it.
 fn value(reader: &mut Reader<'_>, field: &Field) -> Option<String> {
     let part = field.name;
-    let number = match field.encoding {
+    let text = match field.encoding {
         Encoding::U8 => reader.u8(part).ok()?.to_string(),
         Encoding::U16 => reader.u16(part).ok()?.to_string(),
         Encoding::U32 => reader.u32(part).ok()?.to_string(),
         Encoding::U64 => reader.u64(part).ok()?.to_string(),
-        Encoding::U128 => format!("{:#034x}", reader.u128(part).ok()?),
+        Encoding::U128 | Encoding::Checksum128 => format!("{:#034x}", reader.u128(part).ok()?),
+        Encoding::Checksum64 => format!("{:#018x}", reader.u64(part).ok()?),
         Encoding::I64 => reader.i64(part).ok()?.to_string(),
         Encoding::Bits8 => format!("{:#010b}", reader.u8(part).ok()?),
+        Encoding::Bits16 => format!("{:#06x}", reader.u16(part).ok()?),
         Encoding::Bits32 => format!("{:#010x}", reader.u32(part).ok()?),
         Encoding::Text(count) => quoted(reader.bytes(count, part).ok()?),
         Encoding::Bytes(count) => bytes_value(reader.bytes(count, part).ok()?),
@@ -94,7 +96,7 @@ fn value(reader: &mut Reader<'_>, field: &Field) -> Option<String> {
         Encoding::Prefixed => bytes_value(reader.prefixed(usize::MAX, part).ok()?),
         Encoding::Variable => bytes_value(reader.take_rest()),
     };
-    Some(number)
+    Some(text)
 }
 
 fn quoted(text: &[u8]) -> String {

@@ -71,7 +71,7 @@ pub const ENVELOPE_TABLE: FieldTable = FieldTable::new(
         Field::at(24, Encoding::Bytes(16), "store id", "the store that the file belongs to: random bits, made with the store"),
         Field::at(40, Encoding::U64, "file number", "the number in the file's name; never used again in the store"),
         Field::at(48, Encoding::Zero(RESERVED_SIZE_BYTES), "reserved", "zero"),
-        Field::at(56, Encoding::U64, "checksum", "XXH3-64 of bytes 8 to 55, seeded with the magic"),
+        Field::at(56, Encoding::Checksum64, "checksum", "XXH3-64 of bytes 8 to 55, seeded with the magic"),
     ],
 );
 

@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn short(&self, part: &'static str, wanted: usize) -> Corruption {
-        self.corruption(part, bytes_text(wanted), format!("{} left", bytes_text(self.rest.len())))
+        self.corruption(part, bytes_text(wanted), bytes_text(self.rest.len()))
     }
 
     /// Ends the reading.
@@ -98,7 +98,8 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(self.corruption("end", "no more bytes", format!("{} more", bytes_text(self.rest.len()))))
+        let more = if self.rest.len() == 1 { "1 more byte".to_owned() } else { format!("{} more bytes", self.rest.len()) };
+        Err(self.corruption("end", "no more bytes", more))
     }
 
     /// The next `N` bytes.
@@ -220,8 +221,7 @@ impl<'a> Reader<'a> {
         let mut rest = self.rest;
         for shift in (0_u32..64).step_by(7) {
             let Some((&byte, after)) = rest.split_first() else {
-                let read = bytes_text(self.rest.len());
-                return Err(self.corruption(part, "a variable-length integer", format!("its first {read} and no more")));
+                return Err(self.cut_varint(part));
             };
             rest = after;
             if shift == 63 && byte > 1 {
@@ -238,6 +238,15 @@ impl<'a> Reader<'a> {
         }
         // The tenth byte either ends the integer or is refused as too large, so the loop does not come to its end.
         Err(self.corruption(part, "an integer of 64 bits", "a longer one"))
+    }
+
+    #[cold]
+    fn cut_varint(&self, part: &'static str) -> Corruption {
+        let found = match self.rest.len() {
+            0 => "nothing".to_owned(),
+            count => format!("its first {} and no more", bytes_text(count)),
+        };
+        self.corruption(part, "a variable-length integer", found)
     }
 
     /// The length, in bytes, of something that lies further on in these same bytes, as a varint of at most `max`.

@@ -26,8 +26,14 @@ pub enum Encoding {
     I64,
     /// One byte of flags.
     Bits8,
+    /// 2 bytes of flags, little-endian.
+    Bits16,
     /// 4 bytes of flags, little-endian.
     Bits32,
+    /// A 64-bit checksum, little-endian.
+    Checksum64,
+    /// A 128-bit checksum, little-endian.
+    Checksum128,
     /// So many bytes of ASCII text.
     Text(usize),
     /// So many bytes.
@@ -47,10 +53,10 @@ impl Encoding {
     pub const fn width(self) -> Option<usize> {
         match self {
             Self::U8 | Self::Bits8 => Some(1),
-            Self::U16 => Some(2),
+            Self::U16 | Self::Bits16 => Some(2),
             Self::U32 | Self::Bits32 => Some(4),
-            Self::U64 | Self::I64 => Some(8),
-            Self::U128 => Some(16),
+            Self::U64 | Self::I64 | Self::Checksum64 => Some(8),
+            Self::U128 | Self::Checksum128 => Some(16),
             Self::Text(count) | Self::Bytes(count) | Self::Zero(count) => Some(count),
             Self::Varint | Self::Prefixed | Self::Variable => None,
         }
@@ -66,7 +72,10 @@ impl Encoding {
             Self::U128 => "u128",
             Self::I64 => "i64",
             Self::Bits8 => "bits, u8",
+            Self::Bits16 => "bits, u16",
             Self::Bits32 => "bits, u32",
+            Self::Checksum64 => "checksum, u64",
+            Self::Checksum128 => "checksum, u128",
             Self::Text(_) => "text",
             Self::Bytes(_) | Self::Variable => "bytes",
             Self::Zero(_) => "zero",
