@@ -1,1 +1,44 @@
-//! An embeddable, ordered, multi-version key-value store with hot, warm and cold tiers
+//! Thermocline: an embeddable, ordered, multi-version key-value store.
+//!
+//! An engine commits batches over many tables at versions, reads any version exactly, walks ranges both ways, pages through
+//! them with cursors, and follows the changes.
+//!
+//! ```
+//! use thermocline::{Batch, KeyRange, Store, Table};
+//!
+//! let rows = Table::source(7);
+//! let store = Store::in_memory()?;
+//!
+//! let mut batch = Batch::new();
+//! batch.put(rows, b"user/1", b"Ada").put(rows, b"user/2", b"Bob");
+//! let first = store.commit(batch)?;
+//!
+//! let mut batch = Batch::new();
+//! batch.remove(rows, b"user/2");
+//! store.commit(batch)?;
+//!
+//! assert_eq!(store.get(rows, b"user/2")?, None);
+//! assert_eq!(store.at(first)?.get(rows, b"user/2")?.as_deref(), Some(b"Bob".as_slice()));
+//! for entry in store.snapshot()?.prefix(rows, b"user/") {
+//!     let (key, value) = entry?;
+//!     assert_eq!((&key[..], &value[..]), (b"user/1".as_slice(), b"Ada".as_slice()));
+//! }
+//! assert_eq!(store.diff(rows, KeyRange::all(), first..store.last_version())?.count(), 1);
+//! # Ok::<(), thermocline::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod builder;
+
+pub use builder::{Builder, Store};
+pub use bytes::Bytes;
+pub use thermocline_store::{
+    Background, Batch, Change, Changes, Commit, CommitOptions, Cursor, Diff, DiffCursor, DiffEntry, Durability, Health, History,
+    HistoryEntry, OpenMode, Page, PinInfo, Scan, Snapshot, StoreOptions, StoreStats,
+};
+pub use thermocline_tier::{
+    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FixedSuffix, FlowNodeId, KeyLayout, KeyRange, KeyRef, Lookup,
+    RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierStats, Version, WholeKey, limits,
+};
+pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport};

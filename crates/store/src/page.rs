@@ -1,0 +1,60 @@
+//! Pages of visible rows, for those who read in pieces.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thermocline_tier::{Direction, ErrorKind, RangeCursor, Result};
+
+use crate::cursor::Cursor;
+use crate::store::Inner;
+
+/// The most entries that one page asks a tier for at a time, so that a huge limit does not become a huge read.
+const READ_ENTRIES_MAX: usize = 1024;
+
+/// Rows of a range at one version, and where the next ones are.
+///
+/// ```
+/// assert!(thermocline_store::Page::default().next.is_none());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Key and value of each row in the order of the scan; as many as were asked for if there are that many.
+    pub entries: Vec<(Bytes, Bytes)>,
+    /// The place after the last row; `None` exactly if there is no further row.
+    pub next: Option<Cursor>,
+}
+
+/// Reads the next `limit` visible rows from `position` on.
+pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize) -> Result<Page> {
+    inner.check_open()?;
+    if limit == 0 {
+        return Err(ErrorKind::InvalidArgument { what: "a page of 0 rows can never finish a scan".into() }.into());
+    }
+    let request = position.request().clone();
+    let cleared_below = inner.marks.clears(request.table).newest(request.window.at);
+    let mut page = Page::default();
+    let mut last = position.last().cloned();
+    // One row more than asked for, to know whether there is one.
+    while !position.is_exhausted() {
+        let wanted = (limit - page.entries.len()).saturating_add(1).min(READ_ENTRIES_MAX);
+        let batch = match request.direction {
+            Direction::Forward => inner.tier.range_next(&mut position, wanted)?,
+            Direction::Reverse => inner.tier.range_rev_next(&mut position, wanted)?,
+        };
+        inner.marks.check_floor(request.table, request.window.at)?;
+        for row in batch.into_rows() {
+            let Some(value) = row.value else { continue };
+            if cleared_below.is_some_and(|clear| row.version < clear) {
+                continue;
+            }
+            if page.entries.len() == limit {
+                let position = RangeCursor::from_parts(request, last, false);
+                page.next = Some(Cursor { store: inner.store_id, position });
+                return Ok(page);
+            }
+            last = Some(row.key.slice(..row.prefix_len));
+            page.entries.push((row.key, value));
+        }
+    }
+    Ok(page)
+}

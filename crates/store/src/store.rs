@@ -1,0 +1,268 @@
+//! The store: what is shared by all its handles, and the reads.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use thermocline_format::StoreId;
+use thermocline_io::{Clock, Disk, LockGuard};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, Result, TierStorage, Version};
+use thermocline_wal::group::GroupCommit;
+use thermocline_wal::{Log, RecoveryReport};
+
+use crate::background::Worker;
+use crate::changes::Changes;
+use crate::commit::{Outcome, Request, Writer};
+use crate::cursor::Cursor;
+use crate::diff::{self, Diff};
+use crate::health::Poison;
+use crate::history::History;
+use crate::marks::TableMarks;
+use crate::options::StoreOptions;
+use crate::page::{self, Page};
+use crate::pins::Pins;
+use crate::snapshot::Snapshot;
+
+/// A handle to an open store. Cloning is cheap; all clones are the same store, and any thread may use any of them.
+///
+/// Commits take turns; readers wait for nobody. The store is closed by [`close`](Store::close), or when the last handle,
+/// snapshot and iterator is gone.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// use thermocline_store::Batch;
+/// use thermocline_tier::EntryKind;
+///
+/// let mut batch = Batch::new();
+/// batch.put(EntryKind::source(7), b"user/1", b"Ada");
+/// let version = store.commit(batch)?;
+/// assert_eq!(store.get(EntryKind::source(7), b"user/1")?.as_deref(), Some(b"Ada".as_slice()));
+/// assert_eq!(store.last_version(), version);
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles of one store share.
+pub(crate) struct Inner {
+    pub(crate) tier: Arc<dyn TierStorage>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) store_id: StoreId,
+    pub(crate) options: StoreOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The last version that readers may see.
+    pub(crate) published: AtomicU64,
+    pub(crate) marks: TableMarks,
+    pub(crate) pins: Pins,
+    pub(crate) poison: Poison,
+    pub(crate) is_closed: AtomicBool,
+    pub(crate) queue: GroupCommit<Request, Outcome>,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) worker: Mutex<Option<Worker>>,
+    /// Released when the store closes.
+    pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Inner {
+    /// The last version that readers may see.
+    pub(crate) fn latest(&self) -> Version {
+        Version(self.published.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Relaxed) { Err(ErrorKind::Closed.into()) } else { Ok(()) }
+    }
+
+    /// A point read of the latest state. A purge that runs beside it is seen either whole or not at all, so there is no
+    /// floor to check.
+    fn lookup_latest(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
+        self.check_open()?;
+        let at = self.latest();
+        let found = self.tier.get(table, key, at)?;
+        if self.marks.has_any() { Ok(self.hide_cleared(table, at, found)) } else { Ok(found) }
+    }
+
+    /// A point read at a version.
+    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], at: Version) -> Result<Lookup> {
+        self.check_open()?;
+        let found = self.tier.get(table, key, at)?;
+        if !self.marks.has_any() {
+            return Ok(found);
+        }
+        self.marks.check_floor(table, at)?;
+        Ok(self.hide_cleared(table, at, found))
+    }
+
+    /// Point reads at a version, of any tables.
+    pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
+        self.check_open()?;
+        let mut found = self.tier.get_many(keys, at)?;
+        if self.marks.has_any() {
+            for (key, answer) in keys.iter().zip(&mut found) {
+                self.marks.check_floor(key.table, at)?;
+                *answer = self.hide_cleared(key.table, at, std::mem::take(answer));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn get_many_at<K: AsRef<[u8]>>(
+        &self,
+        table: EntryKind,
+        keys: impl IntoIterator<Item = K>,
+        at: Version,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let refs: Vec<KeyRef<'_>> = keys.iter().map(|key| KeyRef { table, prefix: key.as_ref() }).collect();
+        Ok(self.lookup_many_at(&refs, at)?.into_iter().map(Lookup::into_value).collect())
+    }
+
+    /// The answer as it is once the table's clears are taken into account.
+    fn hide_cleared(&self, table: EntryKind, at: Version, found: Lookup) -> Lookup {
+        match (found.version(), self.marks.clears(table).newest(at)) {
+            (Some(written), Some(cleared)) if written < cleared => Lookup::Tombstone { version: cleared },
+            _ => found,
+        }
+    }
+}
+
+impl Store {
+    /// The value of a key in the latest state; `None` if it was deleted or never written. `key` is the prefix, where the
+    /// store's layout has suffixes.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed), or what the tiers fail with.
+    pub fn get(&self, table: EntryKind, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.inner.lookup_latest(table, key)?.into_value())
+    }
+
+    /// The value of a key at `version`. Above the last commit that is the latest state.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if that state is gone, else as [`get`](Self::get).
+    pub fn get_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Option<Bytes>> {
+        let at = version.min(self.inner.latest());
+        Ok(self.inner.lookup_at(table, key, at)?.into_value())
+    }
+
+    /// The newest entry of a key in the latest state: value or tombstone with its version, or absent.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn lookup(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
+        self.inner.lookup_latest(table, key)
+    }
+
+    /// Whether a key has a value in the latest state.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn contains(&self, table: EntryKind, key: &[u8]) -> Result<bool> {
+        Ok(self.inner.lookup_latest(table, key)?.is_value())
+    }
+
+    /// The values of many keys of one table, all in the same state: as many answers, in the order of the keys. Much faster
+    /// than one by one.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); there is no partial answer.
+    pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
+        self.snapshot()?.get_many(table, keys)
+    }
+
+    /// The latest state, pinned.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::pin(&self.inner, Version::MAX, "snapshot")
+    }
+
+    /// The state at `version`, pinned. Above the last commit that is the latest state.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed). A table that was purged later fails when it is read, with
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed).
+    pub fn at(&self, version: Version) -> Result<Snapshot> {
+        Snapshot::pin(&self.inner, version, "snapshot")
+    }
+
+    /// Reads on from a cursor's token: the next `limit` rows at the cursor's version, which need not be pinned.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a damaged token, one of a diff, or a limit of 0;
+    /// [`WrongStore`](ErrorKind::WrongStore) for another store's; [`VersionReclaimed`](ErrorKind::VersionReclaimed) if its version is gone.
+    pub fn resume(&self, token: &[u8], limit: usize) -> Result<Page> {
+        let cursor = Cursor::decode(token)?;
+        if cursor.store != self.inner.store_id {
+            return Err(ErrorKind::WrongStore { what: "cursor" }.into());
+        }
+        if cursor.request().window.after.is_some() {
+            return Err(ErrorKind::InvalidArgument { what: "the cursor belongs to a diff, not to a page".into() }.into());
+        }
+        page::read(&self.inner, cursor.position, limit)
+    }
+
+    /// Every version of a key, newest first.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn history(&self, table: EntryKind, key: &[u8]) -> Result<History> {
+        History::read(&self.inner, table, key, self.inner.latest())
+    }
+
+    /// The keys of a range whose values differ between two versions, from the state at `versions.start` to the state at
+    /// `versions.end`, either of which may be the newer.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if a state is gone, else as [`get`](Self::get).
+    pub fn diff(&self, table: EntryKind, range: KeyRange, versions: Range<Version>) -> Result<Diff> {
+        Diff::new(&self.inner, diff::request(table, range, versions.start, versions.end), None)
+    }
+
+    /// Goes on with a diff from its cursor's token.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn resume_diff(&self, token: &[u8]) -> Result<Diff> {
+        Diff::resume(&self.inner, token)
+    }
+
+    /// The commits above `since`, in order, as they were made; [`Version::ZERO`] gives all.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed), or what reading the log fails with.
+    pub fn changes(&self, since: Version) -> Result<Changes> {
+        Changes::open(&self.inner, since)
+    }
+
+    /// The tables that were ever written to or ensured, in order. A cleared or purged table is among them.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn tables(&self) -> Result<Vec<EntryKind>> {
+        self.inner.check_open()?;
+        self.inner.tier.tables()
+    }
+
+    /// The version of the last commit that readers can see; [`Version::ZERO`] before the first.
+    pub fn last_version(&self) -> Version {
+        self.inner.latest()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("directory", &self.inner.disk.label())
+            .field("last_version", &self.last_version())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! Opening a store: the one place that wires tiers, log and machine together.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thermocline_hot::{HotOptions, HotTier};
+use thermocline_io::{MemoryDisk, RealDisk};
+use thermocline_store::{Background, Durability, Machine, OpenMode, StoreOptions};
+use thermocline_tier::{KeyLayout, Result, TierStorage};
+use thermocline_wal::LogOptions;
+
+/// An open store. All its methods but the opening ones are those of [`thermocline_store::Store`], to which it dereferences.
+///
+/// ```
+/// use thermocline::{Batch, Store, Table};
+///
+/// let directory = tempfile::tempdir()?;
+/// let store = Store::open(directory.path().join("db"))?;
+/// let mut batch = Batch::new();
+/// batch.put(Table::Multi, b"k", b"v");
+/// store.commit(batch)?;
+/// store.close()?;
+///
+/// let store = Store::open(directory.path().join("db"))?;
+/// assert_eq!(store.get(Table::Multi, b"k")?.as_deref(), Some(b"v".as_slice()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store(thermocline_store::Store);
+
+impl Store {
+    /// Opens the store in a directory, and makes one if there is none.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(directory).open()
+    }
+
+    /// A builder, to open with options.
+    pub fn builder(directory: impl AsRef<Path>) -> Builder {
+        Builder { directory: directory.as_ref().to_path_buf(), options: StoreOptions::default() }
+    }
+
+    /// A store that lives in memory and is gone with its last handle: the same API, no directory. Its log lies in memory too, so
+    /// that the change stream works; it takes about as much again as the data.
+    ///
+    /// # Errors
+    /// [`Io`](thermocline_tier::ErrorKind::Io) if the system gives no random numbers.
+    pub fn in_memory() -> Result<Self> {
+        let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
+        let options =
+            StoreOptions { durability: Durability::Buffered, background: Background::ByHand, log, ..StoreOptions::default() };
+        open_on(Arc::new(MemoryDisk::new()), options)
+    }
+}
+
+/// Small, since most stores in memory are small.
+const IN_MEMORY_SEGMENT_SIZE_BYTES: u64 = 1 << 20;
+
+impl Deref for Store {
+    type Target = thermocline_store::Store;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Collects the options of a store and opens it.
+///
+/// ```
+/// use thermocline::{Durability, OpenMode, Store};
+///
+/// let directory = tempfile::tempdir()?;
+/// let missing = Store::builder(directory.path().join("db")).mode(OpenMode::MustExist).open();
+/// assert!(missing.is_err());
+/// let store = Store::builder(directory.path().join("db")).durability(Durability::Buffered).memory_budget(256 << 20).open()?;
+/// # drop(store);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `open` is called"]
+pub struct Builder {
+    directory: PathBuf,
+    options: StoreOptions,
+}
+
+impl Builder {
+    /// Whether the store must or may exist; by default it is made if it is missing.
+    pub fn mode(mut self, mode: OpenMode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// The durability of commits that do not name one; by default [`Durability::Sync`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// The most main memory that the tiers may hold, in bytes; by default there is no limit.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.options.memory_budget_bytes = Some(bytes);
+        self
+    }
+
+    /// Where keys split into prefix and suffix; by default the whole key is prefix.
+    pub fn layout(mut self, layout: impl KeyLayout + 'static) -> Self {
+        self.options.layout = Arc::new(layout);
+        self
+    }
+
+    /// Who does the background work; by default a thread of the store's own.
+    pub fn background(mut self, background: Background) -> Self {
+        self.options.background = background;
+        self
+    }
+
+    /// The commit log's own options.
+    pub fn log(mut self, log: LogOptions) -> Self {
+        self.options.log = log;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`NotFound`](thermocline_tier::ErrorKind::NotFound) if it must exist and does not, [`InvalidArgument`](thermocline_tier::ErrorKind::InvalidArgument)
+    /// for options that make no sense, `Locked` while another handle has it open, `ForeignFile` for a directory of something else,
+    /// `UnsupportedFormat` for one of a newer release, `Corruption` for damaged files, and `Io`.
+    pub fn open(self) -> Result<Store> {
+        let may_create = matches!(self.options.mode, OpenMode::CreateIfMissing | OpenMode::CreateNew);
+        let disk = RealDisk::open(&self.directory, may_create)
+            .map_err(|error| thermocline_wal::disk_error(error).context(format!("open {}", self.directory.display())))?;
+        open_on(Arc::new(disk), self.options)
+    }
+}
+
+fn open_on(disk: Arc<dyn thermocline_io::Disk>, options: StoreOptions) -> Result<Store> {
+    let tier: Arc<dyn TierStorage> = Arc::new(HotTier::new(HotOptions::default()));
+    thermocline_store::Store::open(disk, tier, &Machine::real(), options).map(Store)
+}
