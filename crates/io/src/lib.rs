@@ -8,14 +8,22 @@
 pub mod memory;
 pub mod sync;
 
+mod clock;
 mod disk;
+mod environment;
 mod error;
 mod name;
+mod random;
 mod real;
+mod spawn;
 mod transfer;
 
+pub use clock::{Clock, RealClock, SimClock};
 pub use disk::{Access, DirEntry, Disk, DiskFile, DiskResult, FileId, LockGuard, LockMode, Reason, Space};
+pub use environment::Environment;
 pub use error::{DiskError, DiskErrorKind, SyncFailed};
 pub use name::FileClass;
+pub use random::{Randomness, RealRandomness, SeededRandomness};
 pub use real::RealDisk;
+pub use spawn::{JoinHandle, RealSpawner, SimSpawner, Spawner, Task, TaskPanicked};
 pub use transfer::{read_exact_at, read_up_to_at, write_all_at};
