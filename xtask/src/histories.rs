@@ -1,0 +1,209 @@
+//! `cargo xtask histories`: real histories through the real program, compared with states that were taken from git's own trees.
+//!
+//! Each `NAME-history.tsv` is imported into a new store, and every version that `NAME-history.expected.tsv` samples is scanned and
+//! compared by count and SHA-256. Then come rounds in which the import is killed at random moments and started again until it
+//! ends by itself; the store must then hold exactly the same states. It hunts commits that are lost, doubled or torn by a kill.
+
+mod expected;
+mod options;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::histories::expected::{Sample, State, samples, state_of};
+use crate::histories::options::{Options, Random};
+use crate::process::{Failure, capture, cargo, run as run_command};
+use crate::workspace::Workspace;
+
+/// A store that needs more kills than this in one round is left to finish: the point is made, and the loop must end.
+const KILLS_PER_ROUND_MAX: u32 = 5;
+const POLL: Duration = Duration::from_micros(200);
+
+/// Runs the checks on every history in the folder; says so loudly if there is none.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
+    let options = Options::parse(workspace, arguments)?;
+    let histories = find(&options.data)?;
+    if histories.is_empty() {
+        if options.data_was_asked_for {
+            return Err(Failure::new(format!("histories: no NAME-history.tsv in {}", options.data.display())));
+        }
+        println!("SKIPPED: histories (none in {}; name a folder with --data)", options.data.display());
+        return Ok(());
+    }
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => build(workspace)?,
+    };
+    let folder = workspace.target()?.join("histories");
+    println!("histories: seed {}", options.seed);
+    let mut random = Random::new(options.seed);
+    for history in &histories {
+        let check = Check { program: &program, history, store: folder.join(&history.name) };
+        check.run(options.kill_rounds, &mut random)?;
+    }
+    println!("histories: {} histories hold exactly the states of git's trees", histories.len());
+    Ok(())
+}
+
+/// One history and its samples.
+struct History {
+    name: String,
+    changes: PathBuf,
+    samples: Vec<Sample>,
+}
+
+fn find(data: &Path) -> Result<Vec<History>, Failure> {
+    let Ok(entries) = std::fs::read_dir(data) else {
+        return Ok(Vec::new());
+    };
+    let mut histories = Vec::new();
+    for entry in entries {
+        let changes = entry.map_err(Failure::io("list", data))?.path();
+        let Some(name) = changes.file_name().and_then(|name| name.to_str()?.strip_suffix("-history.tsv")).map(str::to_owned)
+        else {
+            continue;
+        };
+        let path = data.join(format!("{name}-history.expected.tsv"));
+        let text = std::fs::read_to_string(&path).map_err(Failure::io("read", &path))?;
+        let samples = samples(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        histories.push(History { name, changes, samples });
+    }
+    histories.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(histories)
+}
+
+fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let arguments = ["build", "--release", "--locked", "--package", "thermocline-cli"];
+    run_command(cargo().current_dir(&workspace.root).args(arguments))?;
+    Ok(workspace.target()?.join("release").join("thermocline"))
+}
+
+/// One history, checked in one folder that each round starts anew.
+struct Check<'a> {
+    program: &'a Path,
+    history: &'a History,
+    store: PathBuf,
+}
+
+impl Check<'_> {
+    fn run(&self, kill_rounds: u32, random: &mut Random) -> Result<(), Failure> {
+        let name = &self.history.name;
+        self.start_anew()?;
+        let start = Instant::now();
+        self.finish_import()?;
+        let duration = start.elapsed();
+        self.compare()?;
+        let count = self.history.samples.len();
+        println!(
+            "{name}: imported in {:.2} s; {count} of {count} sampled versions equal, store verified",
+            duration.as_secs_f64()
+        );
+        let mut kills = 0;
+        for round in 1..=kill_rounds {
+            self.start_anew()?;
+            let killed = self.import_with_kills(duration, random)?;
+            self.compare().map_err(|failure| Failure::new(format!("round {round}, {killed} kills: {}", failure.message())))?;
+            kills += killed;
+        }
+        if kill_rounds > 0 {
+            println!("{name}: {kill_rounds} rounds with {kills} kills; {count} of {count} sampled versions equal after each");
+        }
+        self.start_anew()
+    }
+
+    fn start_anew(&self) -> Result<(), Failure> {
+        if self.store.exists() {
+            std::fs::remove_dir_all(&self.store).map_err(Failure::io("remove", &self.store))?;
+        }
+        let parent = self.store.parent().unwrap_or(&self.store);
+        std::fs::create_dir_all(parent).map_err(Failure::io("create", parent))
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.program);
+        command.arg(name).arg(&self.store).stdin(Stdio::null());
+        command
+    }
+
+    fn import(&self) -> Command {
+        let mut command = self.command("import");
+        command.arg("--tsv").arg(&self.history.changes);
+        command
+    }
+
+    fn finish_import(&self) -> Result<(), Failure> {
+        capture(&mut self.import()).map(drop)
+    }
+
+    /// Imports, kills the import at a random moment, and goes on until one ends by itself. Returns how many kills hit.
+    fn import_with_kills(&self, duration: Duration, random: &mut Random) -> Result<u32, Failure> {
+        for kills in 0..KILLS_PER_ROUND_MAX {
+            let mut import = self.import();
+            import.stdout(Stdio::null()).stderr(Stdio::inherit());
+            let child = import.spawn().map_err(Failure::io("run", self.program))?;
+            if !killed(child, random.below(duration))? {
+                return Ok(kills);
+            }
+        }
+        self.finish_import()?;
+        Ok(KILLS_PER_ROUND_MAX)
+    }
+
+    /// Reads every byte of the store, then compares each sampled version.
+    fn compare(&self) -> Result<(), Failure> {
+        capture(&mut self.command("verify"))?;
+        for sample in &self.history.samples {
+            let mut scan = self.command("scan");
+            scan.args(["--at", &sample.version.to_string(), "--format", "tsv"]);
+            let found = state_of(&capture(&mut scan)?);
+            if found != sample.state {
+                let State { count, digest } = &sample.state;
+                return Err(Failure::new(format!(
+                    "{} at version {}: expected {count} paths with SHA-256 {digest}, found {} with {}; the store is in {}",
+                    self.history.name,
+                    sample.version,
+                    found.count,
+                    found.digest,
+                    self.store.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits so long, then kills the child. Whether it was killed; an import that failed by itself is a failure here, too.
+fn killed(mut child: Child, delay: Duration) -> Result<bool, Failure> {
+    let failed = |error| Failure::new(format!("cannot wait for the import: {error}"));
+    let start = Instant::now();
+    while start.elapsed() < delay {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return if status.success() { Ok(false) } else { Err(Failure::new(format!("the import failed: {status}"))) };
+        }
+        std::thread::sleep(POLL);
+    }
+    child.kill().map_err(failed)?;
+    let status = child.wait().map_err(failed)?;
+    match (status.success(), status.code()) {
+        (true, _) => Ok(false),
+        (false, None) => Ok(true),
+        (false, Some(_)) => Err(Failure::new(format!("the import failed: {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::killed;
+
+    #[test]
+    fn child_is_killed_or_ends_or_fails() {
+        let child = |script: &str| Command::new("sh").args(["-c", script]).spawn().unwrap();
+        assert_eq!(killed(child("exec sleep 600"), Duration::ZERO), Ok(true));
+        assert_eq!(killed(child("exit 0"), Duration::from_secs(600)), Ok(false));
+        assert!(killed(child("exit 3"), Duration::from_secs(600)).is_err());
+    }
+}
