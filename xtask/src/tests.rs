@@ -7,9 +7,10 @@ use crate::workspace::Workspace;
 /// Both print their own summaries. With `arguments` the runner gets them, and the doctests stay away.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let runner: &[&str] = if nextest_is_installed() { &["nextest", "run"] } else { &["test", "--tests"] };
-    run_command(cargo().current_dir(&workspace.root).args(runner).args(["--workspace", "--locked"]).args(arguments))?;
+    // Without --workspace, so that a `--package` among the arguments narrows the run; a virtual manifest stands for all its crates.
+    run_command(cargo().current_dir(&workspace.root).args(runner).arg("--locked").args(arguments))?;
     if arguments.is_empty() {
-        run_command(cargo().current_dir(&workspace.root).args(["test", "--doc", "--workspace", "--locked"]))?;
+        run_command(cargo().current_dir(&workspace.root).args(["test", "--doc", "--locked"]))?;
     }
     Ok(())
 }
