@@ -296,3 +296,31 @@ fn overwrite_fills_space_left_before() {
     assert_eq!(writer.since(100), b"");
     assert!(std::panic::catch_unwind(move || writer.overwrite(7, &[0; 3])).is_err());
 }
+
+#[test]
+fn cleared_writer_keeps_its_memory() {
+    let mut writer = Writer::with_capacity(100);
+    writer.reserve(200);
+    writer.bytes(&[1; 50]);
+    assert!(!writer.is_empty());
+    let memory = writer.as_slice().as_ptr();
+    writer.clear();
+    assert!(writer.is_empty());
+    writer.length(300);
+    assert_eq!((writer.as_slice(), writer.len()), (&[0xac, 2][..], 2));
+    assert_eq!(writer.as_slice().as_ptr(), memory);
+    assert_eq!(writer.finish(), [0xac, 2]);
+}
+
+#[test]
+fn peek_shows_what_is_left_and_moves_nothing() {
+    let mut reader = Reader::new(&[1, 2, 3], FILE, 10);
+    reader.u8("first").unwrap();
+    assert_eq!((reader.peek(), reader.remaining(), reader.offset()), (&[2, 3][..], 2, 11));
+    let error = reader.corruption("kind", "1", "2");
+    assert_eq!((error.offset(), error.file()), (11, FILE));
+    assert_eq!(
+        format!("{error:?}"),
+        "Corruption { file: Numbered { kind: Wal, number: 1 }, offset: 11, part: \"kind\", expected: \"1\", found: \"2\" }"
+    );
+}
