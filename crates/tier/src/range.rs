@@ -277,10 +277,7 @@ impl RangeCursor {
     /// [`CursorMismatch`](ErrorKind::CursorMismatch), [`InvalidArgument`](ErrorKind::InvalidArgument).
     pub fn check_use(&self, direction: Direction, batch_size: usize) -> Result<()> {
         self.check_direction(direction)?;
-        if batch_size == 0 {
-            return Err(ErrorKind::InvalidArgument { what: "a batch size of 0 can never finish a scan".into() }.into());
-        }
-        Ok(())
+        check_batch_size(batch_size)
     }
 
     fn check_direction(&self, direction: Direction) -> Result<()> {
@@ -290,4 +287,12 @@ impl RangeCursor {
         let (cursor, request) = (self.request.direction.to_string(), direction.to_string());
         Err(ErrorKind::CursorMismatch { what: "direction", cursor, request }.into())
     }
+}
+
+/// Refuses a batch size of 0.
+pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
+    if batch_size == 0 {
+        return Err(ErrorKind::InvalidArgument { what: "a batch size of 0 can never finish a scan".into() }.into());
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::batch::TierBatch;
 use crate::entry::{KeyRef, Lookup, RawEntry};
 use crate::error::{ErrorKind, Result};
 use crate::page::RangeBatch;
-use crate::range::{Direction, RangeCursor, RangeRequest};
+use crate::range::{Direction, RangeCursor, RangeRequest, check_batch_size};
 use crate::storage::{DropVersion, TierScan, TierStats, TierStorage};
 use crate::table::EntryKind;
 use crate::version::Version;
@@ -223,6 +223,7 @@ impl MergeScan {
 impl TierScan for MergeScan {
     fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
         out.clear();
+        check_batch_size(entries_max)?;
         while out.len() < entries_max {
             for source in &mut self.sources {
                 source.refill(entries_max)?;
@@ -238,5 +239,18 @@ impl TierScan for MergeScan {
         }
         out.has_more = self.sources.iter().any(Source::has_more);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It answered with an empty page and `has_more`, so that a caller that goes on while there is more never ended.
+    #[test]
+    fn merged_page_of_no_entries_is_refused() {
+        let mut scan = MergeScan { sources: Vec::new(), direction: Direction::Forward };
+        let refused = scan.next_batch(0, &mut RangeBatch::new());
+        assert!(refused.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidArgument { .. })));
     }
 }

@@ -68,7 +68,7 @@ pub trait TierScan: Send + Debug {
     /// Replaces the content of `out` by the next `entries_max` entries, fewer only at the end, and sets `out.has_more`.
     ///
     /// # Errors
-    /// As for [`TierStorage::range_next`]. A scan that failed is not used again.
+    /// As for [`TierStorage::range_next`], a batch of 0 entries among them. A scan that failed is not used again.
     fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()>;
 }
 
