@@ -110,9 +110,8 @@ impl Disk for MemoryDisk {
 impl MemoryFile {
     /// The offset as an index, or the answer for one that no memory has.
     fn index(&self, offset: u64, operation: &'static str) -> DiskResult<usize> {
-        usize::try_from(offset).map_err(|_too_large| {
-            DiskError::new(DiskErrorKind::InvalidRange, operation).with_file(self.id).with_offset(offset)
-        })
+        usize::try_from(offset)
+            .map_err(|_too_large| DiskError::new(DiskErrorKind::InvalidRange, operation).with_file(self.id).with_offset(offset))
     }
 
     fn grow_to(&self, len: u64, operation: &'static str) -> DiskResult<()> {
