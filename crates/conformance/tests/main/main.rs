@@ -1,0 +1,3 @@
+//! The kit over the project's own tiers, and over backends that it must catch.
+
+mod tiers;
