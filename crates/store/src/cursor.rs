@@ -87,7 +87,7 @@ pub(crate) fn encode(store: StoreId, position: &RangeCursor) -> Vec<u8> {
     out.u8(u8::from(position.is_exhausted()));
     let checksum = checksum64(TOKEN_SEED, out.as_slice());
     out.u64(checksum);
-    out.into_vec()
+    out.finish()
 }
 
 pub(crate) fn decode(token: &[u8]) -> Result<(StoreId, RangeCursor)> {
@@ -139,13 +139,12 @@ fn encode_bound(out: &mut Writer, bound: Bound<&Bytes>) {
         Bound::Excluded(key) => (2, key),
     };
     out.u8(kind);
-    out.varint(key.len() as u64);
-    out.bytes(key);
+    out.prefixed(key);
 }
 
 fn read_bound(reader: &mut Reader<'_>) -> std::result::Result<Option<Bound<Bytes>>, thermocline_format::Corruption> {
     let kind = reader.u8("bound kind")?;
-    let key = Bytes::copy_from_slice(reader.length_prefixed(KEY_SIZE_BYTES_MAX, "bound")?);
+    let key = Bytes::copy_from_slice(reader.prefixed(KEY_SIZE_BYTES_MAX, "bound")?);
     Ok(match kind {
         0 => Some(Bound::Unbounded),
         1 => Some(Bound::Included(key)),

@@ -32,7 +32,6 @@ pub use options::{Background, CommitOptions, OpenMode, StoreOptions};
 pub use page::Page;
 pub use scan::Scan;
 pub use snapshot::Snapshot;
-pub use open::Machine;
 pub use stats::{Health, PinInfo, StoreStats};
 pub use store::Store;
 pub use thermocline_wal::Durability;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use thermocline_io::{Clock, Disk, DiskErrorKind, LockMode, OsRandomness, RealClock, Randomness, Spawner, ThreadSpawner};
+use thermocline_io::{Disk, DiskErrorKind, Environment, LockMode};
 use thermocline_tier::{Error, ErrorKind, Result, TierStorage, Version};
 use thermocline_wal::group::GroupCommit;
 use thermocline_wal::{Log, OpenLog, Replayed, VerifyReport};
@@ -16,29 +16,6 @@ use crate::marks::TableMarks;
 use crate::options::{Background, OpenMode, StoreOptions};
 use crate::pins::Pins;
 use crate::store::{Inner, Store};
-
-/// The parts of the machine that a store needs beside its disk.
-///
-/// ```
-/// let machine = thermocline_store::Machine::real();
-/// assert!(machine.clock.wall().as_secs() > 0);
-/// ```
-#[derive(Clone, Debug)]
-pub struct Machine {
-    /// Tells commits their time. Never decides an order.
-    pub clock: Arc<dyn Clock>,
-    /// Makes the identity of a new store.
-    pub randomness: Arc<dyn Randomness>,
-    /// Starts the background thread.
-    pub spawner: Arc<dyn Spawner>,
-}
-
-impl Machine {
-    /// The real machine.
-    pub fn real() -> Self {
-        Self { clock: Arc::new(RealClock::new()), randomness: Arc::new(OsRandomness), spawner: Arc::new(ThreadSpawner) }
-    }
-}
 
 /// Puts the log's records back into the tier.
 struct Replay<'a> {
@@ -80,9 +57,9 @@ impl Store {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode and the directory do not fit, or the layout is another than the
     /// stored one; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and
     /// [`Corruption`](ErrorKind::Corruption) naming file and offset; [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
-    pub fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, machine: &Machine, options: StoreOptions) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Self> {
         let directory = disk.label();
-        let opened = open(disk, tier, machine, options);
+        let opened = open(disk, tier, environment, options);
         opened.map_err(|error| error.context(format!("open {directory}")))
     }
 
@@ -105,7 +82,7 @@ impl Store {
     }
 }
 
-fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, machine: &Machine, options: StoreOptions) -> Result<Store> {
+fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Store> {
     let is_read_only = options.mode == OpenMode::ReadOnly;
     let lock = disk.try_lock(if is_read_only { LockMode::Shared } else { LockMode::Exclusive }).map_err(|error| {
         match error.kind() {
@@ -126,8 +103,8 @@ fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, machine: &Machine, opti
     let mut replay = Replay { tier: &*tier, marks: &marks, last: Version::ZERO };
     let request = OpenLog {
         disk: Arc::clone(&disk),
-        randomness: &*machine.randomness,
-        clock: &*machine.clock,
+        randomness: &*environment.randomness,
+        clock: &*environment.clock,
         options: options.log.clone(),
         layout: options.layout.as_ref(),
         is_read_only,
@@ -136,7 +113,7 @@ fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, machine: &Machine, opti
     let last = replay.last;
     let log = Arc::new(log);
     let worker = match options.background {
-        Background::Thread if !is_read_only => Some(Worker::start(Arc::clone(&log), &*machine.spawner)?),
+        Background::Thread if !is_read_only => Some(Worker::start(Arc::clone(&log), &*environment.spawner)?),
         _ => None,
     };
     let inner = Inner {
@@ -144,7 +121,7 @@ fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, machine: &Machine, opti
         tier,
         log,
         options,
-        clock: Arc::clone(&machine.clock),
+        clock: Arc::clone(&environment.clock),
         disk,
         published: AtomicU64::new(last.0),
         marks,

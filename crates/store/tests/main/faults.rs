@@ -1,0 +1,156 @@
+//! Faults of the disk at every operation of scripted runs: full disks, failed syncs, failed writes and reads, short transfers.
+//!
+//! Hunts: acknowledging what a failed sync left open; syncing a file again after that; going on behind a hole; a full disk that
+//! poisons; a read error taken for an absent key.
+
+use thermocline_io::{
+    CrashPoint, CrashProfile, DiskErrorKind, Fault, FaultKind, Operation, SimDisk, Survival, SyncCache, When,
+};
+use thermocline_store::Health;
+use thermocline_tier::{ErrorKind, Version};
+
+use super::story::{Numbers, Story, open};
+use super::{T, batch};
+
+const STEPS: usize = 60;
+
+/// Runs a script with a fault, and checks that what was acknowledged is there after going on without it, after a restart, and
+/// after a power cut that follows. Returns how often the fault struck.
+fn run_with(seed: u64, fault: Fault) -> u64 {
+    let repro = format!("seed {seed} {fault:?}");
+    let (disk, mut story) = (SimDisk::new(seed), Story::new());
+    let id = disk.inject(fault);
+    match open(&disk) {
+        Ok(store) => {
+            story.run(&store, &disk, STEPS, &mut Numbers(seed));
+            if store.stats().health == Health::Healthy {
+                story.check(&store, story.durable, &repro);
+            }
+            drop(store);
+        }
+        Err(error) => assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::CommitUnknown { .. }), "{repro}: {error}"),
+    }
+    disk.clear_faults();
+    for image in [disk.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), seed), disk.duplicate()] {
+        let store = open(&image).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        story.check(&store, story.durable, &repro);
+        let recovered = store.last_version();
+        drop(store);
+        let cut = image.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), seed);
+        story.check(&open(&cut).unwrap(), recovered, &format!("{repro}, restarted, cut"));
+    }
+    disk.fault_count(id)
+}
+
+/// Lets a kind of fault strike at its first call, its second and so on, until a run has no such call.
+fn at_every_call(make: impl Fn(When) -> Fault) -> u64 {
+    let mut runs = 0;
+    for when in [When::Nth as fn(u64) -> When, When::From] {
+        for nth in 0.. {
+            if run_with(nth % 5, make(when(nth))) == 0 {
+                break;
+            }
+            runs += 1;
+        }
+    }
+    runs
+}
+
+#[test]
+fn every_failing_sync_leaves_what_was_acknowledged() {
+    for cache in [SyncCache::Kept, SyncCache::Dropped] {
+        for cause in [DiskErrorKind::Io, DiskErrorKind::DiskFull] {
+            for operation in [Operation::SyncData, Operation::SyncDir] {
+                let runs = at_every_call(|when| Fault::new(FaultKind::FailSync { cause, cache }, when).on(operation));
+                println!("{operation:?} failing with {cause:?}, {cache:?}: {runs} runs, 0 lost");
+                assert!(runs > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_failing_write_leaves_what_was_acknowledged() {
+    for kind in [DiskErrorKind::Io, DiskErrorKind::DiskFull, DiskErrorKind::Quota] {
+        for fault in [FaultKind::Fail(kind), FaultKind::FailAfterPart(kind)] {
+            assert!(at_every_call(|when| Fault::new(fault, when).on(Operation::Write)) > 0);
+        }
+        assert!(at_every_call(|when| Fault::new(FaultKind::Fail(kind), when).on(Operation::CreateNew)) > 0);
+    }
+}
+
+#[test]
+fn short_transfers_change_nothing() {
+    for fault in [FaultKind::ShortTransfer, FaultKind::SingleByte] {
+        let (disk, mut story) = (SimDisk::new(3), Story::new());
+        disk.inject(Fault::new(fault, When::PerMille { chance: 500, seed: 3 }));
+        for _reopen in 0..3 {
+            let store = open(&disk).unwrap();
+            story.run(&store, &disk, 20, &mut Numbers(story.durable.0));
+            assert_eq!(store.stats().health, Health::Healthy);
+            story.check(&store, story.durable, &fault);
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_the_store_reads_on_and_refuses_writes_with_the_first_cause() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    store.commit(batch(T, &["a=1"])).unwrap();
+    let fault = FaultKind::FailSync { cause: DiskErrorKind::Io, cache: SyncCache::Kept };
+    disk.inject(Fault::new(fault, When::Nth(0)).on(Operation::SyncData));
+    let error = store.commit(batch(T, &["a=2"])).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::CommitUnknown { version: Version(2) }, "{error}");
+    assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(b"1".as_slice()));
+    let syncs = |disk: &SimDisk| disk.trace().iter().filter(|entry| entry.operation == Operation::SyncData).count();
+    let before = syncs(&disk);
+    for _again in 0..2 {
+        let error = store.commit(batch(T, &["a=3"])).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Poisoned);
+        assert!(error.to_string().contains("sync"), "{error}");
+    }
+    assert_eq!(syncs(&disk), before, "a file is never synced again after a failure");
+    assert!(matches!(store.stats().health, Health::Poisoned { .. }));
+    assert_eq!(store.last_version(), Version(1));
+}
+
+#[test]
+fn a_full_disk_refuses_commits_and_space_brings_them_back_without_reopening() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    store.commit(batch(T, &["a=1"])).unwrap();
+    disk.set_capacity(Some(24 << 10));
+    let large = format!("b={}", "x".repeat(4000));
+    let error = (0..20).find_map(|_| store.commit(batch(T, &[&large])).err()).unwrap();
+    assert_eq!(error.kind(), &ErrorKind::DiskFull, "{error}");
+    let last = store.last_version();
+    assert_eq!(store.stats().health, Health::Healthy);
+    assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(b"1".as_slice()));
+    disk.set_capacity(None);
+    let next = store.commit(batch(T, &["a=2"])).unwrap();
+    assert_eq!(next.0, last.0 + 1);
+    drop(store);
+    let store = open(&disk).unwrap();
+    assert_eq!(store.last_version(), next);
+    assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(b"2".as_slice()));
+}
+
+#[test]
+fn a_read_that_fails_fails_the_open_and_takes_nothing_away() {
+    let (disk, mut story) = (SimDisk::new(9), Story::new());
+    story.run(&open(&disk).unwrap(), &disk, STEPS, &mut Numbers(9));
+    for nth in 0.. {
+        let image = disk.duplicate();
+        let fault = image.inject(Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(nth)).on(Operation::Read));
+        let opened = open(&image);
+        if image.fault_count(fault) == 0 {
+            break;
+        }
+        if let Err(error) = opened {
+            assert_eq!(error.kind(), &ErrorKind::Io, "{error}");
+        }
+        image.clear_faults();
+        story.check(&open(&image).unwrap(), story.durable, &nth);
+    }
+}
