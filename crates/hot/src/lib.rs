@@ -5,9 +5,23 @@
 
 #![deny(unsafe_code)]
 
+mod arena;
 mod btree;
+mod gate;
+mod index;
+mod key;
+mod many;
+mod meter;
 mod options;
+mod record;
+mod region;
+mod scan;
+mod shelf;
+mod state;
+mod sync;
 mod tier;
+mod tree;
+mod writer;
 
 pub use btree::BTreeTier;
 pub use options::HotOptions;

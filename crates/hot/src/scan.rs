@@ -1,0 +1,191 @@
+//! Pages of a scan: seek, then walk the leaves, asking for the memory of the next entries while the earlier ones are copied.
+
+use std::ops::Bound;
+
+use thermocline_tier::{Direction, RangeBatch, ReadWindow};
+
+use crate::record::{Found, Record, Sight, find};
+use crate::region::Region;
+use crate::state::{State, Table, View};
+use crate::tree::{Leaf, Ordered, SLOTS};
+
+/// How many entries lie between the steps of one entry: time for memory to answer.
+const STRIDE: usize = 6;
+
+/// What a page is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page<'a> {
+    pub(crate) start: Bound<&'a [u8]>,
+    pub(crate) end: Bound<&'a [u8]>,
+    pub(crate) window: ReadWindow,
+    pub(crate) direction: Direction,
+    pub(crate) entries_max: usize,
+}
+
+impl Page<'_> {
+    /// The bound where the scan ends.
+    fn far(&self) -> Bound<&[u8]> {
+        match self.direction {
+            Direction::Forward => self.end,
+            Direction::Reverse => self.start,
+        }
+    }
+
+    /// Whether a record lies beyond the end of the scan.
+    fn is_past_end(&self, record: Record<'_>) -> bool {
+        match (self.direction, self.far()) {
+            (_, Bound::Unbounded) => false,
+            (Direction::Forward, Bound::Included(end)) => record.compare(end).is_gt(),
+            (Direction::Forward, Bound::Excluded(end)) => record.compare(end).is_ge(),
+            (Direction::Reverse, Bound::Included(start)) => record.compare(start).is_lt(),
+            (Direction::Reverse, Bound::Excluded(start)) => record.compare(start).is_le(),
+        }
+    }
+}
+
+/// A leaf's records in the order of the scan, from the first that the scan wants to the last.
+struct Run {
+    records: [u32; SLOTS],
+    len: usize,
+    /// Whether the scan ends in this leaf.
+    is_last: bool,
+}
+
+impl Run {
+    fn of(region: &Region, leaf: Leaf<'_>, page: &Page<'_>, is_first: bool) -> Self {
+        let ordered = leaf.ordered(region);
+        let records = ordered.records();
+        let (mut low, mut high) = (0, records.len());
+        if is_first {
+            match (page.direction, page.start, page.end) {
+                (Direction::Forward, Bound::Included(start), _) => low = leaf.rank(region, &ordered, start, false),
+                (Direction::Forward, Bound::Excluded(start), _) => low = leaf.rank(region, &ordered, start, true),
+                (Direction::Reverse, _, Bound::Included(end)) => high = leaf.rank(region, &ordered, end, true),
+                (Direction::Reverse, _, Bound::Excluded(end)) => high = leaf.rank(region, &ordered, end, false),
+                (Direction::Forward, Bound::Unbounded, _) | (Direction::Reverse, _, Bound::Unbounded) => {}
+            }
+        }
+        let mut is_last = false;
+        let (nearest, farthest) = match page.direction {
+            Direction::Forward => (records.first(), records.last()),
+            Direction::Reverse => (records.last(), records.first()),
+        };
+        if let (Some(_), Some(farthest)) = (nearest, farthest)
+            && page.is_past_end(Record::new(region, *farthest))
+        {
+            is_last = true;
+            Self::cut(region, leaf, &ordered, page, &mut low, &mut high);
+        }
+        let mut run = Self { records: [0; SLOTS], len: high.saturating_sub(low), is_last };
+        let wanted = &records[low.min(high)..high];
+        match page.direction {
+            Direction::Forward => run.records[..run.len].copy_from_slice(wanted),
+            Direction::Reverse => run.records.iter_mut().zip(wanted.iter().rev()).for_each(|(to, from)| *to = *from),
+        }
+        run
+    }
+
+    fn cut(region: &Region, leaf: Leaf<'_>, ordered: &Ordered, page: &Page<'_>, low: &mut usize, high: &mut usize) {
+        match (page.direction, page.start, page.end) {
+            (Direction::Forward, _, Bound::Included(end)) => *high = leaf.rank(region, ordered, end, true),
+            (Direction::Forward, _, Bound::Excluded(end)) => *high = leaf.rank(region, ordered, end, false),
+            (Direction::Reverse, Bound::Included(start), _) => *low = leaf.rank(region, ordered, start, false),
+            (Direction::Reverse, Bound::Excluded(start), _) => *low = leaf.rank(region, ordered, start, true),
+            (Direction::Forward, _, Bound::Unbounded) | (Direction::Reverse, Bound::Unbounded, _) => {}
+        }
+    }
+}
+
+impl State {
+    /// Appends the entries of a page to `out` and sets its `has_more`.
+    pub(crate) fn fill(&self, table: &Table, page: &Page<'_>, view: View, out: &mut RangeBatch) {
+        let region = &*self.region;
+        let near = match page.direction {
+            Direction::Forward => page.start,
+            Direction::Reverse => page.end,
+        };
+        let mut leaf = match near {
+            Bound::Included(key) | Bound::Excluded(key) => table.tree.leaf_of(region, key),
+            Bound::Unbounded => table.tree.end_leaf(region, page.direction == Direction::Reverse),
+        };
+        let mut is_first = true;
+        loop {
+            let next = match page.direction {
+                Direction::Forward => leaf.next(),
+                Direction::Reverse => leaf.previous(),
+            };
+            region.prefetch(next);
+            let is_last = if page.window.after.is_some_and(|after| leaf.newest() <= after) {
+                // Nothing in this leaf is in the window. It may hold the end of the range all the same: if it does not, as far as one
+                // of its keys tells, the next one will.
+                leaf.any_record().is_some_and(|record| page.is_past_end(Record::new(region, record)))
+            } else {
+                let run = Run::of(region, leaf, page, is_first);
+                !self.emit(&run, page, view, out) || run.is_last
+            };
+            if is_last || next == 0 {
+                return;
+            }
+            is_first = false;
+            leaf = Leaf::new(region, next);
+        }
+    }
+
+    /// Emits the entries of a run; `false` once the page is full, and known to be so.
+    fn emit(&self, run: &Run, page: &Page<'_>, view: View, out: &mut RangeBatch) -> bool {
+        let region = &*self.region;
+        let records = &run.records[..run.len];
+        let mut sights = [Sight::Nothing; SLOTS];
+        let mut found: [Option<Found>; SLOTS] = [None; SLOTS];
+        // One entry more than the page has room for tells whether there is more; those that the window leaves out come on top.
+        let mut done = 0;
+        while done < records.len() {
+            let wanted = (page.entries_max - out.len() + 1).min(records.len() - done);
+            let part = &records[done..done + wanted];
+            for step in 0..part.len() + 3 * STRIDE {
+                if let Some(record) = part.get(step) {
+                    region.prefetch(*record);
+                }
+                if let Some(index) = step.checked_sub(STRIDE)
+                    && let Some(record) = part.get(index)
+                {
+                    let sight = Record::new(region, *record).look(&self.values, view.at, view.published);
+                    match sight {
+                        Sight::Newest(newest) => self.values.prefetch_value(newest.value),
+                        Sight::History(block) => region.prefetch(block),
+                        Sight::Nothing => {}
+                    }
+                    sights[index] = sight;
+                }
+                if let Some(index) = step.checked_sub(2 * STRIDE)
+                    && index < part.len()
+                {
+                    found[index] = match sights[index] {
+                        Sight::Newest(newest) => Some(newest),
+                        Sight::Nothing => None,
+                        Sight::History(block) => {
+                            let older = find(region, block, view.at);
+                            if let Some(older) = older {
+                                self.values.prefetch_value(older.value);
+                            }
+                            older
+                        }
+                    };
+                }
+                if let Some(index) = step.checked_sub(3 * STRIDE)
+                    && let Some(Some(visible)) = found.get(index).filter(|_| index < part.len())
+                    && page.window.after.is_none_or(|after| visible.version > after)
+                {
+                    if out.len() == page.entries_max {
+                        out.has_more = true;
+                        return false;
+                    }
+                    let record = Record::new(region, part[index]);
+                    record.with_key(|key| self.values.push(out, key, visible.version, visible.value));
+                }
+            }
+            done += part.len();
+        }
+        true
+    }
+}

@@ -1,0 +1,416 @@
+//! The one writer: what batches, drops and clears do to the arena, and the accounts of it.
+
+use std::sync::Arc;
+
+use thermocline_tier::{DropVersion, EntryKind, EntryRef, Error, ErrorKind, Result, TableStats, TierBatch, Version};
+
+use crate::arena::values::{ValueAt, ValueWriter, large_size_bytes, node_size_bytes};
+use crate::index::Index;
+use crate::meter::Meter;
+use crate::record::{self, Found, Record, record_words};
+use crate::region::RegionWriter;
+use crate::state::{State, Table};
+use crate::tree::{Leaf, Step, Tree};
+
+/// Words set aside for each entry of a batch besides its record: its share of history blocks and tree nodes, generously.
+const STRUCTURE_WORDS: usize = 64;
+/// Words set aside for each batch: a way of new nodes from leaf to root.
+const PATH_WORDS: usize = 2048;
+/// Entries whose memory is asked for together before the first of them is written.
+const GROUP: usize = 16;
+/// Garbage below this is not worth a compaction.
+const GARBAGE_BYTES_MIN: u64 = 1 << 20;
+
+/// What a table holds and takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) stats: TableStats,
+    /// All that was allocated for the table: nodes, records, histories, values.
+    memory_bytes: u64,
+    /// The part of it that is not used any more.
+    garbage_bytes: u64,
+    /// Keys in the index, those without entries included.
+    records: usize,
+}
+
+/// Writes for all tables. Behind a lock: there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) state: Arc<State>,
+    region: RegionWriter,
+    values: ValueWriter,
+    /// One for each table of `state`, in its order.
+    accounts: Vec<Account>,
+    /// What cleared tables took in this arena.
+    cleared_bytes: u64,
+    path: Vec<Step>,
+    meter: Meter,
+}
+
+/// One entry of a group, located.
+#[derive(Clone, Copy, Debug)]
+struct Located<'a> {
+    table: usize,
+    tag: u32,
+    entry: EntryRef<'a>,
+    record: Option<u32>,
+}
+
+/// Ends the program as every failed allocation in Rust does.
+fn out_of_memory() -> ! {
+    std::alloc::handle_alloc_error(std::alloc::Layout::new::<u64>())
+}
+
+impl Writer {
+    /// The writer of an empty arena; `None` if there is no memory for one.
+    fn new(hash_seed: u64, meter: &Meter) -> Option<Self> {
+        let (region, values) = (RegionWriter::new(meter)?, ValueWriter::new(meter)?);
+        let state =
+            State { region: Arc::clone(region.region()), values: Arc::clone(values.values()), tables: Vec::new(), hash_seed };
+        let state = Arc::new(state);
+        let accounts = Vec::new();
+        Some(Self { state, region, values, accounts, cleared_bytes: 0, path: Vec::new(), meter: meter.clone() })
+    }
+
+    /// As [`new`](Self::new), for a tier's first arena, which takes a few dozen KiB.
+    pub(crate) fn first(hash_seed: u64, meter: &Meter) -> Self {
+        Self::new(hash_seed, meter).unwrap_or_else(|| out_of_memory())
+    }
+
+    /// The tables' figures, in order.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (EntryKind, TableStats)> + '_ {
+        self.state.tables.iter().zip(&self.accounts).map(|(table, account)| (table.kind, account.stats))
+    }
+
+    /// The bytes that a compaction would give back.
+    pub(crate) fn garbage_bytes(&self) -> u64 {
+        self.cleared_bytes + self.accounts.iter().map(|account| account.garbage_bytes).sum::<u64>()
+    }
+
+    /// Whether compacting would give back most of the memory.
+    pub(crate) fn is_mostly_garbage(&self) -> bool {
+        let garbage = self.garbage_bytes();
+        garbage > GARBAGE_BYTES_MIN && garbage > self.meter.bytes() / 2
+    }
+
+    /// Sets memory aside for a batch.
+    ///
+    /// # Errors
+    /// `MemoryExhausted` if the batch would take the tier over `limit`, or beyond what the machine has; nothing is changed then.
+    pub(crate) fn make_room(&mut self, batch: &TierBatch, limit: Option<u64>) -> Result<()> {
+        let (mut words, mut longest_words) = (PATH_WORDS, PATH_WORDS / 4);
+        let (mut bytes, mut longest_bytes, mut large_bytes) = (0, 0, 0);
+        for (_, entry) in batch.iter() {
+            let value_len = entry.value.map_or(0, <[u8]>::len);
+            let (record, node) = (record_words(entry.prefix.len()), node_size_bytes(entry.suffix.len(), value_len));
+            words += record + STRUCTURE_WORDS;
+            longest_words = longest_words.max(record);
+            bytes += node;
+            longest_bytes = longest_bytes.max(node);
+            large_bytes += large_size_bytes(value_len);
+        }
+        let used = self.meter.bytes();
+        let exhausted = |what: &str| {
+            let budget = limit.unwrap_or(used);
+            Error::new(ErrorKind::MemoryExhausted { budget, used }).context(what.to_owned())
+        };
+        let unreachable = || exhausted("the in-memory tier cannot address more");
+        let word_chunks = self.region.chunks_needed(words, longest_words).ok_or_else(unreachable)?;
+        let value_chunks = self.values.chunks_needed(bytes, longest_bytes).ok_or_else(unreachable)?;
+        if let Some(limit) = limit {
+            let chunks = word_chunks.iter().chain(&value_chunks).map(|words| *words as u64 * 8).sum::<u64>();
+            if used + chunks + large_bytes as u64 + self.index_growth_bytes(batch) > limit {
+                return Err(exhausted("the in-memory tier"));
+            }
+        }
+        if !self.region.reserve(&word_chunks) || !self.values.reserve(&value_chunks) {
+            return Err(exhausted("the system has no more memory"));
+        }
+        Ok(())
+    }
+
+    /// The bytes of the indexes that a batch may make necessary.
+    fn index_growth_bytes(&self, batch: &TierBatch) -> u64 {
+        let mut counts: Vec<(EntryKind, usize)> = Vec::new();
+        for (kind, _) in batch.iter() {
+            match counts.last_mut() {
+                Some((last, count)) if *last == kind => *count += 1,
+                _ => counts.push((kind, 1)),
+            }
+        }
+        let growth = |(kind, count): (EntryKind, usize)| match self.state.position(kind) {
+            Ok(index) => {
+                let keys = self.accounts[index].records + count;
+                if self.state.tables[index].index.is_full(keys) { Index::size_bytes_for(keys) } else { 0 }
+            }
+            Err(_) => Index::size_bytes_for(count),
+        };
+        counts.into_iter().map(growth).sum()
+    }
+
+    /// Creates the tables of a batch that are not there.
+    pub(crate) fn ensure_tables(&mut self, kinds: impl Iterator<Item = EntryKind>, publish: &impl Fn(&Arc<State>)) -> bool {
+        let mut changed: Option<State> = None;
+        let mut last = None;
+        for kind in kinds {
+            if last == Some(kind) {
+                continue;
+            }
+            last = Some(kind);
+            let state = changed.as_ref().unwrap_or(&self.state);
+            if let Err(position) = state.position(kind) {
+                let mut state = changed.take().unwrap_or_else(|| State::clone(&self.state));
+                let (table, account) = self.new_table(kind);
+                state.tables.insert(position, table);
+                self.accounts.insert(position, account);
+                changed = Some(state);
+            }
+        }
+        let is_changed = changed.is_some();
+        if let Some(state) = changed {
+            self.install(state, publish);
+        }
+        is_changed
+    }
+
+    fn new_table(&mut self, kind: EntryKind) -> (Table, Account) {
+        let before = self.region.allocated_bytes();
+        let tree = Arc::new(Tree::new(&mut self.region));
+        let index = Arc::new(Index::new(0, &self.meter).unwrap_or_else(|| out_of_memory()));
+        let memory_bytes = self.region.allocated_bytes() - before;
+        (Table { kind, tree, index }, Account { memory_bytes, ..Account::default() })
+    }
+
+    fn install(&mut self, state: State, publish: &impl Fn(&Arc<State>)) {
+        self.state = Arc::new(state);
+        publish(&self.state);
+    }
+
+    /// Writes all entries of a batch, whose tables exist and for which there is room.
+    pub(crate) fn write(&mut self, batch: &TierBatch, publish: &impl Fn(&Arc<State>)) {
+        let mut group: Vec<Located<'_>> = Vec::with_capacity(GROUP.min(batch.len()));
+        let mut entries = batch.iter();
+        let mut last: Option<(EntryKind, usize)> = None;
+        loop {
+            group.clear();
+            for (kind, entry) in entries.by_ref().take(GROUP) {
+                let table = match last {
+                    Some((last, table)) if last == kind => table,
+                    _ => self.state.position(kind).unwrap_or_else(|position| position),
+                };
+                last = Some((kind, table));
+                let tag = self.state.tag(entry.prefix);
+                self.state.tables[table].index.prefetch(tag);
+                group.push(Located { table, tag, entry, record: None });
+            }
+            if group.is_empty() {
+                return;
+            }
+            self.locate(&mut group);
+            for located in &group {
+                self.put(*located, publish);
+            }
+        }
+    }
+
+    /// Finds the records of a group, and asks for what writing them will touch.
+    fn locate(&self, group: &mut [Located<'_>]) {
+        let region = self.region.region();
+        for located in &*group {
+            // The first candidate is nearly always the record itself.
+            let candidate = self.state.tables[located.table].index.candidates(located.tag).next();
+            if let Some(record) = candidate {
+                region.prefetch(record);
+            }
+        }
+        for located in group {
+            let index = &self.state.tables[located.table].index;
+            located.record = index.find(region, located.tag, located.entry.prefix);
+            if let Some(record) = located.record {
+                let record = Record::new(region, record);
+                region.prefetch(record.history());
+                region.prefetch(record.leaf());
+            }
+        }
+    }
+
+    fn put(&mut self, located: Located<'_>, publish: &impl Fn(&Arc<State>)) {
+        let Located { table, tag, entry, record } = located;
+        let before = self.region.allocated_bytes();
+        let value = self.values.append(entry.version, entry.suffix, entry.value);
+        let found = Found { version: entry.version, value };
+        let garbage_bytes = match record {
+            Some(record) => self.put_version(table, record, found, entry.prefix.len()),
+            None => self.put_key(table, tag, entry.prefix, found, publish),
+        };
+        let value_len = entry.value.map_or(0, <[u8]>::len);
+        let node_bytes = node_size_bytes(entry.suffix.len(), value_len) + large_size_bytes(value_len);
+        let account = &mut self.accounts[table];
+        account.memory_bytes += self.region.allocated_bytes() - before + node_bytes as u64;
+        account.garbage_bytes += garbage_bytes;
+        account.stats.entries += 1;
+        account.stats.tombstones += u64::from(entry.is_tombstone());
+        account.stats.user_bytes += (entry.prefix.len() + entry.suffix.len() + value_len) as u64;
+    }
+
+    /// Adds a version to a key that has a record; answers with the bytes of garbage.
+    fn put_version(&mut self, table: usize, record: u32, found: Found, prefix_len: usize) -> u64 {
+        let region = Arc::clone(self.region.region());
+        let record = Record::new(&region, record);
+        Leaf::new(&region, record.leaf()).note(found.version);
+        let Some(newest) = record.newest() else {
+            record.set(Some(found), 0);
+            self.accounts[table].stats.keys += 1;
+            return 0;
+        };
+        if newest.version < found.version {
+            let history = record::append(&mut self.region, record.history(), newest);
+            record.set(Some(found), history);
+            return 0;
+        }
+        if newest.version == found.version {
+            record.replace_newest(found.value);
+            return self.forget(table, newest.value, prefix_len);
+        }
+        let changed = record::insert(&mut self.region, record.history(), found);
+        record.set(Some(newest), changed.history);
+        changed.garbage_bytes + changed.old.map_or(0, |old| self.forget(table, old, prefix_len))
+    }
+
+    /// Takes an entry out of a table's figures; answers with the bytes of its node.
+    fn forget(&mut self, table: usize, value: ValueAt, prefix_len: usize) -> u64 {
+        let sizes = self.state.values.sizes(value);
+        let stats = &mut self.accounts[table].stats;
+        stats.entries -= 1;
+        stats.tombstones -= u64::from(value.is_tombstone());
+        stats.user_bytes -= prefix_len as u64 + sizes.user_bytes;
+        sizes.memory_bytes
+    }
+
+    /// Adds a key with its first version; answers with the bytes of garbage.
+    fn put_key(&mut self, table: usize, tag: u32, key: &[u8], found: Found, publish: &impl Fn(&Arc<State>)) -> u64 {
+        let record = Record::create(&mut self.region, key, found);
+        let tree = Arc::clone(&self.state.tables[table].tree);
+        let grown = tree.insert(&mut self.region, key, record, &mut self.path);
+        let region = self.region.region();
+        Leaf::new(region, Record::new(region, record).leaf()).note(found.version);
+        let account = &mut self.accounts[table];
+        account.records += 1;
+        account.stats.keys += 1;
+        let records = account.records;
+        if self.state.tables[table].index.is_full(records) {
+            self.grow_index(table, records, publish);
+        }
+        self.state.tables[table].index.insert(tag, record);
+        grown.garbage_bytes
+    }
+
+    fn grow_index(&mut self, table: usize, keys: usize, publish: &impl Fn(&Arc<State>)) {
+        let mut state = State::clone(&self.state);
+        let larger = state.tables[table].index.grown(keys, &self.meter).unwrap_or_else(|| out_of_memory());
+        state.tables[table].index = Arc::new(larger);
+        self.install(state, publish);
+    }
+
+    /// Removes the named entries. In place: readers must be made to retry.
+    pub(crate) fn remove(&mut self, drops: &[DropVersion]) {
+        for DropVersion { table, prefix, version } in drops {
+            let Ok(index) = self.state.position(*table) else { continue };
+            let Some(record) = self.state.record(*table, prefix) else { continue };
+            let garbage_bytes = self.remove_version(index, record, *version, prefix.len());
+            self.accounts[index].garbage_bytes += garbage_bytes;
+        }
+    }
+
+    fn remove_version(&mut self, table: usize, at: u32, version: Version, prefix_len: usize) -> u64 {
+        let region = Arc::clone(self.region.region());
+        let record = Record::new(&region, at);
+        let Some(newest) = record.newest() else { return 0 };
+        if newest.version != version {
+            let changed = record::remove(&region, record.history(), version);
+            record.set(Some(newest), changed.history);
+            return changed.garbage_bytes + changed.old.map_or(0, |old| self.forget(table, old, prefix_len));
+        }
+        let mut garbage_bytes = self.forget(table, newest.value, prefix_len);
+        if let Some(older) = record::first(&region, record.history()) {
+            let changed = record::remove(&region, record.history(), older.version);
+            record.set(Some(older), changed.history);
+            garbage_bytes += changed.garbage_bytes;
+        } else {
+            record.set(None, 0);
+            self.accounts[table].stats.keys -= 1;
+            garbage_bytes += record_words(prefix_len) as u64 * 8;
+        }
+        garbage_bytes
+    }
+
+    /// Replaces a table by an empty one.
+    pub(crate) fn clear(&mut self, table: EntryKind, publish: &impl Fn(&Arc<State>)) {
+        let Ok(index) = self.state.position(table) else { return };
+        if self.accounts[index].records == 0 {
+            return;
+        }
+        let (table, account) = self.new_table(table);
+        let old = std::mem::replace(&mut self.accounts[index], account);
+        self.cleared_bytes += old.memory_bytes;
+        let mut state = State::clone(&self.state);
+        state.tables[index] = table;
+        self.install(state, publish);
+    }
+
+    /// Copies everything that is alive into a new arena and leaves the old one to its readers. Does nothing if there is no memory
+    /// for it. While it runs, and until the last reader of the old arena has gone, both are held.
+    pub(crate) fn compact(&mut self, publish: &impl Fn(&Arc<State>)) {
+        let old = Arc::clone(&self.state);
+        let Some(mut new) = Self::new(old.hash_seed, &self.meter) else { return };
+        let quiet = |_: &Arc<State>| {};
+        new.ensure_tables(old.tables.iter().map(|table| table.kind), &quiet);
+        let mut older = Vec::new();
+        for (number, table) in old.tables.iter().enumerate() {
+            let keys = usize::try_from(self.accounts[number].stats.keys).unwrap_or(0);
+            new.grow_index(number, keys + 1, &quiet);
+            let mut leaf = table.tree.end_leaf(&old.region, false);
+            loop {
+                for record in leaf.ordered(&old.region).records() {
+                    new.adopt(number, &old, *record, &mut older);
+                }
+                match leaf.next() {
+                    0 => break,
+                    next => leaf = Leaf::new(&old.region, next),
+                }
+            }
+            new.accounts[number].stats = self.accounts[number].stats;
+        }
+        *self = new;
+        publish(&self.state);
+    }
+
+    /// Copies one record with all its versions.
+    fn adopt(&mut self, table: usize, old: &State, record: u32, older: &mut Vec<Found>) {
+        let record = Record::new(&old.region, record);
+        let Some(newest) = record.newest() else { return };
+        older.clear();
+        record::visit(&old.region, record.history(), |found| older.push(found));
+        record.with_key(|key| {
+            let before = self.region.allocated_bytes();
+            let mut copied = 0;
+            let mut at = None;
+            for found in older.iter().rev().chain([&newest]) {
+                copied += old.values.sizes(found.value).memory_bytes;
+                let value = self.values.append_from(&old.values, found.value);
+                let found = Found { version: found.version, value };
+                match at {
+                    None => {
+                        let tag = self.state.tag(key);
+                        self.put_key(table, tag, key, found, &|_| {});
+                        at = self.state.tables[table].index.find(self.region.region(), tag, key);
+                    }
+                    Some(record) => {
+                        self.put_version(table, record, found, key.len());
+                    }
+                }
+            }
+            self.accounts[table].memory_bytes += self.region.allocated_bytes() - before + copied;
+        });
+    }
+}

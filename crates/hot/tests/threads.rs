@@ -1,0 +1,1 @@
+//! Readers beside a writer: what they may never see, whatever the timing.
