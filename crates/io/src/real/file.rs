@@ -158,3 +158,49 @@ impl DiskFile for RealFile {
         self.sync.run(&self.origin, Some(self.id), reason, || rustix::fs::fdatasync(&self.file))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(process: u32) -> RealFile {
+        let file = tempfile::tempfile().unwrap();
+        RealFile::new(file.into(), FileId::Wal(1), Arc::new(Origin { label: "here".into(), process }))
+    }
+
+    /// A forked child is told apart by its process number; forking a test process itself is not safe.
+    #[test]
+    fn a_forked_child_changes_nothing() {
+        let file = file_of(std::process::id().wrapping_add(1));
+        let refused = [
+            file.write_at(0, b"x", Reason::WalAppend).map(drop),
+            file.set_len(9, Reason::WalPrepare),
+            file.allocate(0, 9, Reason::WalPrepare),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), DiskErrorKind::UsedAfterFork);
+        }
+        assert_eq!(file.sync_data(Reason::WalSync).unwrap_err().cause(), DiskErrorKind::UsedAfterFork);
+        assert_eq!(file.len().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_sync_that_failed_fails_for_ever() {
+        let file = file_of(std::process::id());
+        let first = file.sync.run(&file.origin, None, Reason::WalSync, || Err(Errno::DQUOT));
+        assert_eq!(first.unwrap_err().cause(), DiskErrorKind::Quota);
+        let second = file.sync_data(Reason::WalSync).unwrap_err();
+        assert_eq!(
+            second.to_string(),
+            "here: sync of wal-0000000000000001 to make the log durable failed, it is not known what is durable: input/output error: an earlier sync of the same handle failed"
+        );
+        file.write_at(0, b"x", Reason::WalAppend).unwrap();
+    }
+
+    #[test]
+    fn offsets_that_the_system_refuses_are_errors() {
+        let file = file_of(std::process::id());
+        let error = file.write_at(1 << 63, b"x", Reason::WalAppend).unwrap_err();
+        assert_eq!((error.offset(), error.file()), (Some(1 << 63), Some(FileId::Wal(1))));
+    }
+}
