@@ -1,7 +1,9 @@
 //! Batches of writes: collected in any order, handed to tiers in one order.
 
+use std::cmp::Ordering;
+
 use crate::entry::EntryRef;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::key::KeyLayout;
 use crate::limits::{self, BATCH_SIZE_BYTES_MAX};
 use crate::table::EntryKind;
@@ -124,22 +126,65 @@ impl BatchBuilder {
             let prefix_len = layout.prefix_len(slot.table, slot.key(buffer));
             slot.prefix_len = u16::try_from(prefix_len).unwrap_or(u16::MAX).min(slot.key_len);
         }
-        let order = |a: &Slot, b: &Slot| (a.table, a.prefix(buffer)).cmp(&(b.table, b.prefix(buffer)));
-        if !self.slots.is_sorted_by(|a, b| order(a, b).is_lt()) {
-            self.slots.sort_by(order);
-            // The sort is stable, so of equal keys the last written stands last: keep that one.
-            let mut kept = 0;
-            for index in 0..self.slots.len() {
-                let is_last = self.slots.get(index + 1).is_none_or(|next| order(&self.slots[index], next).is_ne());
-                if is_last {
-                    self.slots[kept] = self.slots[index];
-                    kept += 1;
-                }
-            }
-            self.slots.truncate(kept);
+        if !self.slots.is_sorted_by(|a, b| order(a, b, buffer).is_lt()) {
+            self.slots = sorted(&self.slots, buffer);
         }
         TierBatch { version, buffer: self.buffer, slots: self.slots }
     }
+}
+
+/// The bits of a sort word that hold a write's index, below those of the key's head.
+const SORT_INDEX_BITS: u32 = 30;
+/// The bits of a sort word that hold the key's head.
+const SORT_HEAD_BITS: u32 = 64;
+
+/// The slots in order of (table, prefix), of equal ones only the last.
+///
+/// Each slot becomes one number (table, first eight bytes of the prefix, index), and numbers sort much faster than keys that lie
+/// elsewhere: sorting would else be a large part of what a commit of random keys costs. Only slots with equal tables and heads look at
+/// whole keys.
+fn sorted(slots: &[Slot], buffer: &[u8]) -> Vec<Slot> {
+    if slots.len() >> SORT_INDEX_BITS != 0 {
+        return settled(slots.to_vec(), buffer);
+    }
+    let word = |(index, slot): (usize, &Slot)| {
+        let (table, head) = (u128::from(slot.table.code()), u128::from(head(slot.prefix(buffer))));
+        (table << SORT_HEAD_BITS | head) << SORT_INDEX_BITS | index as u128
+    };
+    let mut words: Vec<u128> = slots.iter().enumerate().map(word).collect();
+    words.sort_unstable();
+    let slot = |word: &u128| slots[(word & ((1 << SORT_INDEX_BITS) - 1)) as usize];
+    let mut kept = Vec::with_capacity(slots.len());
+    for run in words.chunk_by(|a, b| a >> SORT_INDEX_BITS == b >> SORT_INDEX_BITS) {
+        match run {
+            [only] => kept.push(slot(only)),
+            run => kept.extend(settled(run.iter().map(slot).collect(), buffer)),
+        }
+    }
+    kept
+}
+
+/// Sorts slots by their whole keys and keeps the last written of equal ones.
+fn settled(mut slots: Vec<Slot>, buffer: &[u8]) -> Vec<Slot> {
+    slots.sort_by(|a, b| order(a, b, buffer));
+    // The sort is stable, so of equal keys the last written stands last.
+    slots.reverse();
+    slots.dedup_by(|older, newer| order(older, newer, buffer).is_eq());
+    slots.reverse();
+    slots
+}
+
+fn order(a: &Slot, b: &Slot, buffer: &[u8]) -> Ordering {
+    (a.table, a.prefix(buffer)).cmp(&(b.table, b.prefix(buffer)))
+}
+
+/// The first eight bytes as a number that orders as they do; shorter prefixes are filled up with zeros, so equal heads do not mean equal
+/// prefixes.
+fn head(prefix: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let len = prefix.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&prefix[..len]);
+    u64::from_le_bytes(bytes).swap_bytes()
 }
 
 /// Writes of one version, ordered by (table, key), each key once: what tiers and the log take. Equal writes give an equal
@@ -162,6 +207,58 @@ pub struct TierBatch {
 }
 
 impl TierBatch {
+    /// A batch without entries, to be filled by [`push_sorted`](Self::push_sorted).
+    pub fn empty(version: Version) -> Self {
+        Self { version, buffer: Vec::new(), slots: Vec::new() }
+    }
+
+    /// Takes out every entry, keeps the memory, and sets the version: a reader of many batches fills one again and again.
+    pub fn reset(&mut self, version: Version) {
+        self.version = version;
+        self.buffer.clear();
+        self.slots.clear();
+    }
+
+    /// Adds an entry behind all others, for readers of files that hold entries in order. The key is given already split.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if (table, prefix) is not above that of the last entry;
+    /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded) for a key, a value or a batch over its limit. The batch stays as it was.
+    ///
+    /// ```
+    /// use thermocline_tier::{EntryKind, TierBatch, Version};
+    ///
+    /// let mut batch = TierBatch::empty(Version(3));
+    /// batch.push_sorted(EntryKind::Multi, b"a", b"", Some(b"1"))?;
+    /// batch.push_sorted(EntryKind::Multi, b"b", b"", None)?;
+    /// assert!(batch.push_sorted(EntryKind::Multi, b"b", b"", None).is_err());
+    /// assert_eq!(batch.len(), 2);
+    /// # Ok::<(), thermocline_tier::Error>(())
+    /// ```
+    #[expect(clippy::cast_possible_truncation, reason = "key, value and batch sizes are checked against limits that fit")]
+    pub fn push_sorted(&mut self, table: EntryKind, prefix: &[u8], suffix: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let key_len = prefix.len() + suffix.len();
+        limits::check("key size in bytes", key_len, limits::KEY_SIZE_BYTES_MAX)?;
+        limits::check_value(value.unwrap_or_default())?;
+        let size = self.buffer.len() + key_len + value.map_or(0, <[u8]>::len);
+        limits::check("batch size in bytes", size, BATCH_SIZE_BYTES_MAX)?;
+        if self.slots.last().is_some_and(|last| (last.table, last.prefix(&self.buffer)) >= (table, prefix)) {
+            return Err(ErrorKind::InvalidArgument { what: "an entry is not above the one before it".into() }.into());
+        }
+        self.slots.push(Slot {
+            table,
+            start: self.buffer.len() as u32,
+            prefix_len: prefix.len() as u16,
+            key_len: key_len as u16,
+            value_len: value.map_or(0, <[u8]>::len) as u32,
+            is_tombstone: value.is_none(),
+        });
+        self.buffer.extend_from_slice(prefix);
+        self.buffer.extend_from_slice(suffix);
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+        Ok(())
+    }
+
     /// The version of every entry in it.
     pub fn version(&self) -> Version {
         self.version
@@ -193,5 +290,29 @@ impl TierBatch {
             let (prefix, suffix) = slot.key(&self.buffer).split_at(usize::from(slot.prefix_len));
             (slot.table, EntryRef { prefix, suffix, version: self.version, value: slot.value(&self.buffer) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::WholeKey;
+
+    /// Every pair of short keys that share a head with zero padding, with duplicates, in two tables: against a map.
+    #[test]
+    fn batch_is_ordered_by_whole_keys_and_keeps_the_last_write() {
+        let keys: [&[u8]; 9] = [b"12345678", b"", b"\0", b"a\0", b"a", b"12345678b", b"12345678a", b"a", b"\xff"];
+        let mut builder = BatchBuilder::new();
+        let mut model = std::collections::BTreeMap::new();
+        for (number, (table, key)) in
+            (0_u8..).zip([EntryKind::operator(1), EntryKind::Multi].into_iter().flat_map(|table| keys.map(|key| (table, key))))
+        {
+            builder.put(table, key, &[number]).unwrap();
+            model.insert((table, key.to_vec()), vec![number]);
+        }
+        let batch = builder.finish(&WholeKey, Version(1));
+        let found: Vec<_> =
+            batch.iter().map(|(table, entry)| ((table, entry.prefix.to_vec()), entry.value.unwrap().to_vec())).collect();
+        assert_eq!(found, model.into_iter().collect::<Vec<_>>());
     }
 }

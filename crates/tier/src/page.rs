@@ -144,7 +144,7 @@ impl RangeBatch {
 
     /// The entries as rows, owned. They share the batch's buffer: no bytes are copied.
     pub fn into_rows(self) -> Rows {
-        Rows { buffer: Bytes::from(self.buffer), shared: self.shared, slots: self.slots.into_iter() }
+        Rows { buffer: Bytes::from(self.buffer), shared: self.shared, slots: self.slots.into_iter(), last: None }
     }
 
     /// The entries, owned. They share the batch's buffer: no bytes are copied.
@@ -207,6 +207,15 @@ pub struct Rows {
     buffer: Bytes,
     shared: Vec<Bytes>,
     slots: std::vec::IntoIter<Slot>,
+    /// Start and length of the prefix that was handed out last.
+    last: Option<(usize, usize)>,
+}
+
+impl Rows {
+    /// The prefix of the row that was handed out last.
+    pub fn last_prefix(&self) -> Option<&[u8]> {
+        self.last.map(|(start, len)| &self.buffer[start..start + len])
+    }
 }
 
 impl Iterator for Rows {
@@ -214,6 +223,7 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Row> {
         let slot = self.slots.next()?;
+        self.last = Some((slot.start, slot.prefix_len));
         let value_start = slot.start + slot.prefix_len + slot.suffix_len;
         let value = match slot.value {
             SlotValue::Tombstone => None,
