@@ -73,7 +73,8 @@ fn find(data: &Path) -> Result<Vec<History>, Failure> {
     Ok(histories)
 }
 
-fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+/// Builds the program in release, and returns its path.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
     let arguments = ["build", "--release", "--locked", "--package", "thermocline-cli"];
     run_command(cargo().current_dir(&workspace.root).args(arguments))?;
     Ok(workspace.target()?.join("release").join("thermocline"))

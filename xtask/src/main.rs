@@ -11,6 +11,7 @@
 
 mod bench;
 mod ci;
+mod demo;
 mod dependencies;
 mod formats;
 mod histories;
@@ -37,6 +38,8 @@ usage: cargo xtask <command> [options]
   deps [--update]      compare the dependencies and their licences with xtask/dependencies.tsv, or write it
   msrv                 check that every crate and dependency fits the minimum supported Rust version
   bench [ARGS]         run the benchmark harness in release; ARGS go to it
+  demo [REPOSITORY] [--seed S]
+                       the main job: import a git history, kill the import, read back, compare with git
   histories [--data DIR] [--kill N] [--seed S] [--cli FILE]
                        import real histories, kill imports at random moments, and compare every sampled version
 ";
@@ -68,6 +71,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     match command.as_str() {
         "test" => tests::run(&workspace, rest),
         "bench" => bench::run(&workspace, rest),
+        "demo" => demo::run(&workspace, rest),
         "histories" => histories::run(&workspace, rest),
         "ci" => no_options(rest).and_then(|()| ci::run(&workspace)),
         "layers" => no_options(rest).and_then(|()| layers::run(&workspace)),
