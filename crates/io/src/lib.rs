@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod memory;
+pub mod sim;
 pub mod sync;
 
 mod clock;
@@ -16,7 +17,6 @@ mod memory_disk;
 mod name;
 mod random;
 mod real;
-mod sim;
 mod spawn;
 mod transfer;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Access, DirEntry, Disk, DiskFile, DiskResult, FileId, LockGuard, LockMode, Reason, Space};
 use crate::error::{DiskError, DiskErrorKind, SyncFailed};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock, RwLockWriteGuard};
 
 /// A [`Disk`] in memory, for stores that need not outlive the process. Syncing succeeds and means nothing. For tests of
 /// durability there is the simulated disk.
@@ -22,27 +22,35 @@ use crate::sync::{Mutex, RwLock};
 /// ```
 #[derive(Debug, Default)]
 pub struct MemoryDisk {
-    files: Mutex<BTreeMap<FileId, Arc<MemoryFile>>>,
+    files: Mutex<BTreeMap<FileId, Arc<RwLock<Vec<u8>>>>>,
+    holders: Arc<Mutex<Holders>>,
+}
+
+#[derive(Debug, Default)]
+struct Holders {
     /// How many hold the lock; `usize::MAX` for one that holds it alone.
-    holders: Arc<Mutex<usize>>,
+    count: usize,
+    /// Whether it was ever taken alone, which makes the lock file of other disks. Here it is not listed.
+    was_exclusive: bool,
 }
 
 #[derive(Debug)]
 struct MemoryFile {
     id: FileId,
-    bytes: RwLock<Vec<u8>>,
+    bytes: Arc<RwLock<Vec<u8>>>,
+    access: Access,
 }
 
 /// Gives the lock back.
 #[derive(Debug)]
-struct MemoryLock(Arc<Mutex<usize>>);
+struct MemoryLock(Arc<Mutex<Holders>>);
 
 impl LockGuard for MemoryLock {}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
         let mut holders = self.0.lock();
-        *holders = if *holders == usize::MAX { 0 } else { holders.saturating_sub(1) };
+        holders.count = if holders.count == usize::MAX { 0 } else { holders.count.saturating_sub(1) };
     }
 }
 
@@ -60,14 +68,14 @@ impl Disk for MemoryDisk {
         if files.contains_key(&id) {
             return Err(DiskError::new(DiskErrorKind::AlreadyExists, "create").with_file(id).with_reason(reason));
         }
-        let file = Arc::new(MemoryFile { id, bytes: RwLock::new(Vec::new()) });
-        files.insert(id, Arc::clone(&file));
-        Ok(file)
+        let bytes = Arc::new(RwLock::new(Vec::new()));
+        files.insert(id, Arc::clone(&bytes));
+        Ok(Arc::new(MemoryFile { id, bytes, access: Access::ReadWrite }))
     }
 
-    fn open(&self, id: FileId, _access: Access, reason: Reason) -> DiskResult<Arc<dyn DiskFile>> {
+    fn open(&self, id: FileId, access: Access, reason: Reason) -> DiskResult<Arc<dyn DiskFile>> {
         match self.files.lock().get(&id) {
-            Some(file) => Ok(Arc::clone(file) as Arc<dyn DiskFile>),
+            Some(bytes) => Ok(Arc::new(MemoryFile { id, bytes: Arc::clone(bytes), access })),
             None => Err(DiskError::new(DiskErrorKind::NotFound, "open").with_file(id).with_reason(reason)),
         }
     }
@@ -81,7 +89,7 @@ impl Disk for MemoryDisk {
 
     fn list(&self, _reason: Reason) -> DiskResult<Vec<DirEntry>> {
         let files = self.files.lock();
-        Ok(files.values().map(|file| DirEntry::File(file.id, file.bytes.read().len() as u64)).collect())
+        Ok(files.iter().map(|(id, bytes)| DirEntry::File(*id, bytes.read().len() as u64)).collect())
     }
 
     fn sync_dir(&self, _reason: Reason) -> Result<(), SyncFailed> {
@@ -90,11 +98,14 @@ impl Disk for MemoryDisk {
 
     fn try_lock(&self, mode: LockMode) -> DiskResult<Box<dyn LockGuard>> {
         let mut holders = self.holders.lock();
-        *holders = match (mode, *holders) {
+        let refused = |kind| Err(DiskError::new(kind, "lock").with_file(FileId::Lock).with_reason(Reason::Open));
+        holders.count = match (mode, holders.count) {
+            (LockMode::Shared, _) if !holders.was_exclusive => return refused(DiskErrorKind::NotFound),
             (LockMode::Exclusive, 0) => usize::MAX,
             (LockMode::Shared, count) if count != usize::MAX => count + 1,
-            _ => return Err(DiskError::new(DiskErrorKind::Locked, "lock")),
+            _ => return refused(DiskErrorKind::Locked),
         };
+        holders.was_exclusive |= mode == LockMode::Exclusive;
         Ok(Box::new(MemoryLock(Arc::clone(&self.holders))))
     }
 
@@ -108,19 +119,28 @@ impl Disk for MemoryDisk {
 }
 
 impl MemoryFile {
-    /// The offset as an index, or the answer for one that no memory has.
-    fn index(&self, offset: u64, operation: &'static str) -> DiskResult<usize> {
-        usize::try_from(offset)
-            .map_err(|_too_large| DiskError::new(DiskErrorKind::InvalidRange, operation).with_file(self.id).with_offset(offset))
+    fn refused(&self, kind: DiskErrorKind, operation: &'static str, offset: u64, reason: Reason) -> DiskError {
+        DiskError::new(kind, operation).with_file(self.id).with_offset(offset).with_reason(reason)
     }
 
-    fn grow_to(&self, len: u64, operation: &'static str) -> DiskResult<()> {
-        let len = self.index(len, operation)?;
-        let mut bytes = self.bytes.write();
-        if bytes.len() < len {
-            bytes.resize(len, 0);
+    /// The bytes, for writing, with room for `len` of them: a length that no memory has is an error and no abort.
+    fn writable(
+        &self,
+        len: u64,
+        operation: &'static str,
+        offset: u64,
+        reason: Reason,
+    ) -> DiskResult<(RwLockWriteGuard<'_, Vec<u8>>, usize)> {
+        if self.access == Access::Read {
+            return Err(self.refused(DiskErrorKind::Denied, operation, offset, reason));
         }
-        Ok(())
+        let mut bytes = self.bytes.write();
+        let len_now = bytes.len();
+        let room = usize::try_from(len).ok().filter(|len| bytes.try_reserve(len.saturating_sub(len_now)).is_ok());
+        match room {
+            Some(len) => Ok((bytes, len)),
+            None => Err(self.refused(DiskErrorKind::DiskFull, operation, offset, reason)),
+        }
     }
 }
 
@@ -130,22 +150,22 @@ impl DiskFile for MemoryFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8], _reason: Reason) -> DiskResult<usize> {
-        let offset = self.index(offset, "read")?;
         let bytes = self.bytes.read();
-        let found = bytes.get(offset..).unwrap_or_default();
+        let found = usize::try_from(offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
         let count = found.len().min(buffer.len());
         buffer[..count].copy_from_slice(&found[..count]);
         Ok(count)
     }
 
-    fn write_at(&self, offset: u64, new: &[u8], _reason: Reason) -> DiskResult<usize> {
-        let start = self.index(offset, "write")?;
-        let end = self.index(offset.saturating_add(new.len() as u64), "write")?;
-        let mut bytes = self.bytes.write();
+    fn write_at(&self, offset: u64, new: &[u8], reason: Reason) -> DiskResult<usize> {
+        let (mut bytes, end) = self.writable(offset.saturating_add(new.len() as u64), "write", offset, reason)?;
+        if new.is_empty() {
+            return Ok(0);
+        }
         if bytes.len() < end {
             bytes.resize(end, 0);
         }
-        bytes[start..end].copy_from_slice(new);
+        bytes[end - new.len()..end].copy_from_slice(new);
         Ok(new.len())
     }
 
@@ -153,13 +173,17 @@ impl DiskFile for MemoryFile {
         Ok(self.bytes.read().len() as u64)
     }
 
-    fn allocate(&self, offset: u64, len: u64, _reason: Reason) -> DiskResult<()> {
-        self.grow_to(offset.saturating_add(len), "allocate")
+    fn allocate(&self, offset: u64, len: u64, reason: Reason) -> DiskResult<()> {
+        let (mut bytes, end) = self.writable(offset.saturating_add(len), "allocate", offset, reason)?;
+        if len > 0 && bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        Ok(())
     }
 
-    fn set_len(&self, len: u64, _reason: Reason) -> DiskResult<()> {
-        let len = self.index(len, "set the length of")?;
-        self.bytes.write().resize(len, 0);
+    fn set_len(&self, len: u64, reason: Reason) -> DiskResult<()> {
+        let (mut bytes, len) = self.writable(len, "set the length of", len, reason)?;
+        bytes.resize(len, 0);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The real disk: one directory of the operating system, reached through a handle that is opened once. Every later operation names
 //! files relative to that handle, so that neither a change of the working directory nor a renamed parent leads elsewhere.
 //!
-//! Rests on POSIX calls; built for and tested on Linux.
+//! Rests on POSIX calls; built for and tested on Linux. On other systems `fdatasync` may reach only the cache of the device.
 
 mod errno;
 mod file;

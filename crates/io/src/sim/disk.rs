@@ -19,8 +19,8 @@ pub(super) const LABEL: &str = "simulated disk";
 /// What a disk without a set capacity says it has.
 const TOTAL_BYTES_DEFAULT: u64 = 1 << 40;
 
-/// A directory in memory that records what is done to it, loses power on demand, and has the faults that it is told to have. The
-/// model stands at the head of the module's source and in short: what is not synced may be lost in any combination.
+/// A directory in memory that records what is done to it, loses power on demand, and has the faults that it is told to have.
+/// [`sim`](crate::sim) describes the model; in short, what is not synced may be lost in any combination.
 ///
 /// Clones are handles of the same disk. Everything happens under one lock, so operations of several threads have one order.
 ///

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use rstest::rstest;
 use thermocline_io::{Disk, DiskErrorKind, FileId, LockMode, RealDisk, SimDisk};
 
-use crate::support::{Bench, real, simulated};
+use crate::support::{Bench, memory, real, simulated};
 
 /// Tells the test binary, started anew, to hold the lock of this directory.
 const HOLD: &str = "THERMOCLINE_IO_TEST_HOLD_LOCK_OF";
@@ -14,6 +14,7 @@ const HOLD: &str = "THERMOCLINE_IO_TEST_HOLD_LOCK_OF";
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn the_exclusive_lock_keeps_all_others_out(#[case] bench: Bench) {
     let disk = &*bench.disk;
     assert_eq!(disk.try_lock(LockMode::Shared).unwrap_err().kind(), DiskErrorKind::NotFound);
@@ -29,6 +30,7 @@ fn the_exclusive_lock_keeps_all_others_out(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn readers_share_and_keep_writers_out(#[case] bench: Bench) {
     let disk = &*bench.disk;
     drop(disk.try_lock(LockMode::Exclusive).unwrap());

@@ -1,13 +1,14 @@
-//! One script over the real and the simulated disk: they must answer alike.
+//! One script over the real disk, the simulated one and the one in memory: they must answer alike.
 
 use rstest::rstest;
 use thermocline_io::{Access, DirEntry, DiskErrorKind, FileClass, FileId, Reason};
 
-use crate::support::{Bench, FILE, OTHER, create, read_all, real, simulated, write};
+use crate::support::{Bench, FILE, OTHER, create, memory, read_all, real, simulated, write};
 
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn a_file_holds_what_was_written(#[case] bench: Bench) {
     let file = create(&*bench.disk, FILE);
     assert_eq!((file.id(), file.len().unwrap()), (FILE, 0));
@@ -28,6 +29,7 @@ fn a_file_holds_what_was_written(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn lengths_change_by_zeros(#[case] bench: Bench) {
     let file = create(&*bench.disk, FILE);
     write(&*file, 0, &[9; 6_000]);
@@ -52,6 +54,7 @@ fn lengths_change_by_zeros(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn names_are_made_and_removed_once(#[case] bench: Bench) {
     let disk = &*bench.disk;
     let file = create(disk, FILE);
@@ -74,6 +77,7 @@ fn names_are_made_and_removed_once(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn the_list_names_every_file(#[case] bench: Bench) {
     let disk = &*bench.disk;
     let ids = [FileId::Manifest(1), FileId::Wal(u64::MAX), FileId::Sst(3), FileId::Cold(0), FileId::Backup(0xab)];
@@ -96,6 +100,7 @@ fn the_list_names_every_file(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn a_handle_for_reading_does_not_write(#[case] bench: Bench) {
     write(&*create(&*bench.disk, FILE), 0, b"text");
     let file = bench.disk.open(FILE, Access::Read, Reason::Verify).unwrap();
@@ -110,6 +115,7 @@ fn a_handle_for_reading_does_not_write(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
+#[case::memory(memory())]
 fn reading_past_the_end_ends(#[case] bench: Bench) {
     let file = create(&*bench.disk, OTHER);
     write(&*file, 0, b"abc");
@@ -124,9 +130,26 @@ fn reading_past_the_end_ends(#[case] bench: Bench) {
 #[rstest]
 #[case::real(real())]
 #[case::simulated(simulated())]
-fn space_is_reported(#[case] bench: Bench) {
-    let space = bench.disk.space().unwrap();
-    assert!(space.total_bytes > 0 && space.available_bytes <= space.total_bytes);
+#[case::memory(memory())]
+fn space_is_reported_or_not_known(#[case] bench: Bench) {
+    match bench.disk.space() {
+        Ok(space) => assert!(space.total_bytes > 0 && space.available_bytes <= space.total_bytes),
+        Err(error) => assert_eq!(error.kind(), DiskErrorKind::Unsupported),
+    }
+}
+
+#[rstest]
+#[case::real(real())]
+#[case::simulated(simulated())]
+#[case::memory(memory())]
+fn a_stray_offset_is_an_error(#[case] bench: Bench) {
+    let file = create(&*bench.disk, FILE);
+    assert!(file.write_at(i64::MAX as u64 - 1, &[1], Reason::WalAppend).is_err());
+    assert!(file.write_at(u64::MAX - 1, &[1], Reason::WalAppend).is_err());
+    assert!(file.set_len(u64::MAX, Reason::WalPrepare).is_err());
+    assert!(file.allocate(u64::MAX - 1, 1, Reason::WalPrepare).is_err());
+    assert_eq!(file.len().unwrap(), 0);
+    assert!(matches!(file.read_at(u64::MAX - 1, &mut [0], Reason::Verify), Ok(0) | Err(_)));
 }
 
 #[rstest]

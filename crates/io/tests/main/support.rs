@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use thermocline_io::{
-    CrashPoint, CrashProfile, Disk, DiskFile, FileId, RealDisk, Reason, SimDisk, Survival, read_up_to_at, write_all_at,
+    CrashPoint, CrashProfile, Disk, DiskFile, FileId, MemoryDisk, RealDisk, Reason, SimDisk, Survival, read_up_to_at,
+    write_all_at,
 };
 
 pub(crate) const FILE: FileId = FileId::Wal(1);
@@ -24,6 +25,10 @@ pub(crate) fn real() -> Bench {
 
 pub(crate) fn simulated() -> Bench {
     Bench { disk: Arc::new(SimDisk::new(7)), _directory: None }
+}
+
+pub(crate) fn memory() -> Bench {
+    Bench { disk: Arc::new(MemoryDisk::new()), _directory: None }
 }
 
 pub(crate) fn create(disk: &dyn Disk, id: FileId) -> Arc<dyn DiskFile> {
