@@ -1,0 +1,255 @@
+//! Finding the segments of a log in a directory, and which of them belong together.
+
+use std::sync::Arc;
+
+use thermocline_format::{Corruption, FileKind, FileLabel, FormatError, MAGIC, Purpose, Salt, StoreId};
+use thermocline_io::{Access, DirEntry, Disk, DiskFile, FileId, Reason, read_up_to_at};
+use thermocline_tier::{Error, Result};
+
+use crate::decision::{Evidence, Row, Verdict, judge};
+use crate::error::{corruption, disk_error, format_error};
+use crate::layout::{RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::scan::{Survey, look_into_body, survey};
+use crate::to_len;
+
+/// A segment's file as it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) number: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) len: u64,
+    header: std::result::Result<SegmentHeader, FormatError>,
+}
+
+/// A segment of the chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) header: SegmentHeader,
+    /// Where its records end: as the successor states, or for the last segment behind the last whole group.
+    pub(crate) end: u64,
+}
+
+/// The log as it lies in a directory.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Oldest first; at least one.
+    pub(crate) links: Vec<Link>,
+    /// How the last one ends.
+    pub(crate) tail: Survey,
+}
+
+/// What is in a directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// `None` if no log was ever completely made here.
+    pub(crate) chain: Option<Chain>,
+    /// Files that are not part of the log though they have its names: attempts that were not finished, and what was replaced.
+    pub(crate) leftovers: Vec<u64>,
+    /// No file had a number as high as this.
+    pub(crate) next_number: u64,
+}
+
+/// Looks at every segment of a directory and finds the chain. Changes nothing.
+///
+/// # Errors
+/// `Corruption`, `ForeignFile`, `UnsupportedFormat`, `Io`.
+pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Directory> {
+    let mut found = open_all(disk, purpose, reason)?;
+    let next_number = found.last().map_or(1, |last| last.number.saturating_add(1));
+    let store = check_stores(&found)?;
+    let mut leftovers = Vec::new();
+    let chain = loop {
+        let Some(head) = found.pop() else { break None };
+        match consider(&head, store, reason)? {
+            Some((header, tail)) => break Some((head, header, tail)),
+            None => leftovers.push(head.number),
+        }
+    };
+    let Some((head, header, tail)) = chain else {
+        return Ok(Directory { chain: None, leftovers, next_number });
+    };
+    let mut links = vec![Link { file: head.file, header, end: tail.good.offset }];
+    collect_links(&mut links, &mut found, reason, &mut leftovers)?;
+    links.reverse();
+    if header.previous.is_none() && tail.first_kind != Some(RecordKind::Genesis) {
+        // The very first records of a store never became durable, so it was never handed to anybody.
+        leftovers.push(header.number);
+        return Ok(Directory { chain: None, leftovers, next_number });
+    }
+    Ok(Directory { chain: Some(Chain { links, tail }), leftovers, next_number })
+}
+
+fn open_all(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Vec<Found>> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for entry in disk.list(reason).map_err(disk_error)? {
+        if let DirEntry::File(FileId::Wal(number), _) = entry {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    let mut found = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let file = disk.open(FileId::Wal(number), Access::Read, reason).map_err(disk_error)?;
+        let len = file.len().map_err(disk_error)?;
+        let mut bytes = vec![0; to_len(len.min(SEGMENT_HEADER_SIZE))];
+        let read = read_up_to_at(&*file, 0, &mut bytes, reason).map_err(disk_error)?;
+        let header = SegmentHeader::decode(bytes.get(..read).unwrap_or(&bytes), number, None, purpose);
+        if let Err(error @ FormatError::Unsupported { .. }) = header {
+            return Err(format_error(error));
+        }
+        found.push(Found { number, file, len, header });
+    }
+    Ok(found)
+}
+
+/// All segments must be of one store. Returns its id; `None` if no header tells.
+fn check_stores(found: &[Found]) -> Result<Option<StoreId>> {
+    let mut store = None;
+    for segment in found {
+        let Ok(header) = &segment.header else { continue };
+        match store {
+            None => store = Some(header.store),
+            Some(store) if store != header.store => {
+                let file = FileLabel::numbered(FileKind::Wal, segment.number);
+                let (expected, found) = (format!("store id {store}"), format!("store id {}", header.store));
+                return Err(format_error(FormatError::Foreign { file, expected, found }));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(store)
+}
+
+/// Whether this segment, which no later one names, is the last of the log. `None`: it is not part of it.
+fn consider(head: &Found, store: Option<StoreId>, reason: Reason) -> Result<Option<(SegmentHeader, Survey)>> {
+    let header = match &head.header {
+        Ok(header) => *header,
+        Err(error) => {
+            let (row, error) = judge_header(head, error, store, reason)?;
+            return if row.verdict() == Verdict::Refuse { Err(refusal(error, row)) } else { Ok(None) };
+        }
+    };
+    let tail = survey(&head.file, &header, head.len, reason)?;
+    if !tail.is_carry_whole {
+        let is_witnessed = tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE;
+        let row = judge(&Evidence::Carry { is_whole: false, is_witnessed });
+        if row.verdict() == Verdict::Drop {
+            return Ok(None);
+        }
+        return Err(refusal(fault_of(&tail, head.number), row));
+    }
+    let row = judge(&Evidence::Tail(tail.evidence));
+    match row.verdict() {
+        Verdict::Keep | Verdict::Cut => Ok(Some((header, tail))),
+        Verdict::Drop | Verdict::Refuse => Err(refusal(fault_of(&tail, head.number), row)),
+    }
+}
+
+fn fault_of(tail: &Survey, number: u64) -> FormatError {
+    tail.fault.clone().unwrap_or_else(|| {
+        let file = FileLabel::numbered(FileKind::Wal, number);
+        Corruption::new(file, tail.good.offset, "record", "records that a later one says were durable", "nothing").into()
+    })
+}
+
+/// Which rule a segment falls under whose header is bad and that no later one names, and what to say about it.
+fn judge_header(segment: &Found, error: &FormatError, store: Option<StoreId>, reason: Reason) -> Result<(Row, FormatError)> {
+    // Without another segment to tell, the id in the bad header is the best guess.
+    let mut head = vec![0; to_len(segment.len.min(SEGMENT_HEADER_SIZE))];
+    let read = read_up_to_at(&*segment.file, 0, &mut head, reason).map_err(disk_error)?;
+    let head = head.get(..read).unwrap_or(&head);
+    let guess = head.get(24..).and_then(|bytes| bytes.first_chunk::<16>()).copied().unwrap_or_default();
+    let salt = Salt::new(store.unwrap_or(StoreId(guess)), FileKind::Wal, segment.number);
+    let body = look_into_body(&segment.file, segment.number, salt, segment.len, reason)?;
+    let is_stub = segment.len < SEGMENT_HEADER_SIZE && head.iter().any(|&byte| byte != 0);
+    let is_ours = head.iter().zip(&MAGIC).all(|(found, expected)| found == expected);
+    let row = judge(&Evidence::Header {
+        is_named: false,
+        holds_record: body.holds_record,
+        has_others: store.is_some(),
+        has_body: body.has_content,
+        is_stub,
+        is_foreign: matches!(error, FormatError::Foreign { .. }) || (is_stub && !is_ours),
+    });
+    let error = match (row, error) {
+        (Row::ForeignSegment, FormatError::Corruption(damage)) => {
+            FormatError::Foreign { file: damage.file(), expected: damage.expected().to_owned(), found: damage.found().to_owned() }
+        }
+        (_, error) => error.clone(),
+    };
+    Ok((row, error))
+}
+
+/// Follows the names of predecessors from the last link to the first. What lies between is left over.
+fn collect_links(links: &mut Vec<Link>, found: &mut Vec<Found>, reason: Reason, leftovers: &mut Vec<u64>) -> Result<()> {
+    while let Some(previous) = links.last().and_then(|link| link.header.previous) {
+        let successor = links.last().map_or(0, |link| link.header.number);
+        while let Some(segment) = found.pop_if(|segment| segment.number > previous.number) {
+            check_leftover(&segment, reason)?;
+            leftovers.push(segment.number);
+        }
+        let named = found.pop_if(|segment| segment.number == previous.number);
+        let label = FileLabel::numbered(FileKind::Wal, previous.number);
+        let Some(named) = named else {
+            let row = judge(&Evidence::Link { exists: false, is_as_named: false });
+            let expected = format!("a segment, which {} names", FileLabel::numbered(FileKind::Wal, successor));
+            return Err(refusal(Corruption::new(label, 0, "segment", expected, "no file").into(), row));
+        };
+        let header = match named.header {
+            Ok(header) => header,
+            Err(error) => {
+                return Err(refusal(
+                    error,
+                    judge(&Evidence::Header {
+                        is_named: true,
+                        holds_record: false,
+                        has_others: true,
+                        has_body: true,
+                        is_stub: false,
+                        is_foreign: false,
+                    }),
+                ));
+            }
+        };
+        if named.len < previous.length {
+            let row = judge(&Evidence::Link { exists: true, is_as_named: false });
+            let (expected, found) = (format!("at least {} bytes", previous.length), format!("{} bytes", named.len));
+            return Err(refusal(Corruption::new(label, named.len, "segment", expected, found).into(), row));
+        }
+        links.push(Link { file: named.file, header, end: previous.length });
+    }
+    while let Some(segment) = found.pop() {
+        check_leftover(&segment, reason)?;
+        leftovers.push(segment.number);
+    }
+    Ok(())
+}
+
+/// A segment outside the chain must not hold anything that was ever known to be durable.
+fn check_leftover(segment: &Found, reason: Reason) -> Result<()> {
+    let Ok(header) = &segment.header else { return Ok(()) };
+    let tail = survey(&segment.file, header, segment.len, reason)?;
+    let is_witnessed = tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE;
+    let row = judge(&Evidence::Leftover { is_witnessed });
+    if row.verdict() == Verdict::Drop {
+        return Ok(());
+    }
+    let file = FileLabel::numbered(FileKind::Wal, segment.number);
+    let damage =
+        Corruption::new(file, 72, "segment", "a segment that a later one names, or one without durable records", "neither");
+    Err(refusal(damage.into(), row))
+}
+
+/// The error for a verdict of refusal; it names the row of the decision table.
+pub(crate) fn refusal(error: FormatError, row: Row) -> Error {
+    let error = match error {
+        FormatError::Corruption(damage) => corruption(damage),
+        // Whatever a damaged header looks like, the file is known to be ours.
+        error @ FormatError::Foreign { .. } if row == Row::DamagedHeader => {
+            Error::with_source(thermocline_tier::ErrorKind::Corruption, error)
+        }
+        error => format_error(error),
+    };
+    error.context(format!("recovery rule {row}"))
+}

@@ -1,0 +1,214 @@
+//! Torn write or damage? Every judgement that recovery makes about bytes that are not as they should be, in one function. The same
+//! table, with reasons, is `docs/recovery.md`; the tests have a case for each row.
+
+use std::fmt;
+
+use crate::layout::SEGMENT_HEADER_SIZE;
+
+/// What is known of one thing that recovery must judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// How the last segment of the chain ends.
+    Tail(TailEvidence),
+    /// A segment whose header cannot be read.
+    Header {
+        /// A later segment names it as the one before.
+        is_named: bool,
+        /// Bytes behind the header are a record of this store at this place.
+        holds_record: bool,
+        /// Another segment has a good header.
+        has_others: bool,
+        /// The file goes on behind the header, and not only with zeros.
+        has_body: bool,
+        /// The file is shorter than a header, and not only zeros.
+        is_stub: bool,
+        /// The file does not begin like one of ours.
+        is_foreign: bool,
+    },
+    /// The records that the segment took over when it was begun.
+    Carry {
+        /// All are there.
+        is_whole: bool,
+        /// A record of the segment proves that they were durable once.
+        is_witnessed: bool,
+    },
+    /// The segment that another names as the one before.
+    Link {
+        /// There is such a file.
+        exists: bool,
+        /// All records up to the length that the successor states are good, and their chain hash is the one that it states.
+        is_as_named: bool,
+    },
+    /// A segment that is not in the chain of the last one.
+    Leftover {
+        /// A record of it proves that others of it were durable once.
+        is_witnessed: bool,
+    },
+}
+
+/// How the last segment of the chain ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailEvidence {
+    /// Where the last whole group of good records ends.
+    pub(crate) good_end: u64,
+    /// What stands there.
+    pub(crate) stop: Stop,
+    /// The furthest that any good record of the segment, before or behind, says was durable.
+    pub(crate) witnessed_through: u64,
+    /// A record of a clean close stands behind.
+    pub(crate) is_closed_behind: bool,
+    /// Good headers of records stand behind.
+    pub(crate) has_records_behind: bool,
+}
+
+/// Why a scan stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Zeros to the end of the file, after a whole group.
+    Zeros,
+    /// Bytes that are no record, or a group without its end.
+    Broken,
+    /// A record with good checksums that cannot stand there: wrong sequence, impossible fields.
+    Impossible,
+}
+
+/// The rows of the decision table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Row {
+    /// The end of what was written.
+    CleanEnd,
+    /// A record behind says that this place was durable.
+    WitnessedBehind,
+    /// The log was closed behind this place.
+    ClosedBehind,
+    /// Nothing but garbage behind.
+    TornTail,
+    /// Records behind, but none that says that this place was durable: sectors are written in any order.
+    TornReordered,
+    /// Good checksums around what no writer writes.
+    ImpossibleRecord,
+    /// A bad header where nothing was ever made durable.
+    UnfinishedSegment,
+    /// A bad header of a segment that was in use.
+    DamagedHeader,
+    /// Somebody else's file under a name of ours.
+    ForeignSegment,
+    /// A segment that was not yet in use when power failed.
+    UnfinishedCarry,
+    /// Records that were carried over and durable are damaged.
+    DamagedCarry,
+    /// The records that were carried over are all there.
+    WholeCarry,
+    /// A segment that a later one names is gone.
+    MissingSegment,
+    /// A segment is not as its successor knows it.
+    ChangedSegment,
+    /// A segment is as its successor knows it.
+    GoodLink,
+    /// A segment that a later one replaced.
+    Replaced,
+    /// A segment outside the chain that held durable records.
+    LostSegment,
+}
+
+/// What recovery does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All is well: go on.
+    Keep,
+    /// The log ends here; what follows was never acknowledged as durable. Report how much.
+    Cut,
+    /// The file is not part of the log. Remove it.
+    Drop,
+    /// Damage: refuse to open, change nothing.
+    Refuse,
+}
+
+impl Row {
+    /// The row's name in `docs/recovery.md`.
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::CleanEnd => "R1",
+            Self::WitnessedBehind => "R2",
+            Self::ClosedBehind => "R3",
+            Self::TornTail => "R4",
+            Self::TornReordered => "R5",
+            Self::ImpossibleRecord => "R6",
+            Self::UnfinishedSegment => "R7",
+            Self::DamagedHeader => "R8",
+            Self::ForeignSegment => "R9",
+            Self::WholeCarry => "R10",
+            Self::UnfinishedCarry => "R11",
+            Self::DamagedCarry => "R12",
+            Self::GoodLink => "R13",
+            Self::MissingSegment => "R14",
+            Self::ChangedSegment => "R15",
+            Self::Replaced => "R16",
+            Self::LostSegment => "R17",
+        }
+    }
+
+    pub(crate) const fn verdict(self) -> Verdict {
+        match self {
+            Self::CleanEnd | Self::WholeCarry | Self::GoodLink => Verdict::Keep,
+            Self::TornTail | Self::TornReordered => Verdict::Cut,
+            Self::UnfinishedSegment | Self::UnfinishedCarry | Self::Replaced => Verdict::Drop,
+            Self::WitnessedBehind
+            | Self::ClosedBehind
+            | Self::ImpossibleRecord
+            | Self::DamagedHeader
+            | Self::ForeignSegment
+            | Self::DamagedCarry
+            | Self::MissingSegment
+            | Self::ChangedSegment
+            | Self::LostSegment => Verdict::Refuse,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// The row of the decision table that the evidence falls under.
+pub(crate) fn judge(evidence: &Evidence) -> Row {
+    match *evidence {
+        Evidence::Tail(tail) => judge_tail(&tail),
+        Evidence::Header { is_named, holds_record, has_others, has_body, is_stub, is_foreign } => match () {
+            () if is_named || holds_record => Row::DamagedHeader,
+            // A segment's length is durable before its header is written, and its header before anything follows: an unfinished
+            // one is a page long, with zeros behind it if anything.
+            () if is_foreign && (has_body || is_stub) => Row::ForeignSegment,
+            () if is_stub => Row::DamagedHeader,
+            // Alone, its store is not known and so none of its records can be: any content counts.
+            () if !has_others && has_body => Row::DamagedHeader,
+            () => Row::UnfinishedSegment,
+        },
+        Evidence::Carry { is_whole: true, .. } => Row::WholeCarry,
+        Evidence::Carry { is_witnessed: true, .. } => Row::DamagedCarry,
+        Evidence::Carry { .. } => Row::UnfinishedCarry,
+        Evidence::Link { exists: false, .. } => Row::MissingSegment,
+        Evidence::Link { is_as_named: true, .. } => Row::GoodLink,
+        Evidence::Link { .. } => Row::ChangedSegment,
+        Evidence::Leftover { is_witnessed: true } => Row::LostSegment,
+        Evidence::Leftover { .. } => Row::Replaced,
+    }
+}
+
+fn judge_tail(tail: &TailEvidence) -> Row {
+    // A record is impossible whatever follows it: its checksums say that it was written like this.
+    if tail.stop == Stop::Impossible {
+        return Row::ImpossibleRecord;
+    }
+    if tail.witnessed_through > tail.good_end.max(SEGMENT_HEADER_SIZE) {
+        return Row::WitnessedBehind;
+    }
+    match (tail.stop, tail.is_closed_behind, tail.has_records_behind) {
+        (Stop::Zeros, ..) => Row::CleanEnd,
+        (_, true, _) => Row::ClosedBehind,
+        (_, _, true) => Row::TornReordered,
+        _ => Row::TornTail,
+    }
+}

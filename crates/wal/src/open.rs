@@ -1,0 +1,447 @@
+//! Opening a log: finding what is there, replaying it, and beginning a fresh segment.
+//!
+//! Nothing old is trusted to be durable because it can be read: after a failed sync the system may show bytes that the device never
+//! got. So what no record proves to be durable is written again, into a new segment, before anything else happens.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thermocline_format::{Purpose, StoreId};
+use thermocline_io::{Clock, Disk, FileId, Randomness, Reason, write_all_at};
+use thermocline_tier::{ErrorKind, KeyLayout, Result, Version};
+
+use crate::chain::{Chain, Directory, Link, inspect, refusal};
+use crate::decision::{Evidence, judge};
+use crate::encoder::{Encoder, Span};
+use crate::entry::{Genesis, Replayed};
+use crate::error::{corruption, disk_error, format_error, sync_error};
+use crate::index::Index;
+use crate::layout::{Position, Previous, RECORD_HEADER_LEN, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::log::{Active, Log, Shared, Writer};
+use crate::options::LogOptions;
+use crate::payload::LAYOUT_NAME_SIZE_BYTES_MAX;
+use crate::prepare::{Blank, MakeError, Preparer};
+use crate::replay::{Decoder, Sink};
+use crate::report::RecoveryReport;
+use crate::scan::{Scanned, Scanner};
+use crate::to_u64;
+
+/// The stage is written out when it holds so much while records are carried over, in bytes.
+const CARRY_CHUNK: usize = 1 << 20;
+
+/// What is needed to open a log.
+///
+/// ```
+/// use std::sync::Arc;
+/// use thermocline_io::{MemoryDisk, RealClock, RealRandomness};
+/// use thermocline_tier::{ErrorKind, WholeKey};
+/// use thermocline_wal::{Log, LogOptions, OpenLog};
+///
+/// let request = OpenLog {
+///     disk: Arc::new(MemoryDisk::new()),
+///     randomness: &RealRandomness,
+///     clock: &RealClock::new(),
+///     options: LogOptions::default(),
+///     layout: &WholeKey,
+///     is_read_only: true,
+/// };
+/// let error = Log::open(request, &mut |_| Ok(())).unwrap_err();
+/// assert!(matches!(error.kind(), ErrorKind::NotFound { .. }));
+/// ```
+pub struct OpenLog<'a> {
+    /// The directory. Its lock is the caller's business, and must be held.
+    pub disk: Arc<dyn Disk>,
+    /// Makes the identity of a new store.
+    pub randomness: &'a dyn Randomness,
+    /// Tells when a new store was made.
+    pub clock: &'a dyn Clock,
+    /// The options.
+    pub options: LogOptions,
+    /// The store's key layout; its name must be the one that the log was made with.
+    pub layout: &'a dyn KeyLayout,
+    /// Nothing is written; the log must exist, and appending fails.
+    pub is_read_only: bool,
+}
+
+impl fmt::Debug for OpenLog<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenLog")
+            .field("directory", &self.disk.label())
+            .field("options", &self.options)
+            .field("is_read_only", &self.is_read_only)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Whether the directory holds a log. What an interrupted attempt to make one left behind does not count.
+    ///
+    /// # Errors
+    /// As [`open`](Log::open): a log that is damaged, or foreign files under its names, are no empty directory.
+    pub fn exists(disk: &dyn Disk) -> Result<bool> {
+        Ok(inspect(disk, Purpose::Read, Reason::Open)?.chain.is_some())
+    }
+
+    /// Opens the log of a directory, or makes one if there is none, and hands every record of the store's history to `replay`, oldest
+    /// first. Everything is checked on the way. What is not certain to be durable is made so before this returns; nothing on disk changes
+    /// if it fails with anything but [`DiskFull`](ErrorKind::DiskFull) or [`Io`](ErrorKind::Io), and even then nothing is lost.
+    ///
+    /// `replay` may have been called for some records when this fails; throw away what it built.
+    ///
+    /// # Errors
+    /// [`Corruption`](ErrorKind::Corruption) with a [`thermocline_format::Corruption`] as its source, [`ForeignFile`](ErrorKind::ForeignFile),
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`NotFound`](ErrorKind::NotFound) if there is no log to open for reading,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for options out of range or another key layout,
+    /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), and what `replay` fails with.
+    pub fn open(request: OpenLog<'_>, replay: &mut dyn FnMut(Replayed<'_>) -> Result<()>) -> Result<(Self, RecoveryReport)> {
+        request.options.check()?;
+        let purpose = if request.is_read_only { Purpose::Read } else { Purpose::Write };
+        let directory = inspect(&*request.disk, purpose, Reason::WalRecover)?;
+        let Directory { chain, leftovers, next_number } = directory;
+        let preparer = Preparer::new(Arc::clone(&request.disk), next_number);
+        let (shared, mut report) = match chain {
+            Some(chain) => open_chain(&request, &chain, preparer, replay)?,
+            None if request.is_read_only => return Err(ErrorKind::NotFound { what: "a log in this directory".into() }.into()),
+            None => create(&request, preparer)?,
+        };
+        if !request.is_read_only {
+            report.removed_files += remove(&*request.disk, &leftovers);
+        }
+        Ok((Self { shared: Arc::new(shared) }, report))
+    }
+}
+
+/// Removes files that are not part of the log any more. One that cannot be removed is harmless: the next open finds it again.
+fn remove(disk: &dyn Disk, numbers: &[u64]) -> u64 {
+    let mut removed = 0;
+    for &number in numbers {
+        match disk.remove(FileId::Wal(number), Reason::WalRemove) {
+            Ok(()) => removed += 1,
+            Err(error) => tracing::warn!(%error, "could not remove an unused log segment"),
+        }
+    }
+    removed
+}
+
+/// Makes the log of a new store.
+fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, RecoveryReport)> {
+    let layout = request.layout.name();
+    if layout.len() > LAYOUT_NAME_SIZE_BYTES_MAX {
+        let (found, max) = (to_u64(layout.len()), to_u64(LAYOUT_NAME_SIZE_BYTES_MAX));
+        return Err(ErrorKind::LimitExceeded { what: "length of the key layout's name in bytes", found, max }.into());
+    }
+    let mut id = [0; 16];
+    request.randomness.fill(&mut id).map_err(disk_error)?;
+    let time = u64::try_from(request.clock.wall().as_micros()).unwrap_or(u64::MAX);
+    let genesis = Genesis { layout, time };
+
+    let blank = preparer.take().map_err(make_error)?;
+    let header = SegmentHeader {
+        store: StoreId(id),
+        number: blank.number,
+        first_sequence: 1,
+        previous: None,
+        carried_end: SEGMENT_HEADER_SIZE,
+        padding: request.options.padding,
+    };
+    Preparer::begin(&blank, &header).map_err(make_error)?;
+    let mut encoder = Encoder::new(&header, Version::ZERO);
+    encoder.genesis(&genesis, SEGMENT_HEADER_SIZE);
+    let mut index = Index::default();
+    index.push(header);
+    let mut begun = Begun { blank, encoder, index };
+    begun.settle()?;
+    let shared = begun.into_shared(request, preparer, header, genesis);
+    let report = RecoveryReport { is_new: true, segments: 1, ..RecoveryReport::default() };
+    Ok((shared, report))
+}
+
+fn make_error(error: MakeError) -> thermocline_tier::Error {
+    match error {
+        MakeError::Disk(error) => disk_error(error),
+        MakeError::Sync(failed) => sync_error(failed),
+    }
+}
+
+/// A segment that was begun by opening the log.
+struct Begun {
+    blank: Blank,
+    encoder: Encoder,
+    index: Index,
+}
+
+impl Begun {
+    fn write(&mut self) -> Result<()> {
+        let (from, to) = (self.encoder.base().offset, self.encoder.next().offset);
+        write_all_at(&*self.blank.file, from, self.encoder.staged(), Reason::WalRecover).map_err(disk_error)?;
+        self.blank.prepared = self.blank.prepared.max(to);
+        let (encoder, index) = (&mut self.encoder, &mut self.index);
+        encoder.mark_written(|span| index.note(span));
+        index.set_end(encoder.next());
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.blank.file.sync_data(Reason::WalSync).map_err(sync_error)
+    }
+
+    /// Writes what is staged and makes everything durable; then says so in the segment itself, durably too, so that from here on
+    /// damage to these records can be told from a torn write.
+    fn settle(&mut self) -> Result<()> {
+        if !self.encoder.staged().is_empty() {
+            self.write()?;
+        }
+        self.sync()?;
+        self.encoder.mark(RecordKind::Witness, self.encoder.base().offset);
+        self.write()?;
+        self.sync()
+    }
+
+    fn into_shared(self, request: &OpenLog<'_>, preparer: Preparer, header: SegmentHeader, genesis: Genesis) -> Shared {
+        let end = self.encoder.base().offset;
+        let mut active = Active::new(header, self.blank, request.options.segment_size_bytes.max(end));
+        active.synced = end;
+        active.witnessed = end;
+        let last = self.index.last();
+        let writer = Writer::new(self.encoder, active);
+        let (disk, options) = (Arc::clone(&request.disk), request.options.clone());
+        Shared::new(disk, options, header.store, genesis, Some(writer), preparer, self.index, last)
+    }
+}
+
+/// Gathers what replay tells about the chain.
+struct Replayer<'a> {
+    replay: &'a mut dyn FnMut(Replayed<'_>) -> Result<()>,
+    layout: &'a str,
+    genesis: Option<Genesis>,
+    index: Index,
+    report: RecoveryReport,
+    /// How far the segment is proven to be durable, if it is the last one.
+    witnessed_through: Option<u64>,
+    /// The place there.
+    witnessed: Option<Position>,
+    /// The last version before that place.
+    version_witnessed: Version,
+    /// What must be carried over.
+    carried_records: u64,
+    carried_bytes: u64,
+}
+
+impl Sink for Replayer<'_> {
+    fn genesis(&mut self, genesis: Genesis) -> Result<()> {
+        if genesis.layout != self.layout {
+            let what = format!("the store was made with key layout `{}`, not `{}`", genesis.layout, self.layout);
+            return Err(ErrorKind::InvalidArgument { what }.into());
+        }
+        self.genesis = Some(genesis);
+        Ok(())
+    }
+
+    fn record(&mut self, record: Replayed<'_>, group: u64) -> Result<()> {
+        let report = &mut self.report;
+        report.records += 1;
+        let version = match &record {
+            Replayed::Commit(commit) => {
+                report.commits += 1;
+                report.entries += to_u64(commit.batch.len());
+                Some(commit.version)
+            }
+            Replayed::PurgeTable { version, .. } => Some(*version),
+            Replayed::EnsureTable { .. } => None,
+        };
+        if let Some(version) = version {
+            report.last_version = version;
+            self.index.note(Span { offset: group, first: version, last: version });
+        }
+        (self.replay)(record)
+    }
+
+    fn passed(&mut self, header: &RecordHeader, after: Position) {
+        if self.witnessed.is_some() && header.kind.is_history() {
+            self.carried_records += 1;
+            self.carried_bytes += to_u64(RECORD_HEADER_LEN) + u64::from(header.payload_len);
+        }
+        if self.witnessed_through == Some(after.offset) {
+            self.reach_witness(after);
+        }
+    }
+}
+
+impl Replayer<'_> {
+    fn reach_witness(&mut self, at: Position) {
+        self.witnessed = Some(at);
+        self.version_witnessed = self.report.last_version;
+    }
+}
+
+fn open_chain(
+    request: &OpenLog<'_>,
+    chain: &Chain,
+    preparer: Preparer,
+    replay: &mut dyn FnMut(Replayed<'_>) -> Result<()>,
+) -> Result<(Shared, RecoveryReport)> {
+    let layout = request.layout.name();
+    let mut replayer = Replayer {
+        replay,
+        layout: &layout,
+        genesis: None,
+        index: Index::default(),
+        report: RecoveryReport::default(),
+        witnessed_through: None,
+        witnessed: None,
+        version_witnessed: Version::ZERO,
+        carried_records: 0,
+        carried_bytes: 0,
+    };
+    let Some((head, before)) = chain.links.split_last() else {
+        return Err(ErrorKind::NotFound { what: "a log in this directory".into() }.into());
+    };
+    let mut decoder = Decoder::new();
+    let mut reached: Option<Position> = None;
+    for link in before {
+        check_link(link, reached)?;
+        replayer.index.push(link.header);
+        let end = decoder.segment(&link.file, &link.header, link.end, Reason::WalRecover, &mut replayer)?;
+        replayer.index.set_end(end);
+        reached = Some(end);
+    }
+    check_link(head, reached)?;
+    let witnessed_through = chain.tail.evidence.witnessed_through;
+    replayer.index.push(head.header);
+    replayer.witnessed_through = Some(witnessed_through);
+    if witnessed_through == SEGMENT_HEADER_SIZE {
+        replayer.reach_witness(head.header.start());
+    }
+    let end = decoder.segment(&head.file, &head.header, head.end, Reason::WalRecover, &mut replayer)?;
+    replayer.index.set_end(end);
+
+    let Replayer { genesis, index, mut report, witnessed, version_witnessed, carried_records, carried_bytes, .. } = replayer;
+    let (Some(genesis), Some(witnessed)) = (genesis, witnessed) else {
+        let damage = head.damage(witnessed_through, "record synced through", "where a group ends", "within one");
+        return Err(corruption(damage));
+    };
+    report.segments = to_u64(chain.links.len());
+    report.was_clean_close = chain.tail.is_closed;
+    report.discarded_bytes = chain.tail.discarded_bytes;
+    report.tear = chain.tail.fault.as_ref().map(ToString::to_string);
+    let carry = Carry { head, witnessed, version_witnessed, bytes: carried_bytes };
+    if request.is_read_only {
+        let (disk, options, store) = (Arc::clone(&request.disk), request.options.clone(), head.header.store);
+        return Ok((Shared::new(disk, options, store, genesis, None, preparer, index, version_witnessed), report));
+    }
+    report.carried_records = carried_records;
+    let (shared, removed) = carry.begin_segment(request, preparer, index, genesis)?;
+    report.removed_files = removed;
+    Ok((shared, report))
+}
+
+/// A segment must continue where the one before it ended, with the chain hash that it states.
+pub(crate) fn check_link(link: &Link, reached: Option<Position>) -> Result<()> {
+    let (Some(previous), Some(reached)) = (link.header.previous, reached) else { return Ok(()) };
+    let row = judge(&Evidence::Link {
+        exists: true,
+        is_as_named: previous.chain == reached.chain && link.header.first_sequence == reached.sequence,
+    });
+    if row.verdict() == crate::decision::Verdict::Keep {
+        return Ok(());
+    }
+    let expected = format!("{:#018x}, sequence {}", reached.chain, reached.sequence);
+    let found = format!("{:#018x}, sequence {}", previous.chain, link.header.first_sequence);
+    Err(refusal(link.damage(88, "previous chain", &expected, &found).into(), row))
+}
+
+/// What of the last segment goes into the new one.
+struct Carry<'a> {
+    head: &'a Link,
+    witnessed: Position,
+    version_witnessed: Version,
+    /// The size of the records, headers included.
+    bytes: u64,
+}
+
+impl Carry<'_> {
+    /// Begins a fresh segment behind what is proven to be durable, with what is not at its front. Returns how many files were removed.
+    fn begin_segment(
+        &self,
+        request: &OpenLog<'_>,
+        mut preparer: Preparer,
+        mut index: Index,
+        genesis: Genesis,
+    ) -> Result<(Shared, u64)> {
+        // If nothing of the last segment is proven to be durable, not even its header need be: the new one takes its place.
+        let replaces = self.witnessed.offset == SEGMENT_HEADER_SIZE;
+        let head = &self.head.header;
+        let previous = if replaces {
+            index.pop();
+            head.previous
+        } else {
+            index.cut(self.witnessed, self.version_witnessed);
+            Some(Previous { number: head.number, length: self.witnessed.offset, chain: self.witnessed.chain })
+        };
+        let padding = request.options.padding;
+        let blank = preparer.take().map_err(make_error)?;
+        let header = SegmentHeader {
+            store: head.store,
+            number: blank.number,
+            first_sequence: self.witnessed.sequence,
+            previous,
+            carried_end: padding.round_up(SEGMENT_HEADER_SIZE + self.bytes),
+            padding,
+        };
+        if let Err(error) = Preparer::begin(&blank, &header) {
+            preparer.discard(blank.number);
+            return Err(make_error(error));
+        }
+        index.push(header);
+        let number = blank.number;
+        let mut begun = Begun { blank, encoder: Encoder::new(&header, self.version_witnessed), index };
+        if let Err(error) = self.copy(&mut begun, &header) {
+            preparer.discard(number);
+            return Err(error);
+        }
+        let removed = if replaces { remove(&*request.disk, &[head.number]) } else { 0 };
+        Ok((begun.into_shared(request, preparer, header, genesis), removed))
+    }
+
+    /// Writes the records again, for their new place, and makes them durable.
+    fn copy(&self, begun: &mut Begun, header: &SegmentHeader) -> Result<()> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let reason = Reason::WalRecover;
+        let mut scanner =
+            Scanner::new(Arc::clone(&self.head.file), &self.head.header, self.head.end, reason).starting_at(self.witnessed);
+        let mut group = begun.encoder.next().offset;
+        let mut left = self.bytes;
+        while left > 0 {
+            let (record, payload) = match scanner.next()? {
+                Scanned::Record { header, payload, .. } => (header, payload),
+                Scanned::Broken(damage) => return Err(corruption(damage)),
+                Scanned::Impossible(error) => return Err(format_error(error)),
+                Scanned::End => {
+                    let damage = self.head.damage(self.witnessed.offset, "record", "what was there a moment ago", "nothing");
+                    return Err(corruption(damage));
+                }
+            };
+            if !record.kind.is_history() {
+                continue;
+            }
+            left = left.saturating_sub(to_u64(RECORD_HEADER_LEN) + u64::from(record.payload_len));
+            begun.encoder.carry(&record, payload, left == 0, &mut group);
+            if begun.encoder.staged().len() >= CARRY_CHUNK {
+                begun.write()?;
+            }
+        }
+        begun.settle()?;
+        debug_assert!(header.carried_end <= begun.encoder.base().offset);
+        Ok(())
+    }
+}
+
+impl Link {
+    fn damage(&self, offset: u64, part: &'static str, expected: &str, found: &str) -> thermocline_format::Corruption {
+        use thermocline_format::{Corruption, FileKind, FileLabel};
+        let file = FileLabel::numbered(FileKind::Wal, self.header.number);
+        Corruption::new(file, offset, part, expected.to_owned(), found.to_owned())
+    }
+}

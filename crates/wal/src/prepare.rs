@@ -1,0 +1,135 @@
+//! Making segment files, and filling them with zeros ahead of use.
+
+use std::sync::Arc;
+
+use thermocline_io::{Disk, DiskFile, DiskResult, FileId, Reason, SyncFailed, write_all_at};
+
+use crate::layout::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::to_len;
+
+/// How much is filled with zeros at a time.
+pub(crate) const FILL_CHUNK: u64 = 1 << 20;
+
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
+/// A file that was made for a segment and is not in use yet. Its entry in the directory is durable.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) number: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Filled with zeros up to here, from the end of the header on.
+    pub(crate) prepared: u64,
+    /// All zeros are written and durable: nothing of them can be lost any more.
+    pub(crate) is_ready: bool,
+}
+
+/// Gives out the numbers of segments and makes their files. Whoever holds it alone makes files, so a file that was made ahead of
+/// time always has a higher number than the segment in use, and no other can get between.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    disk: Arc<dyn Disk>,
+    next_number: u64,
+    ahead: Option<Blank>,
+}
+
+/// Why a file could not be made.
+#[derive(Debug)]
+pub(crate) enum MakeError {
+    Disk(thermocline_io::DiskError),
+    Sync(SyncFailed),
+}
+
+impl Preparer {
+    pub(crate) fn new(disk: Arc<dyn Disk>, next_number: u64) -> Self {
+        Self { disk, next_number, ahead: None }
+    }
+
+    /// The next segment's file: the one that was made ahead of time, or a new one.
+    pub(crate) fn take(&mut self) -> Result<Blank, MakeError> {
+        match self.ahead.take() {
+            Some(blank) => Ok(blank),
+            None => self.make(),
+        }
+    }
+
+    fn make(&mut self) -> Result<Blank, MakeError> {
+        let number = self.next_number;
+        // Also if making it fails: the entry may be there all the same, and numbers are never used again.
+        self.next_number += 1;
+        let file = self.disk.create_new(FileId::Wal(number), Reason::WalPrepare).map_err(MakeError::Disk)?;
+        // The length of a header is durable before its bytes are written. So a file with content that is shorter was never ours, and
+        // recovery can refuse it without taking a torn header for a foreign file.
+        file.set_len(SEGMENT_HEADER_SIZE, Reason::WalPrepare).map_err(MakeError::Disk)?;
+        file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
+        self.disk.sync_dir(Reason::WalPrepare).map_err(MakeError::Sync)?;
+        Ok(Blank { number, file, prepared: SEGMENT_HEADER_SIZE, is_ready: false })
+    }
+
+    /// Begins a segment in a blank file: the header is durable when this returns. Nothing may be written behind it before.
+    pub(crate) fn begin(blank: &Blank, header: &SegmentHeader) -> Result<(), MakeError> {
+        if blank.prepared > SEGMENT_HEADER_SIZE && !blank.is_ready {
+            // Zeros that are still on their way could be found as anything; behind a torn header that would look like damage.
+            blank.file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
+        }
+        write_all_at(&*blank.file, 0, &header.encode(), Reason::WalPrepare).map_err(MakeError::Disk)?;
+        blank.file.sync_data(Reason::WalSync).map_err(MakeError::Sync)
+    }
+
+    /// Removes the file of a segment that could not be begun. Failing to is harmless: the next open removes it.
+    pub(crate) fn discard(&self, number: u64) {
+        if let Err(error) = self.disk.remove(FileId::Wal(number), Reason::WalRemove) {
+            tracing::warn!(%error, "could not remove an unused log segment");
+        }
+    }
+
+    /// Does one bounded piece of work towards a next segment of `size` bytes; returns what is still to do.
+    pub(crate) fn step(&mut self, size: u64) -> Result<Step, MakeError> {
+        let mut blank = match self.ahead.take() {
+            Some(blank) if blank.is_ready => {
+                self.ahead = Some(blank);
+                return Ok(Step::Ready { did_work: false });
+            }
+            Some(blank) => blank,
+            None => {
+                self.ahead = Some(self.make()?);
+                return Ok(Step::Unfinished);
+            }
+        };
+        if blank.prepared < size {
+            let filled = fill(&*blank.file, blank.prepared, size.min(blank.prepared + FILL_CHUNK));
+            blank.prepared = match filled {
+                Ok(end) => end,
+                Err(error) => {
+                    // Less than a whole segment is still worth having; whoever appends meets the full disk.
+                    self.ahead = Some(blank);
+                    return Err(MakeError::Disk(error));
+                }
+            };
+            self.ahead = Some(blank);
+            return Ok(Step::Unfinished);
+        }
+        // A file of which a sync failed must not be used, and its number is spent: it is left for the next open to remove.
+        blank.file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
+        blank.is_ready = true;
+        self.ahead = Some(blank);
+        Ok(Step::Ready { did_work: true })
+    }
+}
+
+/// What a step of preparation left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Unfinished,
+    Ready { did_work: bool },
+}
+
+/// Writes zeros from `from` to `to`, and returns `to`.
+pub(crate) fn fill(file: &dyn DiskFile, from: u64, to: u64) -> DiskResult<u64> {
+    let mut at = from;
+    while at < to {
+        let len = to_len((to - at).min(FILL_CHUNK));
+        write_all_at(file, at, ZEROS.get(..len).unwrap_or(&ZEROS), Reason::WalPrepare)?;
+        at += crate::to_u64(len);
+    }
+    Ok(to)
+}

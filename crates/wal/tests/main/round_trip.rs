@@ -1,0 +1,127 @@
+//! What is appended comes back: at open, from readers, in every durability, over segments and reopenings.
+
+use std::sync::Arc;
+
+use thermocline_io::{Disk, MemoryDisk};
+use thermocline_tier::{BatchBuilder, EntryKind, ErrorKind, FixedSuffix, Version};
+use thermocline_wal::{Durability, Log, LogEntry, LogOptions, Padding, Preallocate};
+
+use crate::support::{Item, batch, commit, expected, open, open_as, small};
+
+fn disk() -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new())
+}
+
+#[test]
+fn every_kind_of_record_comes_back_in_order() {
+    let disk = disk();
+    let mut written = Vec::new();
+    let opened = open(&disk, &LogOptions::default()).unwrap();
+    assert!(opened.report.is_new);
+    let mut builder = BatchBuilder::new();
+    builder.put(EntryKind::Multi, b"key.suffix", b"").unwrap();
+    builder.put(EntryKind::source(9), &[7; 65_535], &[8; 100_000]).unwrap();
+    builder.remove(EntryKind::operator(1), b"").unwrap();
+    let first = builder.finish(&FixedSuffix(7), Version(3));
+    let second = batch(0);
+    let mut second = second;
+    second.set_version(Version(9));
+    let clears = [EntryKind::Multi, EntryKind::source(2)];
+    let entries = [
+        LogEntry::EnsureTable { table: EntryKind::operator(5) },
+        LogEntry::Commit { time: 77, batch: &first, clears: &clears },
+        LogEntry::Commit { time: 0, batch: &second, clears: &[] },
+        LogEntry::PurgeTable { version: Version(u64::MAX - 1), time: u64::MAX, table: EntryKind::source(2) },
+    ];
+    opened.log.append(&entries, Durability::Sync).unwrap();
+    written.extend(entries.iter().map(expected));
+    opened.log.close().unwrap();
+
+    let reopened = open(&disk, &LogOptions::default()).unwrap();
+    assert_eq!(reopened.items, written);
+    assert!(reopened.report.was_clean_close);
+    assert_eq!((reopened.report.records, reopened.report.commits, reopened.report.entries), (4, 2, 3));
+    assert_eq!(reopened.report.last_version, Version(u64::MAX - 1));
+    let after = batch(1);
+    let again = [LogEntry::Commit { time: 0, batch: &after, clears: &[] }];
+    let error = reopened.log.append(&again, Durability::Sync).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::VersionNotIncreasing { .. }), "{error}");
+}
+
+#[test]
+fn histories_survive_rotation_reopening_and_every_option() {
+    for padding in [Padding::None, Padding::Sector512, Padding::Page4096] {
+        for preallocate in [Preallocate::No, Preallocate::Zeroed] {
+            for closes in [true, false] {
+                let disk = disk();
+                let options = LogOptions { padding, preallocate, stage_size_bytes: 700, ..small(8192) };
+                let mut written: Vec<Item> = Vec::new();
+                let mut version = 0;
+                for round in 0..6 {
+                    let opened = open(&disk, &options).unwrap();
+                    assert_eq!(opened.items, written, "{options:?} round {round}");
+                    for step in 0..25 {
+                        version += 1 + step % 3;
+                        let durability = [Durability::Memory, Durability::Buffered, Durability::Sync][(version % 3) as usize];
+                        written.push(commit(&opened.log, version, durability).unwrap());
+                        if step % 7 == 3 {
+                            opened.log.prepare_step().unwrap();
+                            opened.log.witness_step().unwrap();
+                        }
+                    }
+                    if closes {
+                        opened.log.close().unwrap();
+                    } else {
+                        opened.log.sync().unwrap();
+                    }
+                    check_readers(&opened.log, &written);
+                    let verified = thermocline_wal::verify(&*disk).unwrap();
+                    assert_eq!(verified.commits, written.len() as u64);
+                    assert_eq!(opened.log.verify().unwrap().entries, verified.entries);
+                }
+                let read_only = open_as(&disk, &options, true).unwrap();
+                assert_eq!(read_only.items, written);
+                check_readers(&read_only.log, &written);
+                let error = commit(&read_only.log, 9_999, Durability::Sync).unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }));
+            }
+        }
+    }
+}
+
+/// Readers from several versions see exactly the commits above them.
+fn check_readers(log: &Log, written: &[Item]) {
+    let last = written.last().and_then(Item::version).unwrap_or(0);
+    for since in [0, 1, last / 3, last / 2, last.saturating_sub(1), last] {
+        for limit in [last / 2, u64::MAX] {
+            let mut reader = log.reader(Version(since)).unwrap();
+            let mut found = Vec::new();
+            while let Some(commit) = reader.next_commit(Version(limit)).unwrap() {
+                let entries = commit.changes.into_iter();
+                let entries = entries.map(|c| (c.table, c.prefix.to_vec(), c.suffix.to_vec(), c.value.map(|v| v.to_vec())));
+                let (version, time, clears) = (commit.version.0, commit.time, commit.clears);
+                found.push(Item::Commit { version, time, clears, entries: entries.collect() });
+            }
+            let wanted = |item: &&Item| item.version().is_some_and(|version| version > since && version <= limit);
+            assert_eq!(found, written.iter().filter(wanted).cloned().collect::<Vec<_>>(), "since {since} to {limit}");
+        }
+    }
+}
+
+#[test]
+fn reopening_without_writing_leaves_no_files_behind() {
+    let disk = disk();
+    let options = small(8192);
+    commit(&open(&disk, &options).unwrap().log, 1, Durability::Sync).unwrap();
+    let count = |disk: &Arc<dyn Disk>| disk.list(thermocline_io::Reason::Open).unwrap().len();
+    // The first carries the commit over, the second finds nothing to carry.
+    open(&disk, &options).unwrap().log.close().unwrap();
+    open(&disk, &options).unwrap().log.close().unwrap();
+    let before = count(&disk);
+    for _ in 0..50 {
+        let opened = open(&disk, &options).unwrap();
+        assert_eq!(opened.items.len(), 1);
+        opened.log.close().unwrap();
+    }
+    assert_eq!(count(&disk), before);
+}
