@@ -59,6 +59,11 @@ impl<'a> Harness<'a> {
         self.backend.has(capability)
     }
 
+    /// Whether a step is taken after every write. Writers on threads of their own take none, so that once without is enough for them.
+    pub(crate) fn has_schedule(&self) -> bool {
+        self.schedule.is_some()
+    }
+
     /// Two fresh instances, and a harness over the stack of them without a schedule.
     pub(crate) fn two_tiers(&self) -> std::result::Result<TwoTiers<'a>, CaseFailure> {
         let pair = Stacked::open(self.backend)?;
@@ -232,7 +237,11 @@ pub(crate) fn dump(tier: &dyn TierStorage, with_stats: bool) -> std::result::Res
         lines.push(format!("[{table}]"));
         let mut cursor = as_of(table, thermocline_tier::KeyRange::all(), u64::MAX).into_cursor();
         while !cursor.is_exhausted() {
-            for row in tier.range_next(&mut cursor, 100)?.iter() {
+            let page = tier.range_next(&mut cursor, 100)?;
+            if page.is_empty() {
+                break;
+            }
+            for row in page.iter() {
                 let all = tier.get_all_versions(table, row.prefix)?;
                 lines.push(format!("{} then {}", notation::row(row), notation::versions(&all)));
             }

@@ -85,7 +85,11 @@ pub(crate) fn move_entries(from: &dyn TierStorage, to: &dyn TierStorage) -> Resu
         };
         let mut cursor = request.into_cursor();
         while !cursor.is_exhausted() {
-            for entry in from.range_next(&mut cursor, FLUSH_PAGE_ENTRIES)?.iter() {
+            let page = from.range_next(&mut cursor, FLUSH_PAGE_ENTRIES)?;
+            if page.is_empty() {
+                break;
+            }
+            for entry in page.iter() {
                 move_key(from, to, table, entry.prefix)?;
             }
         }

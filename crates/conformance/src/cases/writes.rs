@@ -127,40 +127,66 @@ pub(crate) fn case_025_remove_with_and_without_pre_image(h: &mut Harness<'_>) ->
 }
 
 pub(crate) fn case_026_keys_and_values_of_every_kind(h: &mut Harness<'_>) -> CaseResult {
-    let longest = vec![b'k'; KEY_SIZE_BYTES_MAX];
-    let almost = vec![b'k'; KEY_SIZE_BYTES_MAX - 1];
-    let keys: [&[u8]; 10] =
-        [b"", b"\0", b"\0\0", b"a", b"A", b"a\0", b"a\0b", "\u{65e5}\u{672c}\u{e9}".as_bytes(), &almost, &longest];
-    for (index, key) in keys.iter().enumerate() {
+    let (almost, longest) = (vec![b'k'; KEY_SIZE_BYTES_MAX - 1], vec![b'k'; KEY_SIZE_BYTES_MAX]);
+    // In byte order; some share eight bytes and more, so that an order by the first bytes alone shows.
+    let keys: [&[u8]; 15] = [
+        b"",
+        b"\0",
+        b"\0\0",
+        b"A",
+        b"a",
+        b"a\0",
+        b"a\0b",
+        b"eight-by",
+        b"eight-bytes-alike-1",
+        b"eight-bytes-alike-10",
+        b"eight-bytes-alike-2",
+        b"eight-bytez",
+        &almost,
+        &longest,
+        "\u{65e5}\u{672c}\u{e9}".as_bytes(),
+    ];
+    for (index, key) in keys.iter().enumerate().rev() {
         h.set(1, key, format!("value-{index}"))?;
     }
-    h.set(1, "empty", "")?;
-    h.set(1, "nul", "\0")?;
+    h.set(1, "zero", "")?;
+    h.set(1, "zero-byte", "\0")?;
     let mut large = vec![0x5a; LARGE_VALUE_SIZE_BYTES];
     large[LARGE_VALUE_SIZE_BYTES - 1] = 1;
-    h.set(1, "large", &large)?;
-
-    let mut refused = BatchBuilder::new();
-    refused.put(TABLE, b"a", b"kept")?;
+    h.write(1, |batch| batch.put(OTHER, b"large", &large))?;
     let huge = vec![b'k'; HUGE_KEY_SIZE_BYTES];
-    let is_limit = |kind: &ErrorKind| matches!(kind, ErrorKind::LimitExceeded { .. });
-    expect_error("a key of 1 MiB", "LimitExceeded", refused.put(TABLE, &huge, b"v"), is_limit)?;
-    expect_error("removing a key of 1 MiB", "LimitExceeded", refused.remove(TABLE, &huge), is_limit)?;
-    expect_that(refused.len() == 1, "a refused write leaves the batch as it was")?;
+    refuse_key(&huge)?;
 
+    let mut rows: Vec<String> = Vec::new();
+    for (index, key) in keys.iter().enumerate() {
+        rows.push(format!("{}=value-{index}@1", notation::bytes(key)));
+    }
+    let last = rows.pop().unwrap_or_default();
+    let rows = format!("{} zero=@1 zero-byte=\\x00@1 {last}", rows.join(" "));
     h.in_every_state(|h| {
         for (index, key) in keys.iter().enumerate() {
             h.check_get(key, 1, &format!("value-{index}@1"))?;
             h.check_get(key, 0, "-")?;
         }
-        h.check_get("empty", 1, "@1")?;
-        h.check_get("nul", 1, "\\x00@1")?;
+        h.check_get("zero", 1, "@1")?;
+        h.check_get("zero-byte", 1, "\\x00@1")?;
         h.check_get(&huge, 1, "-")?;
-        match h.tier().get(TABLE, b"large", Version(1))? {
+        h.check_range(&as_of(TABLE, KeyRange::all(), 1), &rows)?;
+        match h.tier().get(OTHER, b"large", Version(1))? {
             Lookup::Value { bytes, .. } => expect_that(bytes == large, "a value of 64 MiB comes back byte for byte"),
             other => expect(|| "get of large".into(), "a value of 64 MiB", &notation::answer(&other)),
         }
     })
+}
+
+/// Checks that a batch refuses a key over the limit, written or removed, and stays as it was.
+fn refuse_key(huge: &[u8]) -> CaseResult {
+    let mut refused = BatchBuilder::new();
+    refused.put(TABLE, b"a", b"kept")?;
+    let is_limit = |kind: &ErrorKind| matches!(kind, ErrorKind::LimitExceeded { .. });
+    expect_error("a key of 1 MiB", "LimitExceeded", refused.put(TABLE, huge, b"v"), is_limit)?;
+    expect_error("removing a key of 1 MiB", "LimitExceeded", refused.remove(TABLE, huge), is_limit)?;
+    expect_that(refused.len() == 1, "a refused write leaves the batch as it was")
 }
 
 pub(crate) fn case_027_empty_value_is_present(h: &mut Harness<'_>) -> CaseResult {

@@ -112,16 +112,17 @@ pub enum Operation {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    prop_oneof![12 => (1_u64..10).prop_map(Version), 1 => Just(Version(0)), 1 => Just(Version(u64::MAX - 1)), 1 => Just(Version::MAX)]
+    prop_oneof![8 => (1_u64..5).prop_map(Version), 4 => (5_u64..10).prop_map(Version), 1 => Just(Version(0)), 1 => Just(Version(u64::MAX - 1)), 1 => Just(Version::MAX)]
 }
 
 fn table() -> impl Strategy<Value = EntryKind> {
-    // One table most of the time, so that operations meet.
+    // Likewise.
     prop_oneof![6 => Just(TABLES[0]), 2 => select(TABLES)]
 }
 
 fn prefix() -> impl Strategy<Value = Bytes> {
-    select(KEYS).prop_map(Bytes::from_static)
+    // A few keys most of the time, so that operations meet.
+    prop_oneof![3 => select(&KEYS[..4]), 2 => select(KEYS)].prop_map(Bytes::from_static)
 }
 
 fn write() -> impl Strategy<Value = Write> {

@@ -1,3 +1,5 @@
 //! The kit over the project's own tiers, and over backends that it must catch.
 
+mod mutants;
+mod table;
 mod tiers;
