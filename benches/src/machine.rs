@@ -49,7 +49,7 @@ impl Machine {
             free_gib: free_bytes >> 30,
             is_tmpfs: kind == TMPFS,
             rustc: output("rustc", &["--version"]),
-            commit: output("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+            commit: output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]),
         })
     }
 

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a benchmark measures the real machine: its clock, threads and files are not simulated"
 )]
 #![expect(
@@ -25,14 +26,20 @@
 
 mod arguments;
 mod bench;
+mod beside;
 mod failure;
 mod machine;
+mod memory_probe;
 mod meter;
+mod read_rows;
 mod reads;
 mod report;
 mod rows;
+mod stores;
+mod sync_rows;
 mod tier_rows;
 mod workload;
+mod write_rows;
 
 use std::error::Error as _;
 use std::fs;
@@ -47,6 +54,7 @@ use crate::arguments::{Arguments, Data};
 use crate::bench::Bench;
 use crate::failure::{Failure, Outcome};
 use crate::machine::Machine;
+use crate::memory_probe::Probe;
 use crate::rows::{ROWS, TIER_ROWS};
 use crate::workload::Workload;
 
@@ -103,14 +111,34 @@ fn scratch_directory(asked: Option<&Path>) -> Outcome<TempDir> {
 
 fn measure(bench: &mut Bench) -> Outcome<()> {
     let (shrink, seed) = (bench.arguments.shrink(), bench.arguments.seed);
+    memory_latency(bench)?;
     if bench.arguments.has_data(Data::W) {
         let workload = Workload::new(500_000 / shrink, 4, seed);
+        // First, since it shows what the first load adds to the process.
+        write_rows::measure(bench, &workload)?;
+        read_rows::measure_w(bench, &workload)?;
+        read_rows::measure_overhead(bench, &workload)?;
         tier_rows::measure_w(bench, &workload)?;
     }
     if bench.arguments.has_data(Data::D) {
         let deep = Workload::new(40_000 / shrink, 50, seed);
         let flat = Workload::new(40_000 / shrink, 1, seed);
+        read_rows::measure_d(bench, &deep, &flat)?;
         tier_rows::measure_d(bench, &deep, &flat)?;
+    }
+    if bench.arguments.has_data(Data::Commits) {
+        sync_rows::measure(bench, &Workload::new(500_000 / shrink, 1, seed))?;
+    }
+    memory_latency(bench)
+}
+
+/// Before and after all else, so that a machine that changed meanwhile shows.
+fn memory_latency(bench: &mut Bench) -> Outcome<()> {
+    for (name, words) in memory_probe::SIZES {
+        if bench.wants(name) {
+            let outcome = Probe::new(words, bench.arguments.seed).measure(bench);
+            bench.settle(name, outcome)?;
+        }
     }
     Ok(())
 }

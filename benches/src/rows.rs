@@ -84,6 +84,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("replay-log", "log replay, checksums verified: the log alone, into nothing", ENTRIES, Bar::None),
     row("memory", "memory on W as the tier accounts it, against the user's bytes", Unit::Times, Bar::AtMost(1.7)),
     row("memory-resident", "resident set that W adds, against the user's bytes", Unit::Times, Bar::AtMost(1.7)),
+    row("memory-latency-8", "one dependent load from 8 MiB: the machine, not the store", Unit::Nanoseconds, Bar::None),
+    row("memory-latency-256", "one dependent load from 256 MiB: the machine, not the store", Unit::Nanoseconds, Bar::None),
     row("overhead", "the store over its tier, for a point read", Unit::Nanoseconds, Bar::AtMost(OVERHEAD_NS_MAX)),
 ];
 
