@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::layout::SEGMENT_HEADER_SIZE;
-
 /// What is known of one thing that recovery must judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
@@ -55,8 +53,8 @@ pub(crate) struct TailEvidence {
     pub(crate) stop: Stop,
     /// The furthest that any good record of the segment, before or behind, says was durable.
     pub(crate) witnessed_through: u64,
-    /// A record of a clean close stands behind.
-    pub(crate) is_closed_behind: bool,
+    /// The furthest that a record of a clean close, behind, says was durable; 0 if there is none.
+    pub(crate) closed_through: u64,
     /// Good headers of records stand behind.
     pub(crate) has_records_behind: bool,
 }
@@ -79,7 +77,7 @@ pub(crate) enum Row {
     CleanEnd,
     /// A record behind says that this place was durable.
     WitnessedBehind,
-    /// The log was closed behind this place.
+    /// The log was closed behind this place, which was durable by then.
     ClosedBehind,
     /// Nothing but garbage behind.
     TornTail,
@@ -202,13 +200,15 @@ fn judge_tail(tail: &TailEvidence) -> Row {
     if tail.stop == Stop::Impossible {
         return Row::ImpossibleRecord;
     }
-    if tail.witnessed_through > tail.good_end.max(SEGMENT_HEADER_SIZE) {
+    if tail.closed_through > tail.good_end {
+        return Row::ClosedBehind;
+    }
+    if tail.witnessed_through > tail.good_end {
         return Row::WitnessedBehind;
     }
-    match (tail.stop, tail.is_closed_behind, tail.has_records_behind) {
-        (Stop::Zeros, ..) => Row::CleanEnd,
-        (_, true, _) => Row::ClosedBehind,
-        (_, _, true) => Row::TornReordered,
+    match (tail.stop, tail.has_records_behind) {
+        (Stop::Zeros, _) => Row::CleanEnd,
+        (_, true) => Row::TornReordered,
         _ => Row::TornTail,
     }
 }

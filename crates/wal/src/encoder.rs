@@ -6,7 +6,7 @@ use thermocline_tier::{Error, ErrorKind, Result, Version};
 use crate::entry::{Genesis, LogEntry};
 use crate::layout::{
     HeaderRead, Position, RECORD_HEADER_LEN, RecordFlags, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader,
-    chain_after,
+    TRAILER_SIZE, chain_after,
 };
 use crate::options::Padding;
 use crate::{payload, to_len, to_u64};
@@ -112,7 +112,7 @@ impl Encoder {
             LogEntry::EnsureTable { .. } | LogEntry::PurgeTable { .. } => 64,
         });
         let bytes = payloads.fold(0_usize, |sum, len| sum.saturating_add(len).saturating_add(RECORD_HEADER_LEN));
-        to_u64(bytes).saturating_add(u64::from(self.padding.unit()))
+        to_u64(bytes).saturating_add(u64::from(self.padding.unit())).saturating_add(TRAILER_SIZE)
     }
 
     /// Encodes one group. `is_padded`: the next group begins at a multiple of the padding.
@@ -216,13 +216,18 @@ impl Encoder {
         start
     }
 
-    fn end(&mut self, start: usize, kind: RecordKind, flags: RecordFlags, entries: u32, synced_through: u64) {
+    fn end(&mut self, start: usize, kind: RecordKind, mut flags: RecordFlags, entries: u32, synced_through: u64) {
+        flags.is_padded &= self.padding != Padding::None;
         let Position { offset, sequence, chain } = self.next;
         let (stage, salt) = (&mut self.stage, self.salt);
         let checksum = RecordHeader::seal(stage, start, salt, offset, kind, flags, sequence, entries, synced_through);
-        let end = offset + to_u64(self.stage.len() - start);
-        let next = if flags.is_padded { self.padding.round_up(end) } else { end };
-        self.stage.zeros(to_len(next - end));
+        let mut next = offset + to_u64(self.stage.len() - start);
+        if flags.is_padded {
+            let end = self.padding.round_up(next + TRAILER_SIZE);
+            self.stage.zeros(to_len(end - next - TRAILER_SIZE));
+            self.stage.u64(checksum);
+            next = end;
+        }
         self.next = Position { offset: next, sequence: sequence + 1, chain: chain_after(chain, checksum) };
     }
 

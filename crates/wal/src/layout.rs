@@ -20,6 +20,9 @@
 //!
 //! The header has a checksum of its own, so that a flipped bit in the length is damage to a header and not "a record that runs past
 //! the end of the file". Both checksums are salted with the store, the segment's number and the offset.
+//!
+//! Padding ends with a copy of the last record's header checksum. So a group is whole only if the very last byte of its write is there:
+//! a write that was refused half-way can never be taken for one that was accepted.
 
 #![deny(
     clippy::indexing_slicing,
@@ -46,6 +49,9 @@ const SEGMENT_RESERVED_LEN: usize = 3976;
 pub(crate) const RECORD_HEADER_LEN: usize = 48;
 pub(crate) const RECORD_HEADER_SIZE: u64 = 48;
 const RECORD_CHECKED_LEN: usize = 40;
+/// What ends the padding behind a group: the last record's header checksum once more.
+pub(crate) const TRAILER_SIZE: u64 = 8;
+pub(crate) const TRAILER_LEN: usize = 8;
 
 /// The field table of what follows the envelope in a segment's header.
 pub(crate) const SEGMENT_HEADER_TABLE: FieldTable = FieldTable::new(
@@ -95,8 +101,9 @@ pub(crate) const RECORD_HEADER_TABLE: FieldTable = FieldTable::new(
             5,
             Encoding::Bits8,
             "flags",
-            "1: the last record of its group (records of a group count only if all are there); 2: the next record begins at the next \
-             multiple of the padding, and what lies between has no meaning",
+            "1: the last record of its group (records of a group count only if all are there); 2: padding follows the group, of which \
+             the last 8 bytes repeat the header checksum and the others have no meaning; the next record begins at the first multiple \
+             of the padding that leaves room for them",
         ),
         Field::at(6, Encoding::Zero(2), "reserved", "zero"),
         Field::at(8, Encoding::U64, "sequence", "one more than that of the record before, across segments"),
@@ -444,7 +451,22 @@ impl RecordHeader {
     /// Where the record behind it begins.
     pub(crate) fn next(&self, offset: u64, padding: Padding) -> u64 {
         let end = self.end(offset);
-        if self.flags.is_padded { padding.round_up(end) } else { end }
+        if self.flags.is_padded { padding.round_up(end.saturating_add(TRAILER_SIZE)) } else { end }
+    }
+
+    /// Checks what ends the padding. `group` begins with the record and should have `len` bytes, the padding included.
+    pub(crate) fn check_trailer(&self, group: &[u8], len: usize, label: FileLabel, offset: u64) -> Result<(), Corruption> {
+        if !self.flags.is_padded {
+            return Ok(());
+        }
+        let start = len.saturating_sub(TRAILER_LEN);
+        let found = group.get(start..).and_then(|rest| rest.first_chunk::<TRAILER_LEN>()).copied().map(u64::from_le_bytes);
+        if found == Some(self.checksum) {
+            return Ok(());
+        }
+        let expected = format!("{:#018x}", self.checksum);
+        let found = found.map_or_else(|| "the end of the file".to_owned(), |found| format!("{found:#018x}"));
+        Err(Corruption::new(label, offset.saturating_add(crate::to_u64(start)), "group trailer", expected, found))
     }
 
     /// Checks the payload of the record at `offset`.

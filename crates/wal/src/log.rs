@@ -511,7 +511,8 @@ impl Shared {
         if !writer.active.is_sealed && !writer.encoder.staged().is_empty() {
             self.write_stage(writer)?;
         }
-        if writer.active.is_dirty {
+        // Not only if it is dirty: the new header names the end of the last record, also if nobody waits for that one.
+        if writer.active.synced < writer.encoder.base().offset {
             self.sync_file(writer).map_err(|error| Error::with_source(ErrorKind::Poisoned, error))?;
         }
         writer.active.is_sealed = true;

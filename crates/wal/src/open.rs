@@ -16,9 +16,11 @@ use crate::encoder::{Encoder, Span};
 use crate::entry::{Genesis, Replayed};
 use crate::error::{corruption, disk_error, format_error, sync_error};
 use crate::index::Index;
-use crate::layout::{Position, Previous, RECORD_HEADER_LEN, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::layout::{
+    Position, Previous, RECORD_HEADER_LEN, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, TRAILER_SIZE,
+};
 use crate::log::{Active, Log, Shared, Writer};
-use crate::options::LogOptions;
+use crate::options::{LogOptions, Padding};
 use crate::payload::LAYOUT_NAME_SIZE_BYTES_MAX;
 use crate::prepare::{Blank, MakeError, Preparer};
 use crate::replay::{Decoder, Sink};
@@ -385,7 +387,7 @@ impl Carry<'_> {
             number: blank.number,
             first_sequence: self.witnessed.sequence,
             previous,
-            carried_end: padding.round_up(SEGMENT_HEADER_SIZE + self.bytes),
+            carried_end: self.end(padding),
             padding,
         };
         if let Err(error) = Preparer::begin(&blank, &header) {
@@ -401,6 +403,12 @@ impl Carry<'_> {
         }
         let removed = if replaces { remove(&*request.disk, &[head.number]) } else { 0 };
         Ok((begun.into_shared(request, preparer, header, genesis), removed))
+    }
+
+    /// Where the records end in the new segment.
+    fn end(&self, padding: Padding) -> u64 {
+        let end = SEGMENT_HEADER_SIZE + self.bytes;
+        if self.bytes == 0 || padding == Padding::None { end } else { padding.round_up(end + TRAILER_SIZE) }
     }
 
     /// Writes the records again, for their new place, and makes them durable.

@@ -135,10 +135,12 @@ impl Scanner {
             let damage = Corruption::new(label, at.offset.saturating_add(8), "record sequence", expected, found);
             return Ok(Scanned::Impossible(damage.into()));
         }
-        let len = RECORD_HEADER_LEN.saturating_add(to_len(u64::from(header.payload_len)));
-        let record = self.window.get(at.offset, len)?;
-        let payload = record.get(RECORD_HEADER_LEN..).unwrap_or_default();
-        if record.len() < len {
+        let next = header.next(at.offset, self.padding);
+        let end = to_len(header.end(at.offset).saturating_sub(at.offset));
+        let len = to_len(next.saturating_sub(at.offset));
+        let group = self.window.get(at.offset, len)?;
+        let payload = group.get(RECORD_HEADER_LEN..end.min(group.len())).unwrap_or_default();
+        if group.len() < end {
             let (expected, found) = (format!("{} bytes", header.payload_len), format!("{} bytes", payload.len()));
             let payload_offset = at.offset.saturating_add(RECORD_HEADER_SIZE);
             return Ok(Scanned::Broken(Corruption::new(label, payload_offset, "record payload", expected, found)));
@@ -146,11 +148,11 @@ impl Scanner {
         if let Err(damage) = header.check_payload(payload, label, salt, at.offset) {
             return Ok(Scanned::Broken(damage));
         }
-        self.position = Position {
-            offset: header.next(at.offset, self.padding),
-            sequence: at.sequence.saturating_add(1),
-            chain: chain_after(at.chain, header.checksum),
-        };
+        if let Err(damage) = header.check_trailer(group, len, label, at.offset) {
+            return Ok(Scanned::Broken(damage));
+        }
+        self.position =
+            Position { offset: next, sequence: at.sequence.saturating_add(1), chain: chain_after(at.chain, header.checksum) };
         Ok(Scanned::Record { header, offset: at.offset, payload })
     }
 
@@ -193,7 +195,7 @@ fn may_be_header(bytes: &[u8], sequences: &Range<u64>) -> bool {
 struct Behind {
     witnessed_through: u64,
     has_records: bool,
-    is_closed: bool,
+    closed_through: u64,
     /// Behind the last byte that is not zero; 0 if all are.
     content_end: u64,
 }
@@ -204,7 +206,9 @@ impl Behind {
             HeaderRead::Valid(header) => {
                 self.has_records = true;
                 self.witnessed_through = self.witnessed_through.max(header.synced_through);
-                self.is_closed |= header.kind == RecordKind::Close;
+                if header.kind == RecordKind::Close {
+                    self.closed_through = self.closed_through.max(header.synced_through);
+                }
             }
             HeaderRead::Impossible(_) => self.has_records = true,
             HeaderRead::Empty | HeaderRead::Broken(_) => {}
@@ -283,7 +287,7 @@ pub(crate) fn survey(file: &Arc<dyn DiskFile>, header: &SegmentHeader, file_len:
         good_end: good.offset,
         stop,
         witnessed_through: witnessed_through.max(behind.witnessed_through),
-        is_closed_behind: behind.is_closed,
+        closed_through: behind.closed_through,
         has_records_behind: behind.has_records,
     };
     let discarded_bytes = behind.content_end.saturating_sub(good.offset);

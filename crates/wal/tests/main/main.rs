@@ -1,4 +1,7 @@
 //! Tests of the commit log through its public interface.
 
+mod crash;
+mod faults;
 mod round_trip;
 mod support;
+mod workload;

@@ -99,7 +99,7 @@ pub(crate) fn batch(version: u64) -> TierBatch {
         if (version + number).is_multiple_of(5) {
             builder.remove(table, key.as_bytes()).unwrap();
         } else {
-            let value = vec![version as u8; (version * 37 % 300) as usize];
+            let value = vec![version as u8; (version.wrapping_mul(37) % 300) as usize];
             builder.put(table, key.as_bytes(), &value).unwrap();
         }
     }
@@ -108,7 +108,29 @@ pub(crate) fn batch(version: u64) -> TierBatch {
 
 pub(crate) fn commit(log: &Log, version: u64, durability: Durability) -> Result<Item> {
     let batch = batch(version);
-    let entry = LogEntry::Commit { time: version * 10, batch: &batch, clears: &[] };
+    let entry = LogEntry::Commit { time: version.wrapping_mul(10), batch: &batch, clears: &[] };
     log.append(&[entry], durability)?;
     Ok(expected(&entry))
+}
+
+/// Random numbers that follow from a seed (`SplitMix64`).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
 }

@@ -1,0 +1,297 @@
+//! Failing syncs, full disks, failing reads and writes, short transfers: at the n-th call, for every n.
+
+use thermocline_io::{
+    CrashPoint, CrashProfile, Disk, DiskErrorKind, Fault, FaultKind, Operation, SimDisk, Survival, SyncCache, When,
+};
+use thermocline_tier::ErrorKind;
+use thermocline_wal::{Durability, LogOptions, Padding};
+
+use crate::support::{Random, batch, commit, open, open_as, small};
+use crate::workload::{Run, options};
+
+const STEPS: usize = 40;
+
+/// Opens what a run left behind, checks it, cuts the power when that is done, and checks that nothing was lost.
+fn check_restart(run: &mut Run, disk: &SimDisk, least: usize, what: &str) {
+    run.disk = disk.clone();
+    let opened = open(&run.shared_disk(), &run.options).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = run.knowledge.check(&opened.items, least).unwrap_or_else(|why| panic!("{what}: {why}"));
+    drop(opened);
+    let end = CrashPoint::before(disk.operations());
+    let cut = disk.crash_image(end, CrashProfile::new(Survival::None), 1);
+    run.disk = cut;
+    let again = open(&run.shared_disk(), &run.options).unwrap_or_else(|error| panic!("{what}, then a power cut: {error}"));
+    run.knowledge.check(&again.items, found).unwrap_or_else(|why| panic!("{what}, then a power cut: {why}"));
+}
+
+/// Fails the n-th sync of a run for every n, and checks what is left with and without a power cut.
+fn failing_syncs(operation: Operation, cause: DiskErrorKind, seed: u64) -> u64 {
+    let mut failures = 0;
+    for cache in [SyncCache::Kept, SyncCache::Dropped] {
+        for nth in 0.. {
+            let mut run = Run::new(seed, options(seed));
+            let kind = FaultKind::FailSync { cause, cache };
+            let fault = run.disk.inject(Fault::new(kind, When::Nth(nth)).on(operation));
+            let mut refused = 0;
+            let mut steps = 0;
+            while steps < STEPS && run.step_through(&mut refused) {
+                steps += 1;
+            }
+            if run.disk.fault_count(fault) == 0 {
+                break;
+            }
+            failures += 1;
+            let what = format!("seed {seed}, {operation} {nth} failed, {cache:?}");
+            if let Some(log) = &run.log
+                && log.is_poisoned()
+            {
+                let error = commit(log, u64::MAX - 2, Durability::Sync).unwrap_err();
+                assert_eq!(error.kind(), &ErrorKind::Poisoned, "{what}");
+                assert!(log.close().is_err());
+            }
+            run.log = None;
+            let durable = run.knowledge.durable;
+            let profile = CrashProfile::numbered(nth);
+            let cut = run.disk.crash_image(CrashPoint::before(run.disk.operations()), profile, nth);
+            check_restart(&mut run, &cut, durable, &format!("{what}, power cut"));
+            // The restart without a power cut comes last: it goes on with the disk of the run.
+        }
+        for nth in 0.. {
+            let mut run = Run::new(seed, options(seed));
+            let kind = FaultKind::FailSync { cause, cache };
+            let fault = run.disk.inject(Fault::new(kind, When::Nth(nth)).on(operation));
+            let mut refused = 0;
+            let mut steps = 0;
+            while steps < STEPS && run.step_through(&mut refused) {
+                steps += 1;
+            }
+            if run.disk.fault_count(fault) == 0 {
+                break;
+            }
+            run.log = None;
+            let disk = run.disk.clone();
+            let durable = run.knowledge.durable;
+            check_restart(&mut run, &disk, durable, &format!("seed {seed}, {operation} {nth} failed, {cache:?}, restart"));
+        }
+    }
+    failures
+}
+
+#[test]
+fn no_failing_sync_loses_what_was_acknowledged() {
+    let mut failures = 0;
+    for seed in 0..12 {
+        failures += failing_syncs(Operation::SyncData, DiskErrorKind::Io, seed);
+        failures += failing_syncs(Operation::SyncDir, DiskErrorKind::Io, seed);
+    }
+    failures += failing_syncs(Operation::SyncData, DiskErrorKind::DiskFull, 13);
+    println!("{failures} failing syncs");
+}
+
+#[test]
+fn failing_sync_poisons_with_its_cause_and_leaves_reading_alone() {
+    let mut run = Run::new(1, small(8192));
+    run.open().unwrap();
+    let log = run.log.as_ref().unwrap();
+    commit(log, 1, Durability::Sync).unwrap();
+    let kind = FaultKind::FailSync { cause: DiskErrorKind::DiskFull, cache: SyncCache::Kept };
+    run.disk.inject(Fault::new(kind, When::Nth(0)));
+    let error = commit(log, 2, Durability::Sync).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::CommitUnknown { version } if version.0 == 2), "{error}");
+    assert!(log.is_poisoned());
+    assert_eq!(log.poison_cause().unwrap().kind(), &ErrorKind::DiskFull);
+    let syncs = log.stats().syncs;
+    for _ in 0..2 {
+        let error = commit(log, 3, Durability::Memory).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Poisoned);
+        assert!(error.to_string().contains("no space is left"), "{error}");
+        assert!(log.sync().is_err());
+    }
+    assert!(log.background_step().is_err());
+    assert_eq!(log.stats().syncs, syncs, "a file of which a sync failed is not synced again");
+    let mut reader = log.reader(thermocline_tier::Version(0)).unwrap();
+    assert_eq!(reader.next_commit(thermocline_tier::Version(1)).unwrap().unwrap().version.0, 1);
+    assert_eq!(log.durable_version().0, 1);
+}
+
+/// Fails writes of a run, lets it go on, and checks that only what was refused is missing. Returns whether the fault struck.
+fn failing_calls(seed: u64, fault: Fault, heals: bool, what: &str) -> bool {
+    let mut run = Run::new(seed, options(seed));
+    what.clone_into(&mut run.name);
+    run.open().unwrap();
+    let fault = run.disk.inject(fault);
+    let mut refused = 0;
+    for _ in 0..STEPS {
+        assert!(run.step_through(&mut refused), "{what}: poisoned");
+    }
+    if run.disk.fault_count(fault) == 0 {
+        return false;
+    }
+    let operations = run.disk.operations();
+    let recording = run.disk.recording();
+    if heals {
+        run.disk.clear_faults();
+        // Without opening it again, if it was open.
+        for _ in 0..10 {
+            let before = refused;
+            assert!(run.step_through(&mut refused), "{what}: poisoned");
+            assert_eq!(refused, before, "{what}: still failing");
+        }
+        run.sync().unwrap();
+    }
+    run.disk.clear_faults();
+    run.log = None;
+    let written = run.knowledge.written;
+    let disk = run.disk.clone();
+    let mut random = Random(seed);
+    let mut sweep = recording.sweep();
+    for operation in (0..operations).rev().take(12) {
+        let cut = CrashPoint::after(operation);
+        let knowledge = run.knowledge_at(recording.last_mark_before(cut));
+        let image = sweep.crash_image(cut, CrashProfile::numbered(random.next()), random.next());
+        let image: std::sync::Arc<dyn Disk> = std::sync::Arc::new(image);
+        let opened = open(&image, &run.options).unwrap_or_else(|error| panic!("{what}, cut after {operation}: {error}"));
+        knowledge.check(&opened.items, knowledge.durable).unwrap_or_else(|why| panic!("{what}, cut after {operation}: {why}"));
+    }
+    check_restart(&mut run, &disk, written, what);
+    true
+}
+
+fn every_nth(kind: FaultKind, operation: Operation, seeds: std::ops::Range<u64>) -> u64 {
+    let mut struck = 0;
+    for seed in seeds {
+        for nth in 0.. {
+            let once = Fault::new(kind, When::Nth(nth)).on(operation);
+            if !failing_calls(seed, once, true, &format!("seed {seed}, {operation} {nth} once, {kind:?}")) {
+                break;
+            }
+            let forever = Fault::new(kind, When::From(nth)).on(operation);
+            failing_calls(seed, forever, true, &format!("seed {seed}, {operation} from {nth} on, {kind:?}"));
+            struck += 2;
+        }
+    }
+    struck
+}
+
+#[test]
+fn full_disk_refuses_appends_and_lets_them_go_on_when_space_returns() {
+    let full = DiskErrorKind::DiskFull;
+    let mut struck = every_nth(FaultKind::FailAfterPart(full), Operation::Write, 0..6);
+    struck += every_nth(FaultKind::Fail(full), Operation::Write, 6..9);
+    struck += every_nth(FaultKind::Fail(DiskErrorKind::Quota), Operation::CreateNew, 9..12);
+    struck += every_nth(FaultKind::Fail(full), Operation::SetLen, 12..14);
+    println!("{struck} runs on a full disk");
+}
+
+#[test]
+fn failing_writes_are_errors_and_the_log_goes_on() {
+    let mut struck = every_nth(FaultKind::FailAfterPart(DiskErrorKind::Io), Operation::Write, 20..23);
+    struck += every_nth(FaultKind::ZeroTransfer, Operation::Write, 23..25);
+    struck += every_nth(FaultKind::Fail(DiskErrorKind::TooManyOpen), Operation::CreateNew, 25..27);
+    struck += every_nth(FaultKind::Fail(DiskErrorKind::Io), Operation::Remove, 27..29);
+    println!("{struck} runs with failing calls");
+}
+
+#[test]
+fn disk_of_limited_size_fills_up_and_is_usable_again() {
+    for padding in [Padding::None, Padding::Page4096] {
+        let mut run = Run::new(5, LogOptions { padding, ..small(16_384) });
+        run.disk.set_capacity(Some(60_000));
+        run.open().unwrap();
+        let log = run.log.take().unwrap();
+        let mut written = vec![];
+        let mut version = 0;
+        let error = loop {
+            version += 1;
+            match commit(&log, version, Durability::Sync) {
+                Ok(item) => written.push(item),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), &ErrorKind::DiskFull, "{error}");
+        assert!(!log.is_poisoned());
+        assert_eq!(commit(&log, version + 1, Durability::Sync).unwrap_err().kind(), &ErrorKind::DiskFull);
+        run.disk.set_capacity(None);
+        written.push(commit(&log, version, Durability::Sync).unwrap());
+        log.close().unwrap();
+        run.disk.set_capacity(Some(10));
+        let read_only = open_as(&run.shared_disk(), &run.options, true).unwrap();
+        assert_eq!(read_only.items, written, "a full disk can be read");
+        assert_eq!(open(&run.shared_disk(), &run.options).unwrap_err().kind(), &ErrorKind::DiskFull);
+        run.disk.set_capacity(None);
+        assert_eq!(open(&run.shared_disk(), &run.options).unwrap().items, written);
+    }
+}
+
+#[test]
+fn failing_read_fails_the_open_and_changes_nothing() {
+    let mut run = Run::new(3, options(3));
+    run.play(60).unwrap();
+    run.log.take().unwrap().sync().unwrap();
+    let whole = run.disk.duplicate();
+    let mut failed = 0;
+    for operation in [Operation::Read, Operation::Open, Operation::List, Operation::Length] {
+        for nth in 0.. {
+            let disk = whole.duplicate();
+            let fault = disk.inject(Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(nth)).on(operation));
+            let shared: std::sync::Arc<dyn Disk> = std::sync::Arc::new(disk.clone());
+            let result = open(&shared, &run.options);
+            if disk.fault_count(fault) == 0 {
+                break;
+            }
+            failed += 1;
+            assert_eq!(result.unwrap_err().kind(), &ErrorKind::Io);
+            let reopened = open(&shared, &run.options).unwrap();
+            run.knowledge.check(&reopened.items, run.knowledge.groups.len()).unwrap();
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
+
+#[test]
+fn short_transfers_and_interruptions_change_nothing() {
+    for kind in [FaultKind::ShortTransfer, FaultKind::SingleByte, FaultKind::Fail(DiskErrorKind::Interrupted)] {
+        for seed in 40..43 {
+            let chance = if kind == FaultKind::ShortTransfer { 500 } else { 100 };
+            let mut run = Run::new(seed, options(seed));
+            for operation in [Operation::Read, Operation::Write] {
+                run.disk.inject(Fault::new(kind, When::PerMille { chance, seed }).on(operation));
+            }
+            run.play(60).unwrap();
+            run.sync().unwrap();
+            run.log = None;
+            run.open().unwrap();
+            assert_eq!(run.knowledge.groups.len(), run.knowledge.durable);
+        }
+    }
+}
+
+#[test]
+fn reader_reports_a_failing_read_and_goes_on_after_it() {
+    let mut run = Run::new(1, small(8192));
+    run.open().unwrap();
+    let log = run.log.as_ref().unwrap();
+    for version in 1..40 {
+        commit(log, version, Durability::Buffered).unwrap();
+    }
+    let mut reader = log.reader(thermocline_tier::Version(0)).unwrap();
+    let chance = When::PerMille { chance: 300, seed: 1 };
+    run.disk.inject(Fault::new(FaultKind::Fail(DiskErrorKind::Io), chance).on(Operation::Read));
+    run.disk.inject(Fault::new(FaultKind::FlipInFlight, chance).on(Operation::Read));
+    let (mut version, mut errors) = (0, 0);
+    while version < 39 {
+        match reader.next_commit(thermocline_tier::Version::MAX) {
+            Ok(Some(commit)) => {
+                version += 1;
+                assert_eq!(commit.version.0, version);
+                assert_eq!(commit.changes.len(), batch(version).len());
+            }
+            Ok(None) => panic!("ended at {version}"),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Corruption), "{error}");
+                errors += 1;
+                assert!(errors < 1000);
+            }
+        }
+    }
+}
