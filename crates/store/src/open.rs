@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use thermocline_io::{Disk, DiskErrorKind, Environment, LockMode};
+use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
 use thermocline_tier::{Error, ErrorKind, Result, TierStorage, Version};
 use thermocline_wal::group::GroupCommit;
 use thermocline_wal::{Log, OpenLog, Replayed, VerifyReport};
@@ -84,6 +84,7 @@ impl Store {
 
 fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Store> {
     let is_read_only = options.mode == OpenMode::ReadOnly;
+    check_directory(&*disk, options.mode)?;
     let lock = disk.try_lock(if is_read_only { LockMode::Shared } else { LockMode::Exclusive }).map_err(|error| {
         match error.kind() {
             DiskErrorKind::NotFound => Error::with_source(ErrorKind::NotFound { what: "a store in this directory".into() }, error),
@@ -135,6 +136,26 @@ fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environme
         lock: Mutex::new(Some(lock)),
     };
     Ok(Store { inner: Arc::new(inner) })
+}
+
+/// Looks around before the lock is taken, since that makes a file: a directory without a log stays as it is unless a store is to be
+/// made, and a directory of something else never becomes a store.
+fn check_directory(disk: &dyn Disk, mode: OpenMode) -> Result<()> {
+    let entries = disk.list(Reason::Open).map_err(thermocline_wal::disk_error)?;
+    if entries.iter().any(|entry| matches!(entry, DirEntry::File(FileId::Wal(_), _))) {
+        return Ok(());
+    }
+    if matches!(mode, OpenMode::MustExist | OpenMode::ReadOnly) {
+        return Err(ErrorKind::NotFound { what: "a store in this directory".into() }.into());
+    }
+    let foreign = entries.iter().filter_map(|entry| if let DirEntry::Foreign(name) = entry { Some(name) } else { None });
+    match foreign.min() {
+        None => Ok(()),
+        Some(name) => {
+            let what = format!("the directory holds no store but other files, such as `{}`", name.escape_debug());
+            Err(Error::with_source(ErrorKind::ForeignFile, what))
+        }
+    }
 }
 
 impl Inner {
