@@ -5,7 +5,9 @@ use std::ops::Bound;
 use bytes::Bytes;
 use thermocline_format::{Reader, StoreId, Writer, checksum64};
 use thermocline_tier::limits::KEY_SIZE_BYTES_MAX;
-use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, KeyRange, RangeCursor, RangeRequest, ReadWindow, Result, Version};
+use thermocline_tier::{
+    Direction, EntryKind, Error, ErrorKind, KeyRange, RangeCursor, RangeRequest, ReadWindow, Result, Version,
+};
 
 /// The version of the token's form, in its first byte.
 const TOKEN_FORM: u8 = 1;

@@ -155,13 +155,13 @@ impl Diff {
                 Direction::Reverse => inner.tier.range_rev_next(&mut self.position, STEP_ENTRIES)?,
             };
             let rows: Vec<Row> = batch.into_rows().collect();
-            self.ready = self.compare(&inner, rows)?.into_iter();
+            self.ready = self.compare(&inner, &rows)?.into_iter();
         }
         Ok(())
     }
 
     /// The rows, as of the newer version, whose value at the older one was another.
-    fn compare(&self, inner: &Inner, rows: Vec<Row>) -> Result<Vec<(Bytes, DiffEntry)>> {
+    fn compare(&self, inner: &Inner, rows: &[Row]) -> Result<Vec<(Bytes, DiffEntry)>> {
         let table = self.asked.table;
         let keys: Vec<KeyRef<'_>> = rows.iter().map(|row| KeyRef { table, prefix: row.prefix() }).collect();
         let olds = inner.lookup_many_at(&keys, self.older.version())?;

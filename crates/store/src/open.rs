@@ -57,7 +57,12 @@ impl Store {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode and the directory do not fit, or the layout is another than the
     /// stored one; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and
     /// [`Corruption`](ErrorKind::Corruption) naming file and offset; [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
-    pub fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Self> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        tier: Arc<dyn TierStorage>,
+        environment: &Environment,
+        options: StoreOptions,
+    ) -> Result<Self> {
         let directory = disk.label();
         let opened = open(disk, tier, environment, options);
         opened.map_err(|error| error.context(format!("open {directory}")))
@@ -85,12 +90,13 @@ impl Store {
 fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Store> {
     let is_read_only = options.mode == OpenMode::ReadOnly;
     check_directory(&*disk, options.mode)?;
-    let lock = disk.try_lock(if is_read_only { LockMode::Shared } else { LockMode::Exclusive }).map_err(|error| {
-        match error.kind() {
-            DiskErrorKind::NotFound => Error::with_source(ErrorKind::NotFound { what: "a store in this directory".into() }, error),
+    let lock =
+        disk.try_lock(if is_read_only { LockMode::Shared } else { LockMode::Exclusive }).map_err(|error| match error.kind() {
+            DiskErrorKind::NotFound => {
+                Error::with_source(ErrorKind::NotFound { what: "a store in this directory".into() }, error)
+            }
             _ => thermocline_wal::disk_error(error),
-        }
-    })?;
+        })?;
     match (Log::exists(&*disk)?, options.mode) {
         (false, OpenMode::MustExist | OpenMode::ReadOnly) => {
             return Err(ErrorKind::NotFound { what: "a store in this directory".into() }.into());

@@ -1,12 +1,11 @@
 //! The rows of a range as an iterator from both ends.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use thermocline_tier::{
-    Direction, EntryKind, KeyRange, RangeBatch, RangeRequest, ReadWindow, Result, Row, Rows, TierScan, Version,
+    Direction, EntryKind, Error, KeyRange, RangeBatch, RangeRequest, ReadWindow, Result, Row, Rows, TierScan, Version,
 };
 
 use crate::snapshot::Snapshot;
@@ -43,7 +42,9 @@ pub struct Scan {
     cleared_below: Option<Version>,
     front: Option<Side>,
     back: Option<Side>,
-    failure: Option<thermocline_tier::Error>,
+    /// The ends have met.
+    is_over: bool,
+    failure: Option<Error>,
 }
 
 /// One end of the scan.
@@ -86,7 +87,7 @@ impl Scan {
         let at = snapshot.version();
         let cleared_below = snapshot.inner.marks.clears(table).newest(at);
         let request = RangeRequest { table, range, window: ReadWindow::as_of(at), direction: Direction::Forward };
-        Self { snapshot, request, cleared_below, front: None, back: None, failure: None }
+        Self { snapshot, request, cleared_below, front: None, back: None, is_over: false, failure: None }
     }
 
     /// The next visible row at one end, whatever the other end has handed out.
@@ -116,6 +117,9 @@ impl Scan {
         if let Some(failure) = &self.failure {
             return Some(Err(failure.clone()));
         }
+        if self.is_over {
+            return None;
+        }
         let row = match self.advance(direction) {
             Ok(row) => row?,
             Err(failure) => {
@@ -123,17 +127,14 @@ impl Scan {
                 return Some(Err(failure));
             }
         };
-        let (near, far) = match direction {
-            Direction::Forward => (&mut self.front, &self.back),
-            Direction::Reverse => (&mut self.back, &self.front),
-        };
+        let far = if direction == Direction::Forward { &self.back } else { &self.front };
         let has_met = far.as_ref().and_then(Side::reached).is_some_and(|other| match direction {
             Direction::Forward => row.prefix() >= other,
             Direction::Reverse => row.prefix() <= other,
         });
         if has_met {
-            let side = near.as_mut()?;
-            (side.rows, side.has_more) = (Rows::default(), false);
+            // Every row was handed out at one end or the other.
+            self.is_over = true;
             return None;
         }
         Some(Ok((row.key, row.value.unwrap_or_default())))

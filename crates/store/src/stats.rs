@@ -73,7 +73,12 @@ impl Store {
             Some(cause) => Health::Poisoned { cause: cause.to_string() },
             None => Health::Healthy,
         };
-        let pins = inner.pins.lock().iter().map(|(version, number, holder)| PinInfo { name: format!("{holder} {number}"), version }).collect();
+        let pins = inner
+            .pins
+            .lock()
+            .iter()
+            .map(|(version, number, holder)| PinInfo { name: format!("{holder} {number}"), version })
+            .collect();
         StoreStats {
             health,
             last_version: inner.latest(),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thermocline_hot::{HotOptions, HotTier};
-use thermocline_io::{MemoryDisk, RealDisk};
-use thermocline_store::{Background, Durability, Machine, OpenMode, StoreOptions};
-use thermocline_tier::{KeyLayout, Result, TierStorage};
+use thermocline_io::{DiskErrorKind, Environment, MemoryDisk, RealDisk};
+use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
+use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, TierStorage};
 use thermocline_wal::LogOptions;
 
 /// An open store. All its methods but the opening ones are those of [`thermocline_store::Store`], to which it dereferences.
@@ -131,13 +131,20 @@ impl Builder {
     /// `UnsupportedFormat` for one of a newer release, `Corruption` for damaged files, and `Io`.
     pub fn open(self) -> Result<Store> {
         let may_create = matches!(self.options.mode, OpenMode::CreateIfMissing | OpenMode::CreateNew);
-        let disk = RealDisk::open(&self.directory, may_create)
-            .map_err(|error| thermocline_wal::disk_error(error).context(format!("open {}", self.directory.display())))?;
+        let disk = RealDisk::open(&self.directory, may_create).map_err(|error| {
+            let error = match error.kind() {
+                DiskErrorKind::NotFound => {
+                    Error::with_source(ErrorKind::NotFound { what: "a store in this directory".into() }, error)
+                }
+                _ => thermocline_wal::disk_error(error),
+            };
+            error.context(format!("open {}", self.directory.display()))
+        })?;
         open_on(Arc::new(disk), self.options)
     }
 }
 
 fn open_on(disk: Arc<dyn thermocline_io::Disk>, options: StoreOptions) -> Result<Store> {
     let tier: Arc<dyn TierStorage> = Arc::new(HotTier::new(HotOptions::default()));
-    thermocline_store::Store::open(disk, tier, &Machine::real(), options).map(Store)
+    thermocline_store::Store::open(disk, tier, &Environment::real(), options).map(Store)
 }

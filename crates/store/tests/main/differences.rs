@@ -10,7 +10,10 @@ use super::{T, U, commit, store};
 
 fn lines(diff: impl Iterator<Item = Result<DiffEntry>>) -> Vec<String> {
     let text = |value: Option<bytes::Bytes>| value.map_or("~".into(), |value| String::from_utf8(value.to_vec()).unwrap());
-    diff.map(|entry| entry.map(|entry| format!("{} {} {}", text(Some(entry.key)), text(entry.before), text(entry.after))).unwrap()).collect()
+    diff.map(|entry| {
+        entry.map(|entry| format!("{} {} {}", text(Some(entry.key)), text(entry.before), text(entry.after))).unwrap()
+    })
+    .collect()
 }
 
 fn diff(store: &Store, from: u64, to: u64) -> Vec<String> {
@@ -107,36 +110,38 @@ proptest! {
             match step {
                 Step::Clear => { state.clear(); batch.clear_table(T); }
                 Step::Write(writes) => for (key, value) in writes {
-                    match value {
-                        Some(value) => { state.insert(*key, *value); batch.put(T, &[*key], &[*value]); }
-                        None => { state.remove(key); batch.remove(T, &[*key]); }
+                    if let Some(value) = value {
+                        state.insert(*key, *value);
+                        batch.put(T, &[*key], &[*value]);
+                    } else {
+                        state.remove(key);
+                        batch.remove(T, &[*key]);
                     }
                 },
             }
             store.commit(batch).unwrap();
             states.push(state);
         }
-        let count = states.len() as u64;
-        for from in 0..count {
-            for to in 0..count {
-                let (before, after) = (&states[from as usize], &states[to as usize]);
+        let states: Vec<_> = (0..).map(Version).zip(&states).collect();
+        for (from, before) in &states {
+            for (to, after) in &states {
                 let keys: std::collections::BTreeSet<u8> = before.keys().chain(after.keys()).copied().collect();
                 let expected: Vec<_> = keys.into_iter().filter(|key| before.get(key) != after.get(key))
                     .map(|key| (vec![key], before.get(&key).map(|v| vec![*v]), after.get(&key).map(|v| vec![*v]))).collect();
-                let found: Vec<_> = store.diff(T, KeyRange::all(), Version(from)..Version(to)).unwrap().map(Result::unwrap)
+                let found: Vec<_> = store.diff(T, KeyRange::all(), *from..*to).unwrap().map(Result::unwrap)
                     .map(|entry| (entry.key.to_vec(), entry.before.map(|v| v.to_vec()), entry.after.map(|v| v.to_vec()))).collect();
                 prop_assert_eq!(&found, &expected);
-                let mut back: Vec<_> = store.diff(T, KeyRange::all(), Version(from)..Version(to)).unwrap().descending().unwrap()
+                let mut back: Vec<_> = store.diff(T, KeyRange::all(), *from..*to).unwrap().descending().unwrap()
                     .map(|entry| entry.unwrap().key.to_vec()).collect();
                 back.reverse();
                 prop_assert_eq!(back, expected.into_iter().map(|entry| entry.0).collect::<Vec<_>>());
             }
         }
         for key in 0..12_u8 {
-            for at in 0..count {
-                let history: Vec<_> = store.at(Version(at)).unwrap().history(T, &[key]).unwrap().collect();
+            for (at, state) in &states {
+                let history: Vec<_> = store.at(*at).unwrap().history(T, &[key]).unwrap().collect();
                 let newest = history.first().and_then(|entry| entry.value.as_ref().map(|value| value[0]));
-                prop_assert_eq!(newest, states[at as usize].get(&key).copied());
+                prop_assert_eq!(newest, state.get(&key).copied());
                 prop_assert!(history.is_sorted_by(|a, b| a.version > b.version));
             }
         }

@@ -4,12 +4,12 @@
 //! poisons; a read error taken for an absent key.
 
 use thermocline_io::{
-    CrashPoint, CrashProfile, DiskErrorKind, Fault, FaultKind, Operation, SimDisk, Survival, SyncCache, When,
+    CrashPoint, CrashProfile, DiskErrorKind, Fault, FaultKind, Operation, Reason, SimDisk, Survival, SyncCache, When,
 };
 use thermocline_store::Health;
 use thermocline_tier::{ErrorKind, Version};
 
-use super::story::{Numbers, Story, open};
+use super::story::{Numbers, Story, open, open_with};
 use super::{T, batch};
 
 const STEPS: usize = 60;
@@ -28,7 +28,10 @@ fn run_with(seed: u64, fault: Fault) -> u64 {
             }
             drop(store);
         }
-        Err(error) => assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::CommitUnknown { .. }), "{repro}: {error}"),
+        Err(error) => assert!(
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::CommitUnknown { .. }),
+            "{repro}: {error}"
+        ),
     }
     disk.clear_faults();
     for image in [disk.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), seed), disk.duplicate()] {
@@ -96,10 +99,10 @@ fn short_transfers_change_nothing() {
 #[test]
 fn after_a_failed_sync_the_store_reads_on_and_refuses_writes_with_the_first_cause() {
     let disk = SimDisk::new(1);
-    let store = open(&disk).unwrap();
+    let store = open_with(&disk, 1 << 20).unwrap();
     store.commit(batch(T, &["a=1"])).unwrap();
     let fault = FaultKind::FailSync { cause: DiskErrorKind::Io, cache: SyncCache::Kept };
-    disk.inject(Fault::new(fault, When::Nth(0)).on(Operation::SyncData));
+    disk.inject(Fault::new(fault, When::Nth(0)).reason(Reason::WalSync));
     let error = store.commit(batch(T, &["a=2"])).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::CommitUnknown { version: Version(2) }, "{error}");
     assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(b"1".as_slice()));

@@ -1,5 +1,14 @@
 //! Tests of the store layer over the in-memory tier, on disks in memory and simulated ones.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::big_endian_bytes,
+    reason = "a test fails by panicking, prints how much it tried, starts threads of its own, and needs keys that order as their numbers"
+)]
+
 mod commits;
 mod crashes;
 mod differences;
@@ -58,7 +67,9 @@ fn get(store: &Store, table: EntryKind, key: &str, at: Version) -> Option<String
 }
 
 /// Rows as `key=value` texts.
-fn texts<E: std::fmt::Debug>(rows: impl IntoIterator<Item = std::result::Result<(bytes::Bytes, bytes::Bytes), E>>) -> Vec<String> {
+fn texts<E: std::fmt::Debug>(
+    rows: impl IntoIterator<Item = std::result::Result<(bytes::Bytes, bytes::Bytes), E>>,
+) -> Vec<String> {
     let text = |bytes: bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     rows.into_iter().map(|row| row.map(|(key, value)| format!("{}={}", text(key), text(value))).unwrap()).collect()
 }

@@ -14,15 +14,14 @@ use super::{T, U};
 /// The rows of a whole store.
 pub(crate) type State = BTreeMap<(EntryKind, Vec<u8>), Vec<u8>>;
 
-/// What a run did: the state at each version, and since which version a table was purged.
+/// What a run did: the state at each version that was acknowledged, or of which a failed sync left open whether it exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Story {
     pub(crate) states: BTreeMap<Version, State>,
-    floors: BTreeMap<EntryKind, Version>,
+    /// Each table with the versions at which it was purged.
+    purges: Vec<(EntryKind, Version)>,
     /// The last version that was acknowledged as durable.
     pub(crate) durable: Version,
-    /// Versions of which a failed sync left open whether they exist.
-    pub(crate) unknown: Vec<Version>,
 }
 
 /// Small numbers from a seed (SplitMix64), the same on every machine.
@@ -39,8 +38,13 @@ impl Numbers {
     }
 }
 
+/// Opens with the smallest segments, so that a short run goes through many.
 pub(crate) fn open(disk: &SimDisk) -> Result<Store> {
-    let log = LogOptions { segment_size_bytes: LogOptions::SEGMENT_SIZE_BYTES_MIN, ..LogOptions::default() };
+    open_with(disk, LogOptions::SEGMENT_SIZE_BYTES_MIN)
+}
+
+pub(crate) fn open_with(disk: &SimDisk, segment_size_bytes: u64) -> Result<Store> {
+    let log = LogOptions { segment_size_bytes, ..LogOptions::default() };
     let options = StoreOptions { background: Background::ByHand, log, ..StoreOptions::default() };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Store::open(disk, Arc::new(BTreeTier::default()), &Environment::simulated(7), options)
@@ -49,7 +53,7 @@ pub(crate) fn open(disk: &SimDisk) -> Result<Store> {
 impl Story {
     pub(crate) fn new() -> Self {
         let states = BTreeMap::from([(Version::ZERO, State::new())]);
-        Self { states, floors: BTreeMap::new(), durable: Version::ZERO, unknown: Vec::new() }
+        Self { states, purges: Vec::new(), durable: Version::ZERO }
     }
 
     fn last(&self) -> (Version, State) {
@@ -68,12 +72,22 @@ impl Story {
                 }
                 1 => {
                     let (table, (version, mut state)) = (U, self.last());
-                    if let Ok(purged) = store.purge_table(table) {
+                    state.retain(|(of, _), _| *of != table);
+                    let result = store.purge_table(table);
+                    let purged = match &result {
+                        Ok(purged) => {
+                            self.durable = *purged;
+                            Some(*purged)
+                        }
+                        Err(error) => match error.kind() {
+                            ErrorKind::CommitUnknown { version } => Some(*version),
+                            _ => None,
+                        },
+                    };
+                    if let Some(purged) = purged {
                         assert!(purged > version);
-                        state.retain(|(of, _), _| *of != table);
                         self.states.insert(purged, state);
-                        self.floors.insert(table, purged);
-                        self.durable = purged;
+                        self.purges.push((table, purged));
                     }
                 }
                 2 => store.run_until_idle(),
@@ -114,7 +128,6 @@ impl Story {
             }
             Err(error) if matches!(error.kind(), ErrorKind::CommitUnknown { .. }) => {
                 self.states.insert(version, state);
-                self.unknown.push(version);
             }
             Err(_) => {}
         }
@@ -129,11 +142,12 @@ impl Story {
         for (version, state) in self.states.range(..=last).rev().take(4) {
             let snapshot = store.at(*version).unwrap();
             for table in [T, U] {
-                if self.floors.get(&table).is_some_and(|floor| *floor <= last && version < floor) {
+                if self.purges.iter().any(|(of, purged)| *of == table && *purged <= last && version < purged) {
                     assert!(snapshot.get(table, b"k").is_err(), "{context:?}: {table} is readable below its purge");
                     continue;
                 }
-                let expected: Vec<_> = state.iter().filter(|((of, _), _)| *of == table).map(|((_, key), value)| (&key[..], &value[..])).collect();
+                let expected: Vec<_> =
+                    state.iter().filter(|((of, _), _)| *of == table).map(|((_, key), value)| (&key[..], &value[..])).collect();
                 let found: Vec<_> = snapshot.range::<&[u8]>(table, ..).map(|row| row.unwrap()).collect();
                 let found: Vec<_> = found.iter().map(|(key, value)| (&key[..], &value[..])).collect();
                 assert_eq!(found, expected, "{context:?}: {table} at {version} of {last}");
