@@ -62,16 +62,23 @@ fn fold(a: u64, b: u64) -> u64 {
 /// A hash of a key: folded multiplication, two words a step, as in wyhash (Wang Yi, public domain).
 #[inline]
 pub(crate) fn hash(key: &[u8], seed: u64) -> u64 {
-    let mut state = seed ^ (key.len() as u64).wrapping_mul(MULTIPLIER_A);
-    let mut pairs = key.chunks_exact(16);
-    for pair in pairs.by_ref() {
+    let seed = seed ^ (key.len() as u64).wrapping_mul(MULTIPLIER_A);
+    let (first, last) = match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        // Of 8 to 16 bytes, the first eight and the last eight are all.
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (partial(key), 0),
+    };
+    let seed = if key.len() > 16 { hash_middle(key, seed) } else { seed };
+    fold(fold(first ^ seed, last ^ MULTIPLIER_B) ^ MULTIPLIER_B, MULTIPLIER_A)
+}
+
+/// The part of a long key between its first and its last bytes.
+fn hash_middle(key: &[u8], mut state: u64) -> u64 {
+    let middle = key.get(8..key.len() - 8).unwrap_or_default();
+    for pair in middle.chunks(16) {
         state = fold(word(pair, 0) ^ MULTIPLIER_A ^ state, word(pair, 1) ^ MULTIPLIER_B);
     }
-    let rest = pairs.remainder();
-    if !rest.is_empty() {
-        state = fold(word(rest, 0) ^ MULTIPLIER_A ^ state, word(rest, 1) ^ MULTIPLIER_B);
-    }
-    fold(state ^ MULTIPLIER_B, MULTIPLIER_A)
+    state
 }
 
 #[cfg(test)]

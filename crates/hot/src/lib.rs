@@ -16,7 +16,6 @@ mod options;
 mod record;
 mod region;
 mod scan;
-mod shelf;
 mod state;
 mod sync;
 mod tier;

@@ -32,21 +32,20 @@ impl State {
                 table.index.prefetch(tags[index]);
             }
         }
-        let mut candidates = [0; GROUP];
-        for (index, candidate) in candidates.iter_mut().enumerate().take(keys.len()) {
-            *candidate = tables[index].and_then(|table| table.index.candidates(tags[index]).next()).unwrap_or(0);
-            self.region.prefetch(*candidate);
+        for (index, tag) in tags.iter().enumerate().take(keys.len()) {
+            if let Some(slot) = tables[index].and_then(|table| table.index.candidate(*tag)) {
+                self.region.prefetch(slot.record);
+                self.values.prefetch(slot.value);
+                if view.at != view.published {
+                    self.region.prefetch(slot.history);
+                }
+            }
         }
         let mut sights = [Sight::Nothing; GROUP];
         for (index, sight) in sights.iter_mut().enumerate().take(keys.len()) {
-            let (Some(table), false) = (tables[index], candidates[index] == 0) else { continue };
-            let Some(record) = table.index.find(&self.region, tags[index], keys[index].prefix) else { continue };
+            let Some(table) = tables[index] else { continue };
+            let Some(record) = table.index.find(&self.region, tags[index], keys[index].prefix, |_| {}) else { continue };
             *sight = Record::new(&self.region, record).look(&self.values, view.at, view.published);
-            match sight {
-                Sight::Newest(found) => self.values.prefetch(found.value),
-                Sight::History(block) => self.region.prefetch(*block),
-                Sight::Nothing => {}
-            }
         }
         let mut found = [None; GROUP];
         for (found, sight) in found.iter_mut().zip(&sights).take(keys.len()) {

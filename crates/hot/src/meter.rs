@@ -13,9 +13,9 @@ pub(crate) struct Meter {
 impl Meter {
     /// Counts `bytes` until the answer is dropped.
     pub(crate) fn count(&self, bytes: usize) -> Metered {
-        let bytes = bytes as u64;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Metered { meter: self.clone(), bytes }
+        let metered = Metered { meter: self.clone(), bytes: AtomicU64::new(0) };
+        metered.grow_to(bytes);
+        metered
     }
 
     /// The bytes counted now.
@@ -28,11 +28,23 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct Metered {
     meter: Meter,
-    bytes: u64,
+    bytes: AtomicU64,
+}
+
+impl Metered {
+    /// Makes the share `bytes`, if it is less.
+    #[inline]
+    pub(crate) fn grow_to(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        if self.bytes.load(Ordering::Relaxed) < bytes {
+            let before = self.bytes.swap(bytes, Ordering::Relaxed);
+            self.meter.bytes.fetch_add(bytes - before, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        self.meter.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }

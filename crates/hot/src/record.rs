@@ -89,7 +89,14 @@ impl<'a> Record<'a> {
     /// Whether this is the record of `key`.
     #[inline]
     pub(crate) fn is_of(self, key: &[u8]) -> bool {
-        self.key_len() == key.len() && (0..key::word_count(key.len())).all(|index| self.key_word(index) == key::word(key, index))
+        if self.key_len() != key.len() {
+            return false;
+        }
+        let words = &self.words[HEADER_WORDS..];
+        let mut chunks = key.chunks_exact(8);
+        let is_equal = |(word, chunk): (&AtomicU64, &[u8])| word.load(Ordering::Relaxed) == key::word(chunk, 0);
+        words.iter().zip(chunks.by_ref()).all(is_equal)
+            && (chunks.remainder().is_empty() || self.key_word(key.len() / 8) == key::word(chunks.remainder(), 0))
     }
 
     /// The order of the record's key and `key`.
@@ -180,6 +187,11 @@ impl<'a> Record<'a> {
     pub(crate) fn newest(self) -> Option<Found> {
         let value = ValueAt::from_bits(low(self.words[1].load(Ordering::Relaxed)));
         (!value.is_none()).then(|| Found { version: Version(self.words[0].load(Ordering::Relaxed)), value })
+    }
+
+    /// Newest value and history in one word: the hint that the index keeps.
+    pub(crate) fn pointers(self) -> u64 {
+        self.words[1].load(Ordering::Relaxed)
     }
 
     pub(crate) fn history(self) -> u32 {

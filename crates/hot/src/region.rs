@@ -3,37 +3,57 @@
 
 use std::sync::Arc;
 
-use crate::arena::words::Words;
+use crate::arena::table::{TABLE_LEN, Table};
+use crate::arena::words::{Pages, Words};
 use crate::meter::Meter;
-use crate::shelf::Shelf;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Offsets count words of 8 bytes; the bits above this many are the number of a chunk, here and in the arena of values.
-pub(crate) const CHUNK_WORDS_LOG2: u32 = 18;
-/// The words of a full-sized chunk: 2 MiB, one huge page.
+pub(crate) const CHUNK_WORDS_LOG2: u32 = if cfg!(miri) {
+    15
+} else if cfg!(loom) {
+    10
+} else {
+    18
+};
+/// The words of a chunk: 2 MiB, one huge page.
 pub(crate) const CHUNK_WORDS: usize = 1 << CHUNK_WORDS_LOG2;
-/// The chunks that 32 bits of word offset reach.
-const CHUNKS_MAX: u32 = 1 << (32 - CHUNK_WORDS_LOG2);
-/// The longest object: a record whose key has 65,535 bytes.
-const OBJECT_WORDS_MAX: usize = 8 << 10;
 /// Offset 0 is "none".
 const RESERVED_WORDS: usize = 1;
 
-/// The words of chunk `number`: small stores start small.
-pub(crate) fn chunk_words(number: u32) -> usize {
-    match number {
-        0 => 2 << 10,
-        1 => 8 << 10,
-        2 => 32 << 10,
-        3 => 128 << 10,
-        _ => CHUNK_WORDS,
+/// The pages of chunk `number`: a tier starts small, with ordinary pages as it needs them.
+pub(crate) fn chunk_pages(number: usize) -> Pages {
+    if number == 0 { Pages::Lazy } else { Pages::Whole }
+}
+
+/// What a reservation asks for: chunks to map, and the bytes that the tier's memory grows by with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) chunks: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Need {
+    /// To fit `needed` bytes in pieces of at most `longest` into `room` bytes, of which `counted` are counted as held, and chunks of
+    /// 2 MiB; `None` if more chunks are needed than `chunks_left`.
+    pub(crate) fn new(needed: usize, longest: usize, room: usize, counted: usize, chunks_left: usize) -> Option<Self> {
+        const PAGE_BYTES: usize = 4096;
+        if needed <= room {
+            return Some(Self {
+                chunks: 0,
+                bytes: (needed + PAGE_BYTES).saturating_sub(counted).min(room.saturating_sub(counted)),
+            });
+        }
+        let chunks = (needed - room).div_ceil(CHUNK_WORDS * 8 - longest);
+        let bytes = room.saturating_sub(counted) + chunks * CHUNK_WORDS * 8;
+        (chunks <= chunks_left).then_some(Self { chunks, bytes })
     }
 }
 
 /// The chunks, as readers see them.
 #[derive(Debug)]
 pub(crate) struct Region {
-    chunks: Shelf<Words>,
+    chunks: Table<Words>,
 }
 
 impl Region {
@@ -58,9 +78,9 @@ impl Region {
 pub(crate) struct RegionWriter {
     region: Arc<Region>,
     meter: Meter,
-    chunk: u32,
+    chunks: usize,
+    /// In the last chunk.
     position: usize,
-    chunk_len: usize,
     allocated_words: u64,
     spare: Vec<Words>,
 }
@@ -68,11 +88,11 @@ pub(crate) struct RegionWriter {
 impl RegionWriter {
     /// A new, empty region, and its writer; `None` if there is no memory.
     pub(crate) fn new(meter: &Meter) -> Option<Self> {
-        let region = Arc::new(Region { chunks: Shelf::new() });
-        let mut writer =
-            Self { region, meter: meter.clone(), chunk: 0, position: 0, chunk_len: 0, allocated_words: 0, spare: Vec::new() };
-        let words = Words::new(chunk_words(0), meter)?;
-        writer.install(0, words);
+        let region = Arc::new(Region { chunks: Table::new(meter)? });
+        let mut writer = Self { region, meter: meter.clone(), chunks: 0, position: 0, allocated_words: 0, spare: Vec::new() };
+        let first = Words::new(CHUNK_WORDS, chunk_pages(0), meter)?;
+        writer.install(first);
+        writer.position = RESERVED_WORDS;
         Some(writer)
     }
 
@@ -86,56 +106,53 @@ impl RegionWriter {
         self.allocated_words * 8
     }
 
-    fn install(&mut self, number: u32, words: Words) {
-        self.chunk = number;
-        self.position = if number == 0 { RESERVED_WORDS } else { 0 };
-        self.chunk_len = words.as_slice().len();
-        self.region.chunks.set(number, words);
+    fn install(&mut self, words: Words) {
+        assert!(self.region.chunks.push(words), "reserving checks that chunks can be addressed");
+        self.chunks += 1;
+        self.position = 0;
     }
 
-    /// The sizes in words of the chunks to map before objects of `needed` words in all, none longer than `longest`, surely fit;
-    /// `None` if they are beyond what offsets reach.
-    pub(crate) fn chunks_needed(&self, needed: usize, longest: usize) -> Option<Vec<usize>> {
-        let mut room = self.chunk_len - self.position;
-        room += self.spare.iter().map(|words| words.as_slice().len().saturating_sub(longest)).sum::<usize>();
-        let mut number = self.chunk + u32::try_from(self.spare.len()).ok()?;
-        let mut chunks = Vec::new();
-        while room < needed {
-            number += 1;
-            let words = chunk_words(number).max((2 * longest).min(CHUNK_WORDS));
-            chunks.push(words);
-            room += words - longest;
-        }
-        (number < CHUNKS_MAX).then_some(chunks)
+    /// What must be mapped before objects of `needed` words in all, none longer than `longest`, surely fit; `None` if it is beyond what
+    /// offsets reach.
+    pub(crate) fn need(&self, needed: usize, longest: usize) -> Option<Need> {
+        let last = CHUNK_WORDS - self.position;
+        let room = last + self.spare.len() * (CHUNK_WORDS - longest);
+        let counted = if self.chunks == 1 { 0 } else { room };
+        Need::new(needed * 8, longest * 8, room * 8, counted * 8, TABLE_LEN - self.chunks - self.spare.len())
     }
 
-    /// Maps chunks of `chunks` words ahead of their use; `false` if there is no memory.
-    pub(crate) fn reserve(&mut self, chunks: &[usize]) -> bool {
-        for words in chunks {
-            let Some(words) = Words::new(*words, &self.meter) else { return false };
-            self.spare.insert(0, words);
+    /// Maps chunks ahead of their use; `false` if there is no memory.
+    pub(crate) fn reserve(&mut self, chunks: usize) -> bool {
+        for _ in 0..chunks {
+            let Some(words) = Words::new(CHUNK_WORDS, Pages::Whole, &self.meter) else { return false };
+            self.spare.push(words);
         }
         true
     }
 
     fn next_chunk(&mut self) {
-        let words = self.spare.pop().or_else(|| Words::new(CHUNK_WORDS, &self.meter));
+        let words = self.spare.pop().or_else(|| Words::new(CHUNK_WORDS, Pages::Whole, &self.meter));
         let Some(words) = words else { std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u64; CHUNK_WORDS]>()) };
-        self.install(self.chunk + 1, words);
+        self.install(words);
     }
 
     /// Allocates an object of `len` zeroed words. Room is best reserved before; without it, running out of memory aborts, as
     /// everywhere in Rust.
     pub(crate) fn allocate(&mut self, len: usize) -> u32 {
-        assert!(len <= OBJECT_WORDS_MAX + 8, "an object must fit into a chunk");
-        while self.position + len > self.chunk_len {
+        assert!(len <= CHUNK_WORDS, "an object must fit into a chunk");
+        if self.position + len > CHUNK_WORDS {
             self.next_chunk();
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a position in a chunk, which has CHUNK_WORDS words")]
-        let at = (self.chunk << CHUNK_WORDS_LOG2) + self.position as u32;
+        #[expect(clippy::cast_possible_truncation, reason = "at most TABLE_LEN chunks of CHUNK_WORDS words, which 32 bits count")]
+        let (number, word) = ((self.chunks - 1) as u32, self.position as u32);
         self.position += len;
         self.allocated_words += len as u64;
-        at
+        if number == 0
+            && let Some(first) = self.region.chunks.get(0)
+        {
+            first.touch(self.position);
+        }
+        (number << CHUNK_WORDS_LOG2) + word
     }
 }
 

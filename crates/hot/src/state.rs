@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thermocline_tier::{EntryKind, Lookup, Version};
 
 use crate::arena::values::Values;
-use crate::index::{Index, tag};
+use crate::index::{Index, Slot, tag};
 use crate::record::{Found, Record, Sight, find};
 use crate::region::Region;
 use crate::tree::Tree;
@@ -24,9 +24,62 @@ pub(crate) struct Table {
 pub(crate) struct State {
     pub(crate) region: Arc<Region>,
     pub(crate) values: Arc<Values>,
+    pub(crate) hash_seed: u64,
     /// In order.
     pub(crate) tables: Vec<Table>,
-    pub(crate) hash_seed: u64,
+    directory: Directory,
+}
+
+/// From a table's code to its place among the tables: open addressing, a quarter full.
+#[derive(Clone, Debug)]
+struct Directory {
+    /// The code plus one above the place; 0 is empty.
+    slots: Box<[u64]>,
+    shift: u32,
+}
+
+impl Directory {
+    /// The bits of a place.
+    const PLACE_BITS: u32 = 28;
+
+    fn new(tables: &[Table]) -> Self {
+        let len = (tables.len() * 4).next_power_of_two().max(16);
+        let mut directory = Self { slots: vec![0; len].into(), shift: u64::BITS - len.ilog2() };
+        for (place, table) in (0_u64..).zip(tables) {
+            let code = table.kind.code();
+            let mut index = directory.first(code);
+            while directory.slots[index] != 0 {
+                index = (index + 1) % len;
+            }
+            directory.slots[index] = (code + 1) << Self::PLACE_BITS | place;
+        }
+        directory
+    }
+
+    #[inline]
+    fn first(&self, code: u64) -> usize {
+        // Multiplicative hashing (Knuth): the codes of a schema are often consecutive.
+        #[expect(clippy::cast_possible_truncation, reason = "the shift leaves the bits of an index")]
+        let index = (code.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize;
+        index
+    }
+
+    #[inline]
+    fn place(&self, code: u64) -> Option<usize> {
+        let mut index = self.first(code);
+        // Ends: three slots of four are empty.
+        loop {
+            let slot = *self.slots.get(index)?;
+            if slot >> Self::PLACE_BITS == code + 1 {
+                let place = (slot & ((1 << Self::PLACE_BITS) - 1)) as usize;
+                return Some(place);
+            }
+            if slot == 0 {
+                return None;
+            }
+            index = (index + 1) & (self.slots.len() - 1);
+        }
+    }
 }
 
 /// The version that a reader reads at, and the published one that it loaded before anything else; the first is not above the second.
@@ -37,16 +90,28 @@ pub(crate) struct View {
 }
 
 impl State {
-    /// Where `kind` stands among the tables, or where it would stand.
+    /// A state of no tables.
+    pub(crate) fn new(region: Arc<Region>, values: Arc<Values>, hash_seed: u64) -> Self {
+        Self { region, values, hash_seed, tables: Vec::new(), directory: Directory::new(&[]) }
+    }
+
+    /// Where `kind` stands among the tables.
     #[inline]
-    pub(crate) fn position(&self, kind: EntryKind) -> Result<usize, usize> {
-        self.tables.binary_search_by_key(&kind.code(), |table| table.kind.code())
+    pub(crate) fn position(&self, kind: EntryKind) -> Option<usize> {
+        self.directory.place(kind.code())
     }
 
     #[inline]
     pub(crate) fn table(&self, kind: EntryKind) -> Option<&Table> {
-        // Most reads go to few tables, of which the first is as good a guess as any.
-        self.position(kind).ok().map(|index| &self.tables[index])
+        self.tables.get(self.position(kind)?)
+    }
+
+    /// Adds a table that is not there; answers where it stands.
+    pub(crate) fn add(&mut self, table: Table) -> usize {
+        let position = self.tables.partition_point(|other| other.kind < table.kind);
+        self.tables.insert(position, table);
+        self.directory = Directory::new(&self.tables);
+        position
     }
 
     #[inline]
@@ -57,7 +122,7 @@ impl State {
     /// The offset of a key's record.
     #[inline]
     pub(crate) fn record(&self, kind: EntryKind, prefix: &[u8]) -> Option<u32> {
-        self.table(kind)?.index.find(&self.region, self.tag(prefix), prefix)
+        self.table(kind)?.index.find(&self.region, self.tag(prefix), prefix, |_| {})
     }
 
     /// The entry that `view` sees of a record.
@@ -72,7 +137,14 @@ impl State {
 
     #[inline]
     pub(crate) fn get(&self, kind: EntryKind, prefix: &[u8], view: View) -> Option<Found> {
-        self.visible(self.record(kind, prefix)?, view)
+        let hint = |slot: Slot| {
+            self.values.prefetch(slot.value);
+            if view.at != view.published {
+                self.region.prefetch(slot.history);
+            }
+        };
+        let record = self.table(kind)?.index.find(&self.region, self.tag(prefix), prefix, hint)?;
+        self.visible(record, view)
     }
 
     #[inline]

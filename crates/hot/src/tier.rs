@@ -3,7 +3,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use thermocline_io::sync::Mutex;
 use thermocline_tier::{
@@ -11,6 +10,7 @@ use thermocline_tier::{
     TierBatch, TierScan, TierStats, TierStorage, Version,
 };
 
+use crate::arena::cell::Cell;
 use crate::gate::Gate;
 use crate::meter::Meter;
 use crate::options::HotOptions;
@@ -44,7 +44,7 @@ const TRIES: usize = 32;
 pub struct HotTier {
     options: HotOptions,
     gate: Gate,
-    state: ArcSwap<State>,
+    state: Cell<State>,
     meter: Meter,
     writer: Mutex<Writer>,
     ledger: Mutex<Ledger>,
@@ -68,7 +68,7 @@ impl HotTier {
     pub fn new(options: HotOptions) -> Self {
         let meter = Meter::default();
         let writer = Writer::first(options.hash_seed, &meter);
-        let state = ArcSwap::new(Arc::clone(&writer.state));
+        let state = Cell::new(State::clone(&writer.state));
         Self { options, gate: Gate::new(), state, meter, writer: Mutex::new(writer), ledger: Mutex::default() }
     }
 
@@ -82,7 +82,7 @@ impl HotTier {
     /// the old one has gone, and values that were handed out hold the 2 MiB around them.
     pub fn compact(&self) {
         let mut writer = self.writer.lock();
-        writer.compact(&|state| self.state.store(Arc::clone(state)));
+        writer.compact(&|state| self.state.replace(state.clone()));
         self.note(&writer);
     }
 
@@ -92,9 +92,8 @@ impl HotTier {
         for _ in 0..TRIES {
             if let Some(ticket) = self.gate.enter() {
                 // The published version is loaded before the state: a later batch may be in tables that an older state lacks.
-                let state = self.state.load();
                 let published = ticket.published;
-                let answer = read(&state, View { at: at.min(published), published });
+                let answer = self.state.read(|state| read(state, View { at: at.min(published), published }));
                 if self.gate.is_valid(ticket) {
                     return answer;
                 }
@@ -117,7 +116,7 @@ impl HotTier {
     /// Compacts if that gives back most of the memory, and notes the figures.
     fn settle(&self, writer: &mut Writer) {
         if writer.is_mostly_garbage() {
-            writer.compact(&|state| self.state.store(Arc::clone(state)));
+            writer.compact(&|state| self.state.replace(state.clone()));
         }
         self.note(writer);
     }
@@ -191,7 +190,7 @@ impl TierStorage for HotTier {
             return Ok(());
         }
         let mut writer = self.writer.lock();
-        let publish = |state: &Arc<State>| self.state.store(Arc::clone(state));
+        let publish = |state: &State| self.state.replace(state.clone());
         writer.make_room(batch, self.options.memory_limit_bytes)?;
         writer.ensure_tables(batch.iter().map(|(table, _)| table), &publish);
         if batch.version() > self.gate.published() {
@@ -225,19 +224,19 @@ impl TierStorage for HotTier {
 
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
         let mut writer = self.writer.lock();
-        if writer.ensure_tables([table].into_iter(), &|state| self.state.store(Arc::clone(state))) {
+        if writer.ensure_tables([table].into_iter(), &|state| self.state.replace(state.clone())) {
             self.note(&writer);
         }
         Ok(())
     }
 
     fn tables(&self) -> Result<Vec<EntryKind>> {
-        Ok(self.state.load().tables.iter().map(|table| table.kind).collect())
+        Ok(self.state.read(|state| state.tables.iter().map(|table| table.kind).collect()))
     }
 
     fn clear_table(&self, table: EntryKind) -> Result<()> {
         let mut writer = self.writer.lock();
-        writer.clear(table, &|state| self.state.store(Arc::clone(state)));
+        writer.clear(table, &|state| self.state.replace(state.clone()));
         self.settle(&mut writer);
         Ok(())
     }

@@ -65,9 +65,7 @@ impl Writer {
     /// The writer of an empty arena; `None` if there is no memory for one.
     fn new(hash_seed: u64, meter: &Meter) -> Option<Self> {
         let (region, values) = (RegionWriter::new(meter)?, ValueWriter::new(meter)?);
-        let state =
-            State { region: Arc::clone(region.region()), values: Arc::clone(values.values()), tables: Vec::new(), hash_seed };
-        let state = Arc::new(state);
+        let state = Arc::new(State::new(Arc::clone(region.region()), Arc::clone(values.values()), hash_seed));
         let accounts = Vec::new();
         Some(Self { state, region, values, accounts, cleared_bytes: 0, path: Vec::new(), meter: meter.clone() })
     }
@@ -115,15 +113,15 @@ impl Writer {
             Error::new(ErrorKind::MemoryExhausted { budget, used }).context(what.to_owned())
         };
         let unreachable = || exhausted("the in-memory tier cannot address more");
-        let word_chunks = self.region.chunks_needed(words, longest_words).ok_or_else(unreachable)?;
-        let value_chunks = self.values.chunks_needed(bytes, longest_bytes).ok_or_else(unreachable)?;
+        let word_need = self.region.need(words, longest_words).ok_or_else(unreachable)?;
+        let value_need = self.values.need(bytes, longest_bytes).ok_or_else(unreachable)?;
         if let Some(limit) = limit {
-            let chunks = word_chunks.iter().chain(&value_chunks).map(|words| *words as u64 * 8).sum::<u64>();
-            if used + chunks + large_bytes as u64 + self.index_growth_bytes(batch) > limit {
+            let needed = (word_need.bytes + value_need.bytes + large_bytes) as u64 + self.index_growth_bytes(batch);
+            if used + needed > limit {
                 return Err(exhausted("the in-memory tier"));
             }
         }
-        if !self.region.reserve(&word_chunks) || !self.values.reserve(&value_chunks) {
+        if !self.region.reserve(word_need.chunks) || !self.values.reserve(value_need.chunks) {
             return Err(exhausted("the system has no more memory"));
         }
         Ok(())
@@ -139,17 +137,17 @@ impl Writer {
             }
         }
         let growth = |(kind, count): (EntryKind, usize)| match self.state.position(kind) {
-            Ok(index) => {
+            Some(index) => {
                 let keys = self.accounts[index].records + count;
                 if self.state.tables[index].index.is_full(keys) { Index::size_bytes_for(keys) } else { 0 }
             }
-            Err(_) => Index::size_bytes_for(count),
+            None => Index::size_bytes_for(count),
         };
         counts.into_iter().map(growth).sum()
     }
 
     /// Creates the tables of a batch that are not there.
-    pub(crate) fn ensure_tables(&mut self, kinds: impl Iterator<Item = EntryKind>, publish: &impl Fn(&Arc<State>)) -> bool {
+    pub(crate) fn ensure_tables(&mut self, kinds: impl Iterator<Item = EntryKind>, publish: &impl Fn(&State)) -> bool {
         let mut changed: Option<State> = None;
         let mut last = None;
         for kind in kinds {
@@ -158,11 +156,10 @@ impl Writer {
             }
             last = Some(kind);
             let state = changed.as_ref().unwrap_or(&self.state);
-            if let Err(position) = state.position(kind) {
+            if state.position(kind).is_none() {
                 let mut state = changed.take().unwrap_or_else(|| State::clone(&self.state));
                 let (table, account) = self.new_table(kind);
-                state.tables.insert(position, table);
-                self.accounts.insert(position, account);
+                self.accounts.insert(state.add(table), account);
                 changed = Some(state);
             }
         }
@@ -181,13 +178,13 @@ impl Writer {
         (Table { kind, tree, index }, Account { memory_bytes, ..Account::default() })
     }
 
-    fn install(&mut self, state: State, publish: &impl Fn(&Arc<State>)) {
+    fn install(&mut self, state: State, publish: &impl Fn(&State)) {
         self.state = Arc::new(state);
         publish(&self.state);
     }
 
     /// Writes all entries of a batch, whose tables exist and for which there is room.
-    pub(crate) fn write(&mut self, batch: &TierBatch, publish: &impl Fn(&Arc<State>)) {
+    pub(crate) fn write(&mut self, batch: &TierBatch, publish: &impl Fn(&State)) {
         let mut group: Vec<Located<'_>> = Vec::with_capacity(GROUP.min(batch.len()));
         let mut entries = batch.iter();
         let mut last: Option<(EntryKind, usize)> = None;
@@ -195,9 +192,11 @@ impl Writer {
             group.clear();
             for (kind, entry) in entries.by_ref().take(GROUP) {
                 let table = match last {
-                    Some((last, table)) if last == kind => table,
-                    _ => self.state.position(kind).unwrap_or_else(|position| position),
+                    Some((last, table)) if last == kind => Some(table),
+                    _ => self.state.position(kind),
                 };
+                // Always there: the caller has ensured it.
+                let Some(table) = table else { continue };
                 last = Some((kind, table));
                 let tag = self.state.tag(entry.prefix);
                 self.state.tables[table].index.prefetch(tag);
@@ -218,29 +217,28 @@ impl Writer {
         let region = self.region.region();
         for located in &*group {
             // The first candidate is nearly always the record itself.
-            let candidate = self.state.tables[located.table].index.candidates(located.tag).next();
-            if let Some(record) = candidate {
-                region.prefetch(record);
+            let candidate = self.state.tables[located.table].index.candidate(located.tag);
+            if let Some(slot) = candidate {
+                region.prefetch(slot.record);
+                region.prefetch(slot.history);
             }
         }
         for located in group {
             let index = &self.state.tables[located.table].index;
-            located.record = index.find(region, located.tag, located.entry.prefix);
+            located.record = index.find(region, located.tag, located.entry.prefix, |_| {});
             if let Some(record) = located.record {
-                let record = Record::new(region, record);
-                region.prefetch(record.history());
-                region.prefetch(record.leaf());
+                region.prefetch(Record::new(region, record).leaf());
             }
         }
     }
 
-    fn put(&mut self, located: Located<'_>, publish: &impl Fn(&Arc<State>)) {
+    fn put(&mut self, located: Located<'_>, publish: &impl Fn(&State)) {
         let Located { table, tag, entry, record } = located;
         let before = self.region.allocated_bytes();
         let value = self.values.append(entry.version, entry.suffix, entry.value);
         let found = Found { version: entry.version, value };
         let garbage_bytes = match record {
-            Some(record) => self.put_version(table, record, found, entry.prefix.len()),
+            Some(record) => self.put_version(table, tag, record, found, entry.prefix.len()),
             None => self.put_key(table, tag, entry.prefix, found, publish),
         };
         let value_len = entry.value.map_or(0, <[u8]>::len);
@@ -254,9 +252,16 @@ impl Writer {
     }
 
     /// Adds a version to a key that has a record; answers with the bytes of garbage.
-    fn put_version(&mut self, table: usize, record: u32, found: Found, prefix_len: usize) -> u64 {
+    fn put_version(&mut self, table: usize, tag: u32, at: u32, found: Found, prefix_len: usize) -> u64 {
         let region = Arc::clone(self.region.region());
-        let record = Record::new(&region, record);
+        let record = Record::new(&region, at);
+        let garbage_bytes = self.put_into(table, record, found, prefix_len);
+        self.state.tables[table].index.set_hint(tag, at, record.pointers());
+        garbage_bytes
+    }
+
+    fn put_into(&mut self, table: usize, record: Record<'_>, found: Found, prefix_len: usize) -> u64 {
+        let region = Arc::clone(self.region.region());
         Leaf::new(&region, record.leaf()).note(found.version);
         let Some(newest) = record.newest() else {
             record.set(Some(found), 0);
@@ -288,7 +293,7 @@ impl Writer {
     }
 
     /// Adds a key with its first version; answers with the bytes of garbage.
-    fn put_key(&mut self, table: usize, tag: u32, key: &[u8], found: Found, publish: &impl Fn(&Arc<State>)) -> u64 {
+    fn put_key(&mut self, table: usize, tag: u32, key: &[u8], found: Found, publish: &impl Fn(&State)) -> u64 {
         let record = Record::create(&mut self.region, key, found);
         let tree = Arc::clone(&self.state.tables[table].tree);
         let grown = tree.insert(&mut self.region, key, record, &mut self.path);
@@ -301,11 +306,12 @@ impl Writer {
         if self.state.tables[table].index.is_full(records) {
             self.grow_index(table, records, publish);
         }
-        self.state.tables[table].index.insert(tag, record);
+        let hint = Record::new(self.region.region(), record).pointers();
+        self.state.tables[table].index.insert(tag, record, hint);
         grown.garbage_bytes
     }
 
-    fn grow_index(&mut self, table: usize, keys: usize, publish: &impl Fn(&Arc<State>)) {
+    fn grow_index(&mut self, table: usize, keys: usize, publish: &impl Fn(&State)) {
         let mut state = State::clone(&self.state);
         let larger = state.tables[table].index.grown(keys, &self.meter).unwrap_or_else(|| out_of_memory());
         state.tables[table].index = Arc::new(larger);
@@ -315,7 +321,7 @@ impl Writer {
     /// Removes the named entries. In place: readers must be made to retry.
     pub(crate) fn remove(&mut self, drops: &[DropVersion]) {
         for DropVersion { table, prefix, version } in drops {
-            let Ok(index) = self.state.position(*table) else { continue };
+            let Some(index) = self.state.position(*table) else { continue };
             let Some(record) = self.state.record(*table, prefix) else { continue };
             let garbage_bytes = self.remove_version(index, record, *version, prefix.len());
             self.accounts[index].garbage_bytes += garbage_bytes;
@@ -345,8 +351,8 @@ impl Writer {
     }
 
     /// Replaces a table by an empty one.
-    pub(crate) fn clear(&mut self, table: EntryKind, publish: &impl Fn(&Arc<State>)) {
-        let Ok(index) = self.state.position(table) else { return };
+    pub(crate) fn clear(&mut self, table: EntryKind, publish: &impl Fn(&State)) {
+        let Some(index) = self.state.position(table) else { return };
         if self.accounts[index].records == 0 {
             return;
         }
@@ -360,10 +366,10 @@ impl Writer {
 
     /// Copies everything that is alive into a new arena and leaves the old one to its readers. Does nothing if there is no memory
     /// for it. While it runs, and until the last reader of the old arena has gone, both are held.
-    pub(crate) fn compact(&mut self, publish: &impl Fn(&Arc<State>)) {
+    pub(crate) fn compact(&mut self, publish: &impl Fn(&State)) {
         let old = Arc::clone(&self.state);
         let Some(mut new) = Self::new(old.hash_seed, &self.meter) else { return };
-        let quiet = |_: &Arc<State>| {};
+        let quiet = |_: &State| {};
         new.ensure_tables(old.tables.iter().map(|table| table.kind), &quiet);
         let mut older = Vec::new();
         for (number, table) in old.tables.iter().enumerate() {
@@ -393,6 +399,7 @@ impl Writer {
         record::visit(&old.region, record.history(), |found| older.push(found));
         record.with_key(|key| {
             let before = self.region.allocated_bytes();
+            let tag = self.state.tag(key);
             let mut copied = 0;
             let mut at = None;
             for found in older.iter().rev().chain([&newest]) {
@@ -401,12 +408,11 @@ impl Writer {
                 let found = Found { version: found.version, value };
                 match at {
                     None => {
-                        let tag = self.state.tag(key);
                         self.put_key(table, tag, key, found, &|_| {});
-                        at = self.state.tables[table].index.find(self.region.region(), tag, key);
+                        at = self.state.tables[table].index.find(self.region.region(), tag, key, |_| {});
                     }
                     Some(record) => {
-                        self.put_version(table, record, found, key.len());
+                        self.put_version(table, tag, record, found, key.len());
                     }
                 }
             }

@@ -6,8 +6,21 @@ use thermocline_io::memory::{Anonymous, HugePages};
 
 use crate::meter::{Meter, Metered};
 
-/// Blocks from this size on come from the system rather than the heap, backed by huge pages where it offers them.
-pub(crate) const MAPPED_SIZE_BYTES_MIN: usize = 2 << 20;
+/// Blocks from this size on come from the system rather than the heap.
+const MAPPED_SIZE_BYTES_MIN: usize = 128 << 10;
+/// The size of a huge page: a block of so many bytes or more asks for them.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// The size of an ordinary page: what memory is touched by.
+const PAGE_BYTES: usize = 4096;
+
+/// How the pages of a block come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// All are counted as held from the start; huge ones if the block is large enough.
+    Whole,
+    /// One at a time as they are first touched, and counted so: [`Block::touch`].
+    Lazy,
+}
 
 /// Zeroed memory, aligned for words, given back when dropped. It hands out its address and makes no reference to its bytes.
 #[derive(Debug)]
@@ -16,33 +29,36 @@ pub(super) struct Block {
     size_bytes: usize,
     /// `None`: from the heap.
     mapping: Option<Anonymous>,
-    _metered: Metered,
+    metered: Metered,
 }
 
 // SAFETY: a block is an address, a length and the duty to give the memory back, none of which depends on a thread; what is read
-// and written behind the address is up to its users, `Words` and `Values`.
+// and written behind the address is up to its users.
 unsafe impl Send for Block {}
-// SAFETY: as above; nothing of the block itself changes after `new`.
+// SAFETY: as above; nothing of the block itself changes after `new` but an atomic count.
 unsafe impl Sync for Block {}
 
 impl Block {
     /// A block of `words` eight-byte words; `None` if the machine has no memory left for it.
-    pub(super) fn new(words: usize, meter: &Meter) -> Option<Self> {
+    pub(super) fn new(words: usize, pages: Pages, meter: &Meter) -> Option<Self> {
         let size_bytes = words.checked_mul(8)?;
         if size_bytes >= MAPPED_SIZE_BYTES_MIN && !cfg!(miri) {
             let mapping = Anonymous::new(size_bytes).ok()?;
-            match mapping.advise_huge_pages() {
-                // Smaller pages work as well, only slower.
-                HugePages::Advised | HugePages::Refused => {}
+            if pages == Pages::Whole && size_bytes >= HUGE_PAGE_BYTES {
+                match mapping.advise_huge_pages() {
+                    // Smaller pages work as well, only slower.
+                    HugePages::Advised | HugePages::Refused => {}
+                }
             }
             let start = NonNull::new(mapping.as_ptr())?.cast();
-            return Some(Self { start, size_bytes, mapping: Some(mapping), _metered: meter.count(size_bytes) });
+            let metered = meter.count(if pages == Pages::Whole { size_bytes } else { 0 });
+            return Some(Self { start, size_bytes, mapping: Some(mapping), metered });
         }
         let mut zeroed: Vec<u64> = Vec::new();
         zeroed.try_reserve_exact(words).ok()?;
         zeroed.resize(words, 0);
         let start = NonNull::from(Box::leak(zeroed.into_boxed_slice())).cast();
-        Some(Self { start, size_bytes, mapping: None, _metered: meter.count(size_bytes) })
+        Some(Self { start, size_bytes, mapping: None, metered: meter.count(size_bytes) })
     }
 
     /// The first byte. Valid for `size_bytes` as long as the block lives.
@@ -60,6 +76,11 @@ impl Block {
     #[inline]
     pub(super) fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// Counts the pages of the first `bytes`, which are about to be touched.
+    pub(super) fn touch(&self, bytes: usize) {
+        self.metered.grow_to(bytes.next_multiple_of(PAGE_BYTES).min(self.size_bytes));
     }
 }
 

@@ -3,6 +3,8 @@
 //! - [`Words`](words::Words): zeroed memory seen as a slice of atomic words. Whatever offset a reader comes with, it reads an atomic
 //!   word inside the bounds, so everything built on it (records, leaves, inner nodes, hash tables) is safe code.
 //! - [`Values`](values::Values): append-only memory for version nodes. Bytes below a chunk's committed length are never written again.
+//! - [`Table`](table::Table): pointers that are set once, from a chunk's number to the chunk.
+//! - [`Cell`](cell::Cell): one replaceable state, read without a lock, given back when its last reader has gone.
 //! - [`prefetch`]: hints, which read nothing.
 //!
 //! The benchmark that pays for it is `structures` in `benches/` (its table is in the project's decision record on the hot
@@ -11,6 +13,8 @@
 #![expect(unsafe_code, reason = "memory shared between threads at addresses that never move, without a count for each object")]
 
 mod block;
+pub(crate) mod cell;
+pub(crate) mod table;
 pub(crate) mod values;
 pub(crate) mod words;
 

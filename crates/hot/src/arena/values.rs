@@ -17,9 +17,9 @@ use bytes::Bytes;
 use thermocline_tier::{INLINE_VALUE_SIZE_BYTES_MAX, Lookup, RangeBatch, RawEntry, Version};
 
 use crate::arena::block::Block;
+use crate::arena::table::{TABLE_LEN, Table};
 use crate::meter::{Meter, Metered};
-use crate::region::{CHUNK_WORDS, CHUNK_WORDS_LOG2, chunk_words};
-use crate::shelf::Shelf;
+use crate::region::{CHUNK_WORDS, CHUNK_WORDS_LOG2, Need, chunk_pages};
 
 const HEADER_BYTES: usize = 12;
 const LEN_MASK: u32 = (1 << 24) - 1;
@@ -31,10 +31,15 @@ const SUFFIX: u32 = 1 << 31;
 const INLINE_BYTES_MAX: usize = 64 << 10;
 /// Values of an unfinished chunk up to this size are copied when they are handed out; above it, they hold the chunk.
 const COPY_BYTES_MAX: usize = 512;
-/// The chunks that 31 bits of word offset reach.
-const CHUNKS_MAX: u32 = 1 << (31 - CHUNK_WORDS_LOG2);
+/// The chunks that 31 bits of word offset reach, half of what a table holds.
+const CHUNKS_MAX: usize = TABLE_LEN / 2;
+/// The bytes of a chunk.
+const CHUNK_BYTES: usize = CHUNK_WORDS * 8;
 /// The first words stay zero: offset 0 is "none", and reads as an empty node.
 const RESERVED_BYTES: usize = 16;
+
+/// Segments of the shelf of large values: enough for 2^28 of them, which are more than 16 TiB.
+const LARGE_SEGMENTS: usize = 28;
 
 /// Where a version node lies, and whether it is a tombstone. 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,8 +139,9 @@ struct Node<'a> {
 /// All version nodes of an arena, as readers see them.
 #[derive(Debug)]
 pub(crate) struct Values {
-    chunks: Shelf<Chunk>,
-    large: Shelf<Bytes>,
+    chunks: Table<Chunk>,
+    /// Segment n has room for 2^n large values, so that no value moves and reading one takes no lock.
+    large: [OnceLock<Box<[OnceLock<Bytes>]>>; LARGE_SEGMENTS],
 }
 
 impl Values {
@@ -179,8 +185,21 @@ impl Values {
         Some((chunk, Node { version, lengths, suffix, payload, payload_start }))
     }
 
+    /// Large value `number`, whose place is segment and index: the highest bit of `number + 1`, and the bits below it.
+    fn large_place(number: u32) -> (usize, usize) {
+        let segment = (number + 1).ilog2();
+        (segment as usize, (number + 1 - (1 << segment)) as usize)
+    }
+
     fn large(&self, payload: &[u8]) -> Option<&Bytes> {
-        self.large.get(u32::from_le_bytes(*payload.first_chunk::<4>()?))
+        let (segment, index) = Self::large_place(u32::from_le_bytes(*payload.first_chunk::<4>()?));
+        self.large.get(segment)?.get()?.get(index)?.get()
+    }
+
+    fn set_large(&self, number: u32, value: Bytes) {
+        let (segment, index) = Self::large_place(number);
+        let slots = self.large[segment].get_or_init(|| (0..1_usize << segment).map(|_| OnceLock::new()).collect());
+        slots[index].get_or_init(|| value);
     }
 
     /// The version of a node; `None` for [`ValueAt::NONE`].
@@ -228,6 +247,26 @@ impl Values {
         if at.is_tombstone() {
             return Lookup::Tombstone { version };
         }
+        // Most values are small, have no suffix and lie in a full chunk.
+        match self.shared(at) {
+            Some(bytes) => Lookup::Value { version, suffix: Bytes::new(), bytes },
+            None => self.lookup_slowly(version, at),
+        }
+    }
+
+    /// The value of a node in a full chunk, if it has no suffix and is not large.
+    #[inline]
+    fn shared(&self, at: ValueAt) -> Option<Bytes> {
+        let (number, start) = at.place();
+        let sealed = self.chunks.get(number)?.sealed.get()?;
+        let header = sealed.get(start..)?.first_chunk::<HEADER_BYTES>()?;
+        let lengths = u32::from_le_bytes(*header.last_chunk::<4>()?);
+        let end = start + HEADER_BYTES + (lengths & LEN_MASK) as usize;
+        (lengths & (SUFFIX | LARGE) == 0 && end <= sealed.len()).then(|| sealed.slice(start + HEADER_BYTES..end))
+    }
+
+    #[cold]
+    fn lookup_slowly(&self, version: Version, at: ValueAt) -> Lookup {
         let (suffix, bytes) = self.owned(at);
         Lookup::Value { version, suffix, bytes: bytes.unwrap_or_default() }
     }
@@ -292,9 +331,9 @@ pub(crate) fn large_size_bytes(value_len: usize) -> usize {
 pub(crate) struct ValueWriter {
     values: Arc<Values>,
     meter: Meter,
-    chunk: u32,
+    chunks: usize,
+    /// In the last chunk.
     position_bytes: usize,
-    chunk_size_bytes: usize,
     large_count: u32,
     spare: Vec<Block>,
 }
@@ -302,18 +341,10 @@ pub(crate) struct ValueWriter {
 impl ValueWriter {
     /// New, empty values, and their writer; `None` if there is no memory.
     pub(crate) fn new(meter: &Meter) -> Option<Self> {
-        let values = Arc::new(Values { chunks: Shelf::new(), large: Shelf::new() });
-        let mut writer = Self {
-            values,
-            meter: meter.clone(),
-            chunk: 0,
-            position_bytes: 0,
-            chunk_size_bytes: 0,
-            large_count: 0,
-            spare: Vec::new(),
-        };
-        let block = Block::new(chunk_words(0), meter)?;
-        writer.install(0, block);
+        let values = Arc::new(Values { chunks: Table::new(meter)?, large: [const { OnceLock::new() }; LARGE_SEGMENTS] });
+        let mut writer = Self { values, meter: meter.clone(), chunks: 0, position_bytes: 0, large_count: 0, spare: Vec::new() };
+        let block = Block::new(CHUNK_WORDS, chunk_pages(0), meter)?;
+        writer.install(block, RESERVED_BYTES);
         Some(writer)
     }
 
@@ -322,49 +353,44 @@ impl ValueWriter {
         &self.values
     }
 
-    fn install(&mut self, number: u32, block: Block) {
-        self.chunk = number;
-        self.position_bytes = if number == 0 { RESERVED_BYTES } else { 0 };
-        self.chunk_size_bytes = block.size_bytes();
-        let committed_bytes = self.position_bytes.into();
-        self.values.chunks.set(number, Chunk { block: Arc::new(block), committed_bytes, sealed: OnceLock::new() });
+    fn install(&mut self, block: Block, position_bytes: usize) {
+        let chunk = Chunk { block: Arc::new(block), committed_bytes: position_bytes.into(), sealed: OnceLock::new() };
+        assert!(self.values.chunks.push(chunk), "reserving checks that chunks can be addressed");
+        self.chunks += 1;
+        self.position_bytes = position_bytes;
     }
 
-    /// The sizes in words of the chunks to map before `needed_bytes` of nodes, the longest of `longest_bytes`, surely fit; `None` if they
-    /// are beyond what offsets reach.
-    pub(crate) fn chunks_needed(&self, needed_bytes: usize, longest_bytes: usize) -> Option<Vec<usize>> {
-        let mut room = self.chunk_size_bytes - self.position_bytes;
-        room += self.spare.iter().map(|block| block.size_bytes().saturating_sub(longest_bytes)).sum::<usize>();
-        let mut number = self.chunk + u32::try_from(self.spare.len()).ok()?;
-        let mut chunks = Vec::new();
-        while room < needed_bytes {
-            number += 1;
-            let words = chunk_words(number).max((2 * longest_bytes).div_ceil(8)).min(CHUNK_WORDS);
-            chunks.push(words);
-            room += words * 8 - longest_bytes;
-        }
-        (number < CHUNKS_MAX).then_some(chunks)
+    #[expect(clippy::cast_possible_truncation, reason = "at most TABLE_LEN chunks")]
+    fn number(&self) -> u32 {
+        self.chunks as u32 - 1
     }
 
-    /// Maps chunks of `chunks` words ahead of their use; `false` if there is no memory.
-    pub(crate) fn reserve(&mut self, chunks: &[usize]) -> bool {
-        for words in chunks {
-            let Some(block) = Block::new(*words, &self.meter) else { return false };
-            self.spare.insert(0, block);
+    /// What must be mapped before `needed` bytes of nodes, the longest of `longest` bytes, surely fit; `None` if it is beyond what
+    /// offsets reach.
+    pub(crate) fn need(&self, needed: usize, longest: usize) -> Option<Need> {
+        let room = CHUNK_BYTES - self.position_bytes + self.spare.len() * (CHUNK_BYTES - longest);
+        let counted = if self.chunks == 1 { 0 } else { room };
+        Need::new(needed, longest, room, counted, CHUNKS_MAX.saturating_sub(self.chunks + self.spare.len()))
+    }
+
+    /// Maps chunks ahead of their use; `false` if there is no memory.
+    pub(crate) fn reserve(&mut self, chunks: usize) -> bool {
+        for number in self.chunks..self.chunks + chunks {
+            let Some(block) = Block::new(CHUNK_WORDS, chunk_pages(number), &self.meter) else { return false };
+            self.spare.push(block);
         }
         true
     }
 
     /// Closes the chunk, which becomes one `Bytes`, and goes on to the next.
     fn next_chunk(&mut self) {
-        if let Some(chunk) = self.values.chunks.get(self.chunk) {
+        if let Some(chunk) = self.values.chunks.get(self.number()) {
             let held = Held { block: Arc::clone(&chunk.block), start_bytes: 0, len_bytes: chunk.committed().len() };
             chunk.sealed.get_or_init(|| Bytes::from_owner(held));
         }
-        let number = self.chunk + 1;
-        let block = self.spare.pop().or_else(|| Block::new(CHUNK_WORDS, &self.meter));
+        let block = self.spare.pop().or_else(|| Block::new(CHUNK_WORDS, chunk_pages(self.chunks), &self.meter));
         let Some(block) = block else { std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u64; CHUNK_WORDS]>()) };
-        self.install(number, block);
+        self.install(block, 0);
     }
 
     /// Appends a node. Room is best reserved before; without it, running out of memory aborts, as everywhere in Rust.
@@ -390,7 +416,7 @@ impl ValueWriter {
 
     fn put_large(&mut self, version: Version, suffix: &[u8], value: Bytes) -> ValueAt {
         let number = self.large_count;
-        self.values.large.set(number, value);
+        self.values.set_large(number, value);
         self.large_count += 1;
         self.put(version, suffix, LARGE, &number.to_le_bytes())
     }
@@ -399,7 +425,7 @@ impl ValueWriter {
         #[expect(clippy::cast_possible_truncation, reason = "at most INLINE_BYTES_MAX")]
         let lengths = payload.len() as u32 | flags | if suffix.is_empty() { 0 } else { SUFFIX };
         let size = (HEADER_BYTES + suffix_field(suffix.len()) + payload.len()).next_multiple_of(8);
-        while self.position_bytes + size > self.chunk_size_bytes {
+        if self.position_bytes + size > CHUNK_BYTES {
             self.next_chunk();
         }
         let mut header = [0; HEADER_BYTES + 2];
@@ -412,7 +438,7 @@ impl ValueWriter {
             header_len += 2;
         }
         #[expect(clippy::cast_possible_truncation, reason = "a position in a chunk, which has CHUNK_WORDS words")]
-        let word = (self.chunk << CHUNK_WORDS_LOG2) + (self.position_bytes / 8) as u32;
+        let word = (self.number() << CHUNK_WORDS_LOG2) + (self.position_bytes / 8) as u32;
         self.write_parts(&[&header[..header_len], suffix, payload], size);
         ValueAt(word | if flags & TOMBSTONE != 0 { ValueAt::TOMBSTONE } else { 0 })
     }
@@ -420,8 +446,11 @@ impl ValueWriter {
     /// Writes `parts` one behind the other and commits `size` bytes.
     fn write_parts(&mut self, parts: &[&[u8]], size: usize) {
         let end = self.position_bytes + size;
-        assert!(end <= self.chunk_size_bytes, "a node must lie in its chunk");
-        let Some(chunk) = self.values.chunks.get(self.chunk) else { return };
+        let Some(chunk) = self.values.chunks.get(self.number()) else { return };
+        assert!(end <= chunk.block.size_bytes(), "a node must lie in its chunk");
+        if self.chunks == 1 {
+            chunk.block.touch(end);
+        }
         let mut position = self.position_bytes;
         for part in parts {
             assert!(position + part.len() <= end, "a node must not be longer than its size");

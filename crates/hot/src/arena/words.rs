@@ -1,6 +1,7 @@
 //! Memory as a slice of atomic words.
 
 use crate::arena::block::Block;
+pub(crate) use crate::arena::block::Pages;
 use crate::meter::Meter;
 use crate::sync::AtomicU64;
 
@@ -16,8 +17,8 @@ pub(crate) struct Words {
 #[cfg(not(loom))]
 impl Words {
     /// `len` zeroed words; `None` if there is no memory for them.
-    pub(crate) fn new(len: usize, meter: &Meter) -> Option<Self> {
-        Some(Self { block: Block::new(len, meter)? })
+    pub(crate) fn new(len: usize, pages: Pages, meter: &Meter) -> Option<Self> {
+        Some(Self { block: Block::new(len, pages, meter)? })
     }
 
     /// All the words.
@@ -28,17 +29,24 @@ impl Words {
         // `self`; this is the only view of it ever made, and atomics may be written through a shared reference.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
+
+    /// Counts the memory of the first `len` words, if it is counted as it is touched.
+    pub(crate) fn touch(&self, len: usize) {
+        self.block.touch(len * 8);
+    }
 }
 
 #[cfg(loom)]
 impl Words {
-    pub(crate) fn new(len: usize, _meter: &Meter) -> Option<Self> {
+    pub(crate) fn new(len: usize, _pages: Pages, _meter: &Meter) -> Option<Self> {
         Some(Self { words: (0..len).map(|_| AtomicU64::new(0)).collect() })
     }
 
     pub(crate) fn as_slice(&self) -> &[AtomicU64] {
         &self.words
     }
+
+    pub(crate) fn touch(&self, _len: usize) {}
 }
 
 /// Asks for the cache line of `word`.
