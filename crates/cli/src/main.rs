@@ -1,3 +1,54 @@
-//! The thermocline command line.
+//! The thermocline command line: imports histories into stores, and reads, compares, checks and exports them.
+//!
+//! It relies on the facade crate for everything about stores, and on the `git` program for git histories. A command is one function
+//! from its parsed arguments to lines on an output; this file only picks it and turns its failure into an exit code: 0 for
+//! success, 1 for an error, 2 for wrong usage.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod changes;
+mod export;
+mod failure;
+mod import;
+mod inspect;
+mod output;
+mod progress;
+mod read;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = run(&arguments.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // If standard error is closed too, the exit code has to say it all.
+            failure.report(&mut io::stderr().lock()).ok();
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::Import(arguments) => import::run(arguments, out),
+        Command::Get(arguments) => read::get(arguments, out),
+        Command::Scan(arguments) => read::scan(arguments, out),
+        Command::History(arguments) => read::history(arguments, out),
+        Command::Diff(arguments) => read::diff(arguments, out),
+        Command::Changes(arguments) => read::changes(arguments, out),
+        Command::Stats(arguments) => inspect::stats(arguments, out),
+        Command::Verify(arguments) => inspect::verify(arguments, out),
+        Command::Export(arguments) => export::run(arguments, out),
+    }
+}

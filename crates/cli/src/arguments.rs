@@ -1,0 +1,378 @@
+//! The command line's grammar, as clap reads it. The comments on commands and options are the text of `--help`.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use thermocline::{Bytes, Durability, KeyRange, Table, Version};
+
+use crate::failure::Failure;
+
+/// An embeddable, ordered, multi-version key-value store, from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "thermocline", version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 error (the message stands on standard error), 2 wrong usage.
+Keys and values are bytes. An argument that begins with a hyphen goes after `--`.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Import a history, commit n as version n; go on where an earlier import stopped
+    Import(Import),
+    /// Print the value of one key
+    Get(Get),
+    /// Print the rows of a range in key order
+    Scan(Scan),
+    /// Print every version of one key, newest first
+    History(History),
+    /// Print the keys whose values differ between two versions
+    Diff(Diff),
+    /// Print the commits above a version, in order, as they were made
+    Changes(Changes),
+    /// Print what the store holds
+    Stats(Inspect),
+    /// Read every byte of the store's files, check it, and say what was checked
+    Verify(Inspect),
+    /// Print a table in the change format that `import --tsv` reads
+    Export(Export),
+}
+
+/// How output looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people: bytes that cannot be shown are escaped
+    #[default]
+    Text,
+    /// Fields between tabs, one line each, keys and values as raw bytes
+    Tsv,
+    /// One JSON object a line; bytes are a string where they are UTF-8, else {"hex": ".."}
+    Json,
+}
+
+/// The table, version and format of a read.
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    /// The table: multi, source:N or operator:N
+    #[arg(long, default_value = "multi")]
+    pub(crate) table: Table,
+    /// The version to read at; above the last commit that is the latest state [default: the latest]
+    #[arg(long, value_name = "VERSION")]
+    at: Option<u64>,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl View {
+    pub(crate) fn version(&self) -> Version {
+        self.at.map_or(Version::MAX, Version)
+    }
+}
+
+/// Where a history comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct HistorySource {
+    /// Import the first-parent history of a git repository: path to blob id
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) git: Option<PathBuf>,
+    /// Import a file of lines `commit<TAB>put|del<TAB>key<TAB>value`, the value empty for del
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tsv: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The store's directory; made if it is missing
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) source: HistorySource,
+    /// With --git: the contents of blobs as values in place of their ids
+    #[arg(long, conflicts_with = "tsv")]
+    pub(crate) contents: bool,
+    /// With --git: the commit whose history is imported
+    #[arg(long, conflicts_with = "tsv", default_value = "HEAD", value_name = "REVISION")]
+    pub(crate) rev: String,
+    /// The table: multi, source:N or operator:N
+    #[arg(long, default_value = "multi")]
+    pub(crate) table: Table,
+    /// What each commit waits for; at the end everything is made durable in any case
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) durability: ImportDurability,
+    /// Print `committed <version>` after every N commits
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) report_every: Option<u64>,
+}
+
+/// What each commit of an import waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportDurability {
+    /// For the disk: survives a loss of power
+    Sync,
+    /// For the operating system: survives the death of the process
+    #[default]
+    Buffered,
+    /// For nothing
+    Memory,
+}
+
+impl From<ImportDurability> for Durability {
+    fn from(chosen: ImportDurability) -> Self {
+        match chosen {
+            ImportDurability::Sync => Self::Sync,
+            ImportDurability::Buffered => Self::Buffered,
+            ImportDurability::Memory => Self::Memory,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// The key
+    #[arg(value_name = "KEY")]
+    key: OsString,
+    #[command(flatten)]
+    hex: Hex,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+impl Get {
+    pub(crate) fn key(&self) -> Result<Vec<u8>, Failure> {
+        self.hex.decode(&self.key)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Only keys at or above this one
+    #[arg(long, value_name = "KEY")]
+    from: Option<OsString>,
+    /// Only keys below this one
+    #[arg(long, value_name = "KEY")]
+    to: Option<OsString>,
+    /// Only keys that begin with this
+    #[arg(long, value_name = "KEY")]
+    prefix: Option<OsString>,
+    /// In descending order of keys
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most so many rows
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    hex: Hex,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+impl Scan {
+    pub(crate) fn range(&self) -> Result<KeyRange, Failure> {
+        self.hex.range(self.from.as_deref(), self.to.as_deref(), self.prefix.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// The key
+    #[arg(value_name = "KEY")]
+    key: OsString,
+    #[command(flatten)]
+    hex: Hex,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+impl History {
+    pub(crate) fn key(&self) -> Result<Vec<u8>, Failure> {
+        self.hex.decode(&self.key)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// The version to go from; 0 is the empty state before the first commit
+    #[arg(value_name = "FROM")]
+    pub(crate) from: u64,
+    /// The version to go to; may be the older one
+    #[arg(value_name = "TO")]
+    pub(crate) to: u64,
+    /// Only keys at or above this one
+    #[arg(long, value_name = "KEY")]
+    from_key: Option<OsString>,
+    /// Only keys below this one
+    #[arg(long, value_name = "KEY")]
+    to_key: Option<OsString>,
+    /// Only keys that begin with this
+    #[arg(long, value_name = "KEY")]
+    prefix: Option<OsString>,
+    #[command(flatten)]
+    hex: Hex,
+    /// The table: multi, source:N or operator:N
+    #[arg(long, default_value = "multi")]
+    pub(crate) table: Table,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl Diff {
+    pub(crate) fn range(&self) -> Result<KeyRange, Failure> {
+        self.hex.range(self.from_key.as_deref(), self.to_key.as_deref(), self.prefix.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Only commits above this version; 0 gives all
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) since: u64,
+    /// At most so many commits that changed the table
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Every change of every commit; without it, the state as one commit at its version
+    #[arg(long)]
+    pub(crate) history: bool,
+    /// The table: multi, source:N or operator:N
+    #[arg(long, default_value = "multi")]
+    pub(crate) table: Table,
+    /// The version to export; above the last commit that is the latest state [default: the latest]
+    #[arg(long, value_name = "VERSION")]
+    at: Option<u64>,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ExportFormat,
+}
+
+impl Export {
+    pub(crate) fn version(&self) -> Version {
+        self.at.map_or(Version::MAX, Version)
+    }
+}
+
+/// How an export looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// The change format, which `import --tsv` reads; refuses keys and values that hold a tab or a line feed
+    #[default]
+    Tsv,
+    /// One JSON object a change; holds any bytes
+    Json,
+}
+
+/// How keys are written on the command line.
+#[derive(Debug, Args)]
+struct Hex {
+    /// Keys on the command line are hexadecimal digits, two a byte
+    #[arg(long)]
+    hex: bool,
+}
+
+impl Hex {
+    fn decode(&self, text: &OsStr) -> Result<Vec<u8>, Failure> {
+        let bytes = text.as_encoded_bytes();
+        if !self.hex {
+            return Ok(bytes.to_vec());
+        }
+        let digits: Option<Vec<u8>> = bytes.iter().map(|byte| hex_digit(*byte)).collect();
+        match digits {
+            Some(digits) if digits.len() % 2 == 0 => Ok(digits.chunks(2).map(|pair| (pair[0] << 4) | pair[1]).collect()),
+            _ => Err(Failure::Usage(format!("`{}` is not pairs of hexadecimal digits, as --hex asks", text.display()))),
+        }
+    }
+
+    /// The keys from `from` (inclusive) to `to` (exclusive) that begin with `prefix`.
+    fn range(&self, from: Option<&OsStr>, to: Option<&OsStr>, prefix: Option<&OsStr>) -> Result<KeyRange, Failure> {
+        let decode = |text: Option<&OsStr>| text.map(|text| self.decode(text).map(Bytes::from)).transpose();
+        let mut range = decode(prefix)?.map_or(KeyRange::all(), |prefix| KeyRange::prefix(&prefix));
+        if let Some(from) = decode(from)?
+            && range.is_after_start(&from)
+        {
+            range.start = Bound::Included(from);
+        }
+        if let Some(to) = decode(to)?
+            && range.is_before_end(&to)
+        {
+            range.end = Bound::Excluded(to);
+        }
+        Ok(range)
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn hexadecimal_keys_decode_and_refuse_other_digits() {
+        let hex = Hex { hex: true };
+        assert_eq!(hex.decode(OsStr::new("00fF1a")).unwrap(), [0, 0xff, 0x1a]);
+        assert!(hex.decode(OsStr::new("0")).is_err());
+        assert!(hex.decode(OsStr::new("zz")).is_err());
+    }
+
+    #[test]
+    fn bounds_and_prefix_narrow_each_other() {
+        let raw = Hex { hex: false };
+        let range =
+            |from: &str, to: &str| raw.range(Some(OsStr::new(from)), Some(OsStr::new(to)), Some(OsStr::new("b"))).unwrap();
+        assert!(range("a", "c").contains(b"b") && range("a", "c").contains(b"bz") && !range("a", "c").contains(b"a"));
+        assert!(range("bb", "bd").contains(b"bc") && !range("bb", "bd").contains(b"ba") && !range("bb", "bd").contains(b"bd"));
+        assert!(!range("bb", "z").contains(b"c"));
+    }
+}

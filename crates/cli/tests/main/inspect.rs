@@ -1,0 +1,25 @@
+//! Stats and verify.
+
+use crate::program::sample;
+
+#[test]
+fn stats_say_what_is_there_in_every_format() {
+    let folder = sample();
+    let text = folder.say("stats").ok();
+    assert!(text.contains("version 4") && text.contains("multi"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&folder.say("stats --format json").ok()).unwrap();
+    assert_eq!(json["last_version"], 4);
+    let table = &json["tables"]["multi"];
+    assert_eq!((&table["keys"], &table["entries"], &table["tombstones"]), (&4.into(), &6.into(), &1.into()));
+    let tsv = folder.say("stats --format tsv").ok();
+    assert!(tsv.contains("last_version\t4\n") && tsv.contains("tables.multi.keys\t4\n"), "{tsv}");
+}
+
+#[test]
+fn verify_says_what_it_checked() {
+    let folder = sample();
+    let text = folder.say("verify").ok();
+    assert!(text.contains("bytes") && text.contains("intact"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&folder.say("verify --format json").ok()).unwrap();
+    assert!(json["bytes"].as_u64().unwrap() > 0, "{json}");
+}
