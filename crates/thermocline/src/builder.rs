@@ -133,7 +133,7 @@ impl Builder {
         let may_create = matches!(self.options.mode, OpenMode::CreateIfMissing | OpenMode::CreateNew);
         let disk = RealDisk::open(&self.directory, may_create).map_err(|error| {
             let error = match error.kind() {
-                DiskErrorKind::NotFound => {
+                DiskErrorKind::NotFound if !may_create => {
                     Error::with_source(ErrorKind::NotFound { what: "a store in this directory".into() }, error)
                 }
                 _ => thermocline_wal::disk_error(error),

@@ -31,6 +31,11 @@
 
 mod builder;
 
+/// The code in the README runs as a test, which is the only time that the file is needed.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub use builder::{Builder, Store};
 pub use bytes::Bytes;
 pub use thermocline_store::{

@@ -17,7 +17,8 @@ use thermocline_tier::{Error, ErrorKind};
 pub fn disk_error(error: DiskError) -> Error {
     let kind = match error.kind() {
         kind if kind.is_space() => ErrorKind::DiskFull,
-        DiskErrorKind::Locked => ErrorKind::Locked { holder: error.to_string() },
+        // The source names the process, as far as the lock file does.
+        DiskErrorKind::Locked => ErrorKind::Locked { holder: "another process or handle".into() },
         _ => ErrorKind::Io,
     };
     Error::with_source(kind, error)
