@@ -61,7 +61,7 @@ pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Resu
     let mut leftovers = Vec::new();
     let chain = loop {
         let Some(head) = found.pop() else { break None };
-        match consider(&head, store, reason)? {
+        match consider(&head, &found, store, reason)? {
             Some((header, tail)) => break Some((head, header, tail)),
             None => leftovers.push(head.number),
         }
@@ -122,7 +122,7 @@ fn check_stores(found: &[Found]) -> Result<Option<StoreId>> {
 }
 
 /// Whether this segment, which no later one names, is the last of the log. `None`: it is not part of it.
-fn consider(head: &Found, store: Option<StoreId>, reason: Reason) -> Result<Option<(SegmentHeader, Survey)>> {
+fn consider(head: &Found, lower: &[Found], store: Option<StoreId>, reason: Reason) -> Result<Option<(SegmentHeader, Survey)>> {
     let header = match &head.header {
         Ok(header) => *header,
         Err(error) => {
@@ -131,13 +131,15 @@ fn consider(head: &Found, store: Option<StoreId>, reason: Reason) -> Result<Opti
         }
     };
     let tail = survey(&head.file, &header, head.len, reason)?;
-    if !tail.is_carry_whole {
-        let is_witnessed = tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE;
-        let row = judge(&Evidence::Carry { is_whole: false, is_witnessed });
-        if row.verdict() == Verdict::Drop {
-            return Ok(None);
-        }
-        return Err(refusal(fault_of(&tail, head.number), row));
+    let carry = judge(&Evidence::Carry {
+        is_whole: tail.is_carry_whole,
+        is_witnessed: tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE,
+        is_source_gone: header.replaces.is_some_and(|source| lower.iter().all(|segment| segment.number != source)),
+    });
+    match carry.verdict() {
+        Verdict::Keep | Verdict::Cut => {}
+        Verdict::Drop => return Ok(None),
+        Verdict::Refuse => return Err(refusal(fault_of(&tail, head.number), carry)),
     }
     let row = judge(&Evidence::Tail(tail.evidence));
     match row.verdict() {
@@ -170,6 +172,7 @@ fn judge_header(segment: &Found, error: &FormatError, store: Option<StoreId>, re
         has_others: store.is_some(),
         has_body: body.has_content,
         is_stub,
+        is_blank: head.iter().all(|&byte| byte == 0),
         is_foreign: matches!(error, FormatError::Foreign { .. }) || (is_stub && !is_ours),
     });
     let error = match (row, error) {
@@ -207,6 +210,7 @@ fn collect_links(links: &mut Vec<Link>, found: &mut Vec<Found>, reason: Reason, 
                         has_others: true,
                         has_body: true,
                         is_stub: false,
+                        is_blank: false,
                         is_foreign: false,
                     }),
                 ));

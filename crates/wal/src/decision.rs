@@ -20,6 +20,8 @@ pub(crate) enum Evidence {
         has_body: bool,
         /// The file is shorter than a header, and not only zeros.
         is_stub: bool,
+        /// Where the header should be are only zeros.
+        is_blank: bool,
         /// The file does not begin like one of ours.
         is_foreign: bool,
     },
@@ -29,6 +31,8 @@ pub(crate) enum Evidence {
         is_whole: bool,
         /// A record of the segment proves that they were durable once.
         is_witnessed: bool,
+        /// They came from a segment whose place this one takes, and that one is gone: it is removed only when they are durable.
+        is_source_gone: bool,
     },
     /// The segment that another names as the one before.
     Link {
@@ -174,18 +178,19 @@ impl fmt::Display for Row {
 pub(crate) fn judge(evidence: &Evidence) -> Row {
     match *evidence {
         Evidence::Tail(tail) => judge_tail(&tail),
-        Evidence::Header { is_named, holds_record, has_others, has_body, is_stub, is_foreign } => match () {
+        Evidence::Header { is_named, holds_record, has_others, has_body, is_stub, is_blank, is_foreign } => match () {
             () if is_named || holds_record => Row::DamagedHeader,
             // A segment's length is durable before its header is written, and its header before anything follows: an unfinished
             // one is a page long, with zeros behind it if anything.
             () if is_foreign && (has_body || is_stub) => Row::ForeignSegment,
             () if is_stub => Row::DamagedHeader,
-            // Alone, its store is not known and so none of its records can be: any content counts.
-            () if !has_others && has_body => Row::DamagedHeader,
+            // Behind a header that was never written there may be garbage in place of the zeros that a segment is filled with ahead of
+            // use. The first segment of a store is not filled before it has a header.
+            () if has_body && (!is_blank || !has_others) => Row::DamagedHeader,
             () => Row::UnfinishedSegment,
         },
         Evidence::Carry { is_whole: true, .. } => Row::WholeCarry,
-        Evidence::Carry { is_witnessed: true, .. } => Row::DamagedCarry,
+        Evidence::Carry { is_witnessed: true, .. } | Evidence::Carry { is_source_gone: true, .. } => Row::DamagedCarry,
         Evidence::Carry { .. } => Row::UnfinishedCarry,
         Evidence::Link { exists: false, .. } => Row::MissingSegment,
         Evidence::Link { is_as_named: true, .. } => Row::GoodLink,

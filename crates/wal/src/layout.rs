@@ -2,10 +2,10 @@
 //! [`payload`](crate::payload).
 //!
 //! ```text
-//! byte 0            64                112            4088      4096
+//! byte 0            64                116            4088      4096
 //!      +------------+-----------------+---- zero ----+---------+--------+--------+-- -+---------+--------+-- - -+
 //!      | envelope   | segment header  |              | check-  | record | record | pad | record | zeros         |
-//!      | 64         | 48              | 3976         | sum u64 |        |        |     |        | not yet used  |
+//!      | 64         | 52              | 3972         | sum u64 |        |        |     |        | not yet used  |
 //!      +------------+-----------------+--------------+---------+--------+--------+-- -+---------+--------+-- - -+
 //!                   '-- covered by the checksum -----'         '---- group ------'    '-group--'
 //!
@@ -43,7 +43,7 @@ use crate::options::Padding;
 pub(crate) const SEGMENT_HEADER_SIZE: u64 = 4096;
 const SEGMENT_HEADER_LEN: usize = 4096;
 const SEGMENT_FIELDS_OFFSET: u64 = 64;
-const SEGMENT_RESERVED_LEN: usize = 3976;
+const SEGMENT_RESERVED_LEN: usize = 3972;
 
 /// The size of a record's header, in bytes.
 pub(crate) const RECORD_HEADER_LEN: usize = 48;
@@ -82,8 +82,15 @@ pub(crate) const SEGMENT_HEADER_TABLE: FieldTable = FieldTable::new(
             "where the records end that were carried over from a segment of which it was not known whether they were durable; 4096 if \
              there are none",
         ),
-        Field::at(40, Encoding::U32, "padding", "the unit in bytes that padded groups are filled up to: 1 (none), 512 or 4096"),
-        Field::at(44, Encoding::Zero(SEGMENT_RESERVED_LEN.wrapping_add(4)), "reserved", "zero"),
+        Field::at(
+            40,
+            Encoding::U64,
+            "replaces",
+            "the number of the segment that the carried records come from, if this segment takes its place: that one is removed once \
+             the carried records are durable; 0 if none",
+        ),
+        Field::at(48, Encoding::U32, "padding", "the unit in bytes that padded groups are filled up to: 1 (none), 512 or 4096"),
+        Field::at(52, Encoding::Zero(SEGMENT_RESERVED_LEN), "reserved", "zero"),
         Field::at(4024, Encoding::U64, "checksum", "XXH3-64 of bytes 64 to 4087"),
     ],
 );
@@ -144,6 +151,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous: Option<Previous>,
     /// Where the carried records end; [`SEGMENT_HEADER_SIZE`] if there are none.
     pub(crate) carried_end: u64,
+    /// The segment whose place it takes.
+    pub(crate) replaces: Option<u64>,
     pub(crate) padding: Padding,
 }
 
@@ -180,8 +189,9 @@ impl SegmentHeader {
         writer.u64(previous.length);
         writer.u64(previous.chain);
         writer.u64(self.carried_end);
+        writer.u64(self.replaces.unwrap_or(0));
         writer.u32(self.padding.unit());
-        writer.zeros(SEGMENT_RESERVED_LEN.saturating_add(4));
+        writer.zeros(SEGMENT_RESERVED_LEN);
         writer.u64(checksum64(self.salt().at(SEGMENT_FIELDS_OFFSET), writer.since(start)));
         writer.finish()
     }
@@ -207,21 +217,25 @@ impl SegmentHeader {
             chain: reader.u64("previous chain")?,
         };
         let carried_end = reader.u64("carried end")?;
+        let replaces = reader.u64("replaces")?;
         let unit = reader.u32("padding")?;
-        reader.zeros(SEGMENT_RESERVED_LEN.saturating_add(4), "segment header reserved bytes")?;
+        reader.zeros(SEGMENT_RESERVED_LEN, "segment header reserved bytes")?;
         reader.finish()?;
 
         let damage = |offset, part, expected: &str, found: u64| {
             FormatError::from(Corruption::new(label, offset, part, expected.to_owned(), found.to_string()))
         };
         let Some(padding) = Padding::from_unit(unit) else {
-            return Err(damage(104, "padding", "1, 512 or 4096", u64::from(unit)));
+            return Err(damage(112, "padding", "1, 512 or 4096", u64::from(unit)));
         };
         if first_sequence == 0 {
             return Err(damage(64, "first sequence", "a number from 1", 0));
         }
         if carried_end < SEGMENT_HEADER_SIZE {
             return Err(damage(96, "carried end", "at least 4096", carried_end));
+        }
+        if replaces >= number {
+            return Err(damage(104, "replaces", "a lower number than the segment's own", replaces));
         }
         let previous = match previous {
             Previous { number: 0, length: 0, chain: 0 } => None,
@@ -236,7 +250,8 @@ impl SegmentHeader {
         if previous.is_none() && first_sequence != 1 {
             return Err(damage(64, "first sequence", "1 in the first segment", first_sequence));
         }
-        Ok(Self { store, number, first_sequence, previous, carried_end, padding })
+        let replaces = (replaces != 0).then_some(replaces);
+        Ok(Self { store, number, first_sequence, previous, carried_end, replaces, padding })
     }
 }
 

@@ -526,6 +526,7 @@ impl Shared {
             first_sequence: sequence,
             previous: Some(Previous { number: writer.active.header.number, length, chain }),
             carried_end: SEGMENT_HEADER_SIZE,
+            replaces: None,
             padding: self.options.padding,
         };
         if let Err(error) = Preparer::begin(&blank, &header) {

@@ -144,6 +144,7 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
         first_sequence: 1,
         previous: None,
         carried_end: SEGMENT_HEADER_SIZE,
+        replaces: None,
         padding: request.options.padding,
     };
     Preparer::begin(&blank, &header).map_err(make_error)?;
@@ -388,6 +389,7 @@ impl Carry<'_> {
             first_sequence: self.witnessed.sequence,
             previous,
             carried_end: self.end(padding),
+            replaces: replaces.then_some(head.number),
             padding,
         };
         if let Err(error) = Preparer::begin(&blank, &header) {
