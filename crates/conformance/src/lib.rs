@@ -41,7 +41,7 @@ pub use backend::{Backend, Capability, Step, Subject};
 pub use case::{Case, Outcome};
 pub use failure::{CaseFailure, CaseResult};
 pub use harness::Harness;
-pub use history::{HistoryOptions, KEYS, Operation, Write, operations, random_histories, run_history};
+pub use history::{HistoryOptions, KEYS, Operation, Run, Write, operations, random_histories, run_history};
 pub use model::ModelTier;
 pub use report::{Report, run_all, run_cases};
 /// The test framework that [`tier_conformance!`] uses, so that a user of it needs no dependency of their own.

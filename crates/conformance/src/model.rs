@@ -62,22 +62,19 @@ impl ModelTier {
         let request = cursor.request().clone();
         let remaining = cursor.remaining();
         let tables = self.tables.read();
-        let mut selected: Vec<RawEntry> = Vec::new();
-        for (prefix, versions) in tables.get(&request.table).into_iter().flatten() {
-            if let Some((version, stored)) = newest(versions, request.window.at)
-                && request.window.selects(version)
-                && remaining.contains(prefix)
-            {
-                selected.push(entry(prefix, version, stored));
-            }
+        let ascending = tables.get(&request.table).into_iter().flatten();
+        let in_order: Box<dyn Iterator<Item = (&Bytes, &BTreeMap<Version, Stored>)>> = match direction {
+            Direction::Forward => Box::new(ascending),
+            Direction::Reverse => Box::new(ascending.rev()),
+        };
+        let mut selected = in_order.filter(|(prefix, _)| remaining.contains(prefix)).filter_map(|(prefix, versions)| {
+            let (version, stored) = newest(versions, request.window.at)?;
+            request.window.selects(version).then_some((prefix, version, stored))
+        });
+        for (prefix, version, stored) in selected.by_ref().take(batch_size) {
+            page.push(prefix, &stored.suffix, version, stored.value.as_deref());
         }
-        if direction == Direction::Reverse {
-            selected.reverse();
-        }
-        for RawEntry { prefix, suffix, version, value } in selected.iter().take(batch_size) {
-            page.push(prefix, suffix, *version, value.as_deref());
-        }
-        page.has_more = selected.len() > batch_size;
+        page.has_more = selected.next().is_some();
         match page.last() {
             Some(last) => cursor.advance(last.prefix, page.has_more),
             None => cursor.exhaust(),

@@ -6,14 +6,11 @@ mod run;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-pub use operation::{KEYS, Operation, Write, operations};
+pub use operation::{KEYS, Operation, Run, Write, operations};
 pub use run::run_history;
 
 use crate::backend::Backend;
 use crate::failure::{CaseFailure, CaseResult};
-
-/// So many simplifications are tried on a history that fails.
-const SHRINK_ITERATIONS_MAX: u32 = 20_000;
 
 /// How many histories, how long, and which.
 ///
@@ -31,6 +28,8 @@ pub struct HistoryOptions {
     pub histories: u32,
     /// The most operations in one.
     pub operations_max: usize,
+    /// The most simplifications that are tried on a history that fails.
+    pub shrink_steps_max: u32,
     /// Decides which are drawn: equal seeds, equal histories.
     pub seed: u64,
 }
@@ -38,7 +37,7 @@ pub struct HistoryOptions {
 impl Default for HistoryOptions {
     /// A few hundred histories of a fixed seed: a second or two for a tier in memory.
     fn default() -> Self {
-        Self { histories: 500, operations_max: 60, seed: 1 }
+        Self { histories: 500, operations_max: 60, shrink_steps_max: 5_000, seed: 1 }
     }
 }
 
@@ -47,9 +46,8 @@ impl Default for HistoryOptions {
 /// # Errors
 /// The shortest failing history that shrinking found, with the seed and the first answer that differs.
 pub fn random_histories(backend: &Backend, options: &HistoryOptions) -> CaseResult {
-    let HistoryOptions { histories, operations_max, seed } = *options;
-    let config =
-        Config { cases: histories, failure_persistence: None, max_shrink_iters: SHRINK_ITERATIONS_MAX, ..Config::default() };
+    let HistoryOptions { histories, operations_max, shrink_steps_max, seed } = *options;
+    let config = Config { cases: histories, failure_persistence: None, max_shrink_iters: shrink_steps_max, ..Config::default() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));

@@ -44,6 +44,35 @@ pub struct Write {
     pub value: Option<Bytes>,
 }
 
+/// Many keys at a distance from each other, so that a tree of some fan-out gets more than one level.
+///
+/// ```
+/// use thermocline_conformance::Run;
+/// use thermocline_tier::EntryKind;
+///
+/// let run = Run { table: EntryKind::Multi, first: 1, stride: 2, count: 3 };
+/// assert_eq!(run.keys().collect::<Vec<_>>(), ["run-00001", "run-00003", "run-00005"]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The table.
+    pub table: EntryKind,
+    /// The number of the first key.
+    pub first: u16,
+    /// The distance from one to the next; not 0.
+    pub stride: u16,
+    /// How many keys.
+    pub count: u16,
+}
+
+impl Run {
+    /// The keys, in order.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        let (first, stride) = (u32::from(self.first), u32::from(self.stride));
+        (0..u32::from(self.count)).map(move |index| format!("run-{:05}", first + index * stride))
+    }
+}
+
 /// One operation of a history.
 ///
 /// ```
@@ -69,6 +98,10 @@ pub enum Operation {
     },
     /// Drops versions, whether they are there or not.
     Drop(Vec<DropVersion>),
+    /// Writes a value, or every seventh time a tombstone, under each of many keys, one batch a key.
+    Fill(Run, Version),
+    /// Drops a version of each of many keys, in one call.
+    Thin(Run, Version),
     /// Clears a table.
     Clear(EntryKind),
     /// Makes a table.
@@ -168,12 +201,18 @@ fn batch_size() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 1_usize..6, 1 => Just(100)]
 }
 
+fn run() -> impl Strategy<Value = Run> {
+    (table(), 0_u16..50, 1_u16..5, 1_u16..200).prop_map(|(table, first, stride, count)| Run { table, first, stride, count })
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let drop_version = (table(), prefix(), version()).prop_map(|(table, prefix, version)| DropVersion { table, prefix, version });
     prop_oneof![
         12 => (version(), 0_u8..4, vec(write(), 0..8))
             .prop_map(|(version, suffix_size_bytes, writes)| Operation::Set { version, suffix_size_bytes, writes }),
         4 => vec(drop_version, 0..6).prop_map(Operation::Drop),
+        1 => (run(), version()).prop_map(|(run, version)| Operation::Fill(run, version)),
+        1 => (run(), version()).prop_map(|(run, version)| Operation::Thin(run, version)),
         1 => table().prop_map(Operation::Clear),
         1 => table().prop_map(Operation::Ensure),
         5 => (table(), prefix(), version()).prop_map(|(table, prefix, at)| Operation::Get { table, prefix, at }),

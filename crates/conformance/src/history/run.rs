@@ -1,8 +1,8 @@
 //! A history, done to a backend and to the model.
 
 use thermocline_tier::{
-    BatchBuilder, Direction, EntryKind, FixedSuffix, KeyRange, KeyRef, RangeCursor, RangeRequest, ReadWindow, TierBatch,
-    TierStorage, Version,
+    BatchBuilder, Direction, DropVersion, EntryKind, FixedSuffix, KeyRange, KeyRef, RangeCursor, RangeRequest, ReadWindow,
+    TierBatch, TierStorage, Version,
 };
 
 use crate::backend::{Backend, Capability, Subject};
@@ -15,21 +15,22 @@ use crate::scans::{next_page, reversed};
 use crate::stacked::drain;
 
 /// No scan of a history has so many rows.
-const ROWS_MAX: usize = 1_000;
+const ROWS_MAX: usize = 10_000;
 
 /// Does `history` to a fresh instance of `backend` and to the model, and compares every answer, and at the end all that can be read.
 ///
 /// # Errors
 /// The first answer that differs, with the number of its operation from 0.
 pub fn run_history(backend: &Backend, history: &[Operation]) -> CaseResult {
-    let mut run = Run { backend, subject: backend.open()?, model: std::sync::Arc::new(ModelTier::new()), cursors: Vec::new() };
+    let mut run =
+        Playback { backend, subject: backend.open()?, model: std::sync::Arc::new(ModelTier::new()), cursors: Vec::new() };
     for (number, operation) in history.iter().enumerate() {
         run.operate(operation).map_err(|failure| failure.in_state(&format!("operation {number}")))?;
     }
     run.compare_all().map_err(|failure| failure.in_state("at the end"))
 }
 
-struct Run<'a> {
+struct Playback<'a> {
     backend: &'a Backend,
     subject: Box<dyn Subject>,
     model: std::sync::Arc<ModelTier>,
@@ -37,7 +38,7 @@ struct Run<'a> {
     cursors: Vec<(RangeCursor, RangeCursor)>,
 }
 
-impl Run<'_> {
+impl Playback<'_> {
     fn operate(&mut self, operation: &Operation) -> CaseResult {
         let (tier, model) = (self.subject.tier(), &*self.model);
         match operation {
@@ -49,6 +50,21 @@ impl Run<'_> {
             Operation::Drop(drops) => {
                 tier.drop_versions(drops)?;
                 model.drop_versions(drops)?;
+            }
+            Operation::Fill(run, version) => {
+                for (number, key) in run.keys().enumerate() {
+                    let value = (number % 7 != 6).then(|| format!("value-{number}").into());
+                    let write = Write { table: run.table, prefix: key.into(), value };
+                    let batch = batch(*version, 0, std::slice::from_ref(&write))?;
+                    tier.set(&batch)?;
+                    model.set(&batch)?;
+                }
+            }
+            Operation::Thin(run, version) => {
+                let named = |key: String| DropVersion { table: run.table, prefix: key.into(), version: *version };
+                let drops: Vec<DropVersion> = run.keys().map(named).collect();
+                tier.drop_versions(&drops)?;
+                model.drop_versions(&drops)?;
             }
             Operation::Clear(table) => {
                 tier.clear_table(*table)?;
@@ -139,8 +155,8 @@ impl Run<'_> {
             for at in [0, 3, 6, u64::MAX] {
                 let window = ReadWindow::as_of(Version(at));
                 let forward = RangeRequest { table, range: KeyRange::all(), window, direction: Direction::Forward };
-                self.compare_scan(&forward, 4)?;
-                self.compare_scan(&reversed(&forward), 4)?;
+                self.compare_scan(&forward, 16)?;
+                self.compare_scan(&reversed(&forward), 16)?;
             }
         }
         Ok(())

@@ -89,7 +89,7 @@ fn wrapper_without_a_mutation_passes() {
 
 #[test]
 fn random_histories_find_what_one_thread_can() {
-    let options = HistoryOptions::default();
+    let options = HistoryOptions { shrink_steps_max: 0, ..HistoryOptions::default() };
     let is_found = |mutation: &Mutation| random_histories(&backend(*mutation), &options).is_err();
     let all = CAUGHT_BY.iter().map(|(mutation, _)| mutation).filter(|mutation| !UNSEEN_BY_HISTORIES.contains(mutation));
     let unseen: Vec<_> = all.filter(|mutation| !is_found(mutation)).collect();
