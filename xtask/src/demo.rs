@@ -168,7 +168,9 @@ impl Demo {
 
     fn read_back(&self) -> Result<(), Failure> {
         println!("\n3. Read three versions back");
-        for version in [1, self.last().div_ceil(2), self.last()] {
+        let mut versions = vec![1, self.last().div_ceil(2), self.last()];
+        versions.dedup();
+        for version in versions {
             self.show(&mut self.command("scan", &["--at", &version.to_string(), "--limit", "3"]))?;
         }
         Ok(())
@@ -176,7 +178,8 @@ impl Demo {
 
     fn show_changes(&self) -> Result<(), Failure> {
         println!("\n4. What changed between two of them, and every version of one key");
-        let (from, to) = (self.last().div_ceil(2).to_string(), self.last().to_string());
+        // Version 0, the empty state, is what a history of one commit can be compared with.
+        let (from, to) = ((self.last() / 2).to_string(), self.last().to_string());
         self.show(&mut self.command("diff", &[&from, &to]))?;
         match self.busiest_key()? {
             Some(key) => self.show(&mut self.command("history", &["--", &key])),
