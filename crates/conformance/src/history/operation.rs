@@ -145,7 +145,14 @@ pub enum Operation {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    prop_oneof![8 => (1_u64..5).prop_map(Version), 4 => (5_u64..10).prop_map(Version), 1 => Just(Version(0)), 1 => Just(Version(u64::MAX - 1)), 1 => Just(Version::MAX)]
+    let number = prop_oneof![
+        8 => 1_u64..5,
+        4 => 5_u64..10,
+        1 => Just(0),
+        1 => Just(u64::MAX - 1),
+        1 => Just(u64::MAX),
+    ];
+    number.prop_map(Version)
 }
 
 fn table() -> impl Strategy<Value = EntryKind> {
