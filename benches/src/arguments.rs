@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
-    /// Only rows whose names contain one of these, separated by commas; see --list.
+    /// Only these rows, separated by commas: a row's name, or a part of several rows' names; see --list.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 
@@ -39,6 +39,10 @@ pub(crate) struct Arguments {
     /// How often a measurement that foreign load disturbed is taken again.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) retries: u32,
+
+    /// How long to wait before a measurement for others to leave the processors, in seconds; then it is taken all the same.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    patience: u64,
 
     /// How long one measurement of reads or commits lasts, in milliseconds.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..))]
@@ -80,6 +84,11 @@ impl Arguments {
         Duration::from_millis(self.slice.unwrap_or(if self.quick { 200 } else { 500 }))
     }
 
+    /// How long to wait before a measurement for a quiet machine.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
     /// By what the workloads' keys are divided.
     pub(crate) fn shrink(&self) -> u32 {
         if self.quick { 10 } else { 1 }
@@ -89,14 +98,15 @@ impl Arguments {
         self.workload == Data::All || self.workload == data
     }
 
-    /// Whether a row was asked for.
+    /// Whether a row was asked for. A row's whole name asks for that row alone, anything else for every row whose name contains it; the
+    /// tier's rows are measured on demand, or when they are named outright.
     pub(crate) fn wants(&self, name: &str) -> bool {
         let is_tier = TIER_ROWS.iter().any(|row| row.name == name);
-        // A tier row is measured on demand, or when it is named outright.
-        if is_tier && !self.tier {
-            return self.only.iter().any(|wanted| name == wanted);
-        }
-        self.only.is_empty() || self.only.iter().any(|wanted| name.contains(wanted.as_str()))
+        let is_whole = |wanted: &str| ROWS.iter().chain(TIER_ROWS).any(|row| row.name == wanted);
+        let asks = |wanted: &String| {
+            if is_whole(wanted) { name == wanted } else { name.contains(wanted.as_str()) && (self.tier || !is_tier) }
+        };
+        if self.only.is_empty() { self.tier || !is_tier } else { self.only.iter().any(asks) }
     }
 
     pub(crate) fn wants_any(&self, names: &[&str]) -> bool {
@@ -131,6 +141,13 @@ mod tests {
         assert!(!arguments.wants("tier-get-latest"), "the tier's rows need --tier or their whole name");
         assert!(parse("bench --only tier-get-latest").wants("tier-get-latest"));
         assert!(parse("bench --tier --only get").wants("tier-get-latest"));
+    }
+
+    #[test]
+    fn a_whole_name_selects_one_row() {
+        let arguments = parse("bench --only load,sync-1");
+        assert!(arguments.wants("load") && arguments.wants("sync-1"));
+        assert!(!arguments.wants("load-two") && !arguments.wants("tier-load"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, on_cpu};
+use crate::meter::{Meter, await_quiet, on_cpu};
 use crate::reads::Timed;
 use crate::report::{Report, Sample};
 
@@ -60,11 +60,13 @@ impl Bench {
 
     /// Measures again while foreign load disturbs; the quietest measurement is the answer.
     pub(crate) fn retried(&self, mut measure: impl FnMut() -> Outcome<Sample>) -> Outcome<Sample> {
+        await_quiet(self.arguments.patience());
         let mut best = measure()?;
         for _ in 0..self.arguments.retries {
             if best.load.is_quiet() {
                 break;
             }
+            await_quiet(self.arguments.patience());
             let next = measure()?;
             if next.load.foreign_cpus < best.load.foreign_cpus {
                 best = next;

@@ -6,7 +6,7 @@ use thermocline::Version;
 
 use crate::bench::{Bench, ratio};
 use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, join, on_cpu, pin};
+use crate::meter::{Meter, await_quiet, join, on_cpu, pin};
 use crate::reads::{Timed, run_for};
 use crate::report::Sample;
 use crate::stores::{self, Inner};
@@ -59,6 +59,7 @@ fn together(bench: &Bench, workload: &Workload, store: &Inner, writer: &mut Writ
     let slice = bench.slice();
     let (reader_cpu, writer_cpu) = (bench.cpu(), bench.cpu_of(1));
     let barrier = std::sync::Barrier::new(2);
+    await_quiet(bench.arguments.patience());
     let meter = Meter::start();
     let (gets, inserts) = std::thread::scope(|scope| {
         let barrier = &barrier;

@@ -57,6 +57,18 @@ impl Meter {
     }
 }
 
+/// Waits until others have left the processors for a fifth of a second, but not longer than `patience`.
+pub(crate) fn await_quiet(patience: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < patience {
+        let meter = Meter::start();
+        std::thread::sleep(Duration::from_millis(200));
+        if meter.stop().is_quiet() {
+            return;
+        }
+    }
+}
+
 /// The time that all processors have spent on anything, since the machine started.
 fn busy_time() -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -10,7 +10,7 @@ use thermocline::{Batch, CommitOptions, Durability};
 
 use crate::bench::{Bench, progress, ratio};
 use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, join};
+use crate::meter::{Meter, await_quiet, join};
 use crate::reads::{Timed, run_for};
 use crate::report::Sample;
 use crate::stores::{Inner, Placed};
@@ -35,6 +35,7 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
     let slice = bench.slice();
     for round in 0..bench.arguments.rounds() {
         progress(&format!("durable commits, round {}", round + 1));
+        await_quiet(bench.arguments.patience());
         let mut before = bare.sample(slice)?;
         note_bare(bench, before)?;
         for (name, threads) in ROWS {

@@ -9,7 +9,7 @@ use thermocline_wal::{Log, LogOptions, OpenLog};
 use crate::bench::{Bench, progress, ratio};
 use crate::beside;
 use crate::failure::{Failure, Outcome};
-use crate::meter::{Load, Meter, resident_bytes};
+use crate::meter::{Load, Meter, await_quiet, resident_bytes};
 use crate::reads::{Timed, check_content, check_latest, run_for};
 use crate::report::Sample;
 use crate::stores::{self, Inner, Placed, StoreReads};
@@ -75,6 +75,7 @@ fn load(bench: &mut Bench, workload: &Workload, committers: &[Vec<Vec<u32>>]) ->
 
 fn load_once(bench: &mut Bench, workload: &Workload, committers: &[Vec<Vec<u32>>]) -> Outcome<(Placed, Sample)> {
     let placed = Placed::fresh(bench)?;
+    await_quiet(bench.arguments.patience());
     let sample = stores::timed_load(bench, &placed.store, workload, committers)?;
     Ok((placed, sample))
 }
