@@ -56,7 +56,16 @@ impl RangeBatch {
         Self::default()
     }
 
+    /// Makes room for `entries` more entries of the average size of those that are there: a scan that has seen the first few
+    /// knows well enough what the rest will take, and need not grow the buffers step by step.
+    pub fn reserve_like(&mut self, entries: usize) {
+        let average = self.buffer.len().checked_div(self.slots.len()).unwrap_or(0);
+        self.slots.reserve(entries);
+        self.buffer.reserve((average + average / 8).saturating_mul(entries));
+    }
+
     /// Appends an entry, copying its value.
+    #[inline]
     pub fn push(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Option<&[u8]>) {
         let slot_value = value.map_or(SlotValue::Tombstone, |value| SlotValue::Inline(value.len()));
         self.push_key(prefix, suffix, version, slot_value);
@@ -69,11 +78,14 @@ impl RangeBatch {
         self.shared.push(value);
     }
 
+    #[inline]
     fn push_key(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: SlotValue) {
         let start = self.buffer.len();
         self.slots.push(Slot { start, prefix_len: prefix.len(), suffix_len: suffix.len(), version, value });
         self.buffer.extend_from_slice(prefix);
-        self.buffer.extend_from_slice(suffix);
+        if !suffix.is_empty() {
+            self.buffer.extend_from_slice(suffix);
+        }
     }
 
     /// Appends entry `index` of another batch; nothing if there is none.

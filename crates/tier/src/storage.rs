@@ -62,8 +62,9 @@ pub struct TierStats {
     pub garbage_bytes: u64,
 }
 
-/// A streaming scan: keeps its place in the tier between batches, where the paged form seeks anew. It sees the state of
-/// the moment it was opened, at its version.
+/// A streaming scan: keeps its place in the tier between batches, where the paged form seeks anew. At its version it returns what
+/// was there when it was opened; whether entries show that are dropped, cleared, or written late while it runs is left to the
+/// tier, as for a cursor (C10).
 pub trait TierScan: Send + Debug {
     /// Replaces the content of `out` by the next `entries_max` entries, fewer only at the end, and sets `out.has_more`.
     ///
