@@ -9,13 +9,7 @@ use crate::meter::Meter;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Offsets count words of 8 bytes; the bits above this many are the number of a chunk, here and in the arena of values.
-pub(crate) const CHUNK_WORDS_LOG2: u32 = if cfg!(miri) {
-    15
-} else if cfg!(loom) {
-    10
-} else {
-    18
-};
+pub(crate) const CHUNK_WORDS_LOG2: u32 = if cfg!(any(miri, loom)) { 9 } else { 18 };
 /// The words of a chunk: 2 MiB, one huge page.
 pub(crate) const CHUNK_WORDS: usize = 1 << CHUNK_WORDS_LOG2;
 /// Offset 0 is "none".

@@ -9,8 +9,12 @@ use crate::region::Region;
 use crate::state::{State, Table, View};
 use crate::tree::{Leaf, Ordered, SLOTS};
 
-/// How many entries lie between the steps of one entry: time for memory to answer.
-const STRIDE: usize = 6;
+/// Entries that go through the steps together: while one such group is copied, memory answers for the next.
+const GROUP: usize = 16;
+/// After so many entries a page knows what room the rest will take.
+const SAMPLE: usize = 8;
+/// Room is made for no more entries than this at once: a page may be asked for more than there are.
+const ENTRIES_RESERVED_MAX: usize = 1024;
 
 /// What a page is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +118,7 @@ impl State {
                 Direction::Forward => leaf.next(),
                 Direction::Reverse => leaf.previous(),
             };
-            region.prefetch(next);
+            Leaf::prefetch(region, next);
             let is_last = if page.window.after.is_some_and(|after| leaf.newest() <= after) {
                 // Nothing in this leaf is in the window. It may hold the end of the range all the same: if it does not, as far as one
                 // of its keys tells, the next one will.
@@ -133,58 +137,99 @@ impl State {
 
     /// Emits the entries of a run; `false` once the page is full, and known to be so.
     fn emit(&self, run: &Run, page: &Page<'_>, view: View, out: &mut RangeBatch) -> bool {
-        let region = &*self.region;
         let records = &run.records[..run.len];
+        let mut done = 0;
+        // One entry more than the page has room for tells whether there is more; those that the window leaves out come on top.
+        while done < records.len() {
+            let wanted = (page.entries_max - out.len()).saturating_add(1).min(records.len() - done);
+            if !self.emit_part(&records[done..done + wanted], page, view, out) {
+                return false;
+            }
+            done += wanted;
+        }
+        true
+    }
+
+    /// Takes the records of a part through four steps, each a group behind the one before: ask for the record; look at it and ask for what it
+    /// points at; find the entry and ask for it; copy it.
+    fn emit_part(&self, part: &[u32], page: &Page<'_>, view: View, out: &mut RangeBatch) -> bool {
         let mut sights = [Sight::Nothing; SLOTS];
         let mut found: [Option<Found>; SLOTS] = [None; SLOTS];
-        // One entry more than the page has room for tells whether there is more; those that the window leaves out come on top.
-        let mut done = 0;
-        while done < records.len() {
-            let wanted = (page.entries_max - out.len() + 1).min(records.len() - done);
-            let part = &records[done..done + wanted];
-            for step in 0..part.len() + 3 * STRIDE {
-                if let Some(record) = part.get(step) {
-                    region.prefetch(*record);
-                }
-                if let Some(index) = step.checked_sub(STRIDE)
-                    && let Some(record) = part.get(index)
-                {
-                    let sight = Record::new(region, *record).look(&self.values, view.at, view.published);
-                    match sight {
-                        Sight::Newest(newest) => self.values.prefetch_value(newest.value),
-                        Sight::History(block) => region.prefetch(block),
-                        Sight::Nothing => {}
-                    }
-                    sights[index] = sight;
-                }
-                if let Some(index) = step.checked_sub(2 * STRIDE)
-                    && index < part.len()
-                {
-                    found[index] = match sights[index] {
-                        Sight::Newest(newest) => Some(newest),
-                        Sight::Nothing => None,
-                        Sight::History(block) => {
-                            let older = find(region, block, view.at);
-                            if let Some(older) = older {
-                                self.values.prefetch_value(older.value);
-                            }
-                            older
-                        }
-                    };
-                }
-                if let Some(index) = step.checked_sub(3 * STRIDE)
-                    && let Some(Some(visible)) = found.get(index).filter(|_| index < part.len())
-                    && page.window.after.is_none_or(|after| visible.version > after)
-                {
-                    if out.len() == page.entries_max {
-                        out.has_more = true;
-                        return false;
-                    }
-                    let record = Record::new(region, part[index]);
-                    record.with_key(|key| self.values.push(out, key, visible.version, visible.value));
-                }
+        let group = |number: usize| number * GROUP..(number * GROUP + GROUP).min(part.len());
+        let groups = part.len().div_ceil(GROUP);
+        self.ask(&part[group(0)]);
+        for step in 0..groups + 2 {
+            if step + 1 < groups {
+                self.ask(&part[group(step + 1)]);
             }
-            done += part.len();
+            if step < groups {
+                self.look(&part[group(step)], view, &mut sights[group(step)]);
+            }
+            if let Some(number) = step.checked_sub(1).filter(|number| *number < groups) {
+                self.resolve(&sights[group(number)], view, &mut found[group(number)]);
+            }
+            if let Some(number) = step.checked_sub(2)
+                && !self.copy(&part[group(number)], &found[group(number)], page, out)
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn ask(&self, records: &[u32]) {
+        for record in records {
+            self.region.prefetch(*record);
+        }
+    }
+
+    #[inline]
+    fn look(&self, records: &[u32], view: View, sights: &mut [Sight]) {
+        for (record, sight) in records.iter().zip(sights) {
+            *sight = Record::new(&self.region, *record).look(&self.values, view.at, view.published);
+            match sight {
+                Sight::Newest(newest) => self.values.prefetch_value(newest.value),
+                Sight::History(block) => self.region.prefetch(*block),
+                Sight::Nothing => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn resolve(&self, sights: &[Sight], view: View, found: &mut [Option<Found>]) {
+        for (sight, found) in sights.iter().zip(found) {
+            *found = match sight {
+                Sight::Newest(newest) => Some(*newest),
+                Sight::Nothing => None,
+                Sight::History(block) => {
+                    let older = find(&self.region, *block, view.at);
+                    if let Some(older) = older {
+                        self.values.prefetch_value(older.value);
+                    }
+                    older
+                }
+            };
+        }
+    }
+
+    /// Copies entries to the page; `false` once it is full, and known to be so.
+    #[inline]
+    fn copy(&self, records: &[u32], found: &[Option<Found>], page: &Page<'_>, out: &mut RangeBatch) -> bool {
+        for (record, found) in records.iter().zip(found) {
+            let Some(visible) = found else { continue };
+            if page.window.after.is_some_and(|after| visible.version <= after) {
+                continue;
+            }
+            if out.len() == page.entries_max {
+                out.has_more = true;
+                return false;
+            }
+            if out.len() == SAMPLE {
+                out.reserve_like(page.entries_max.min(ENTRIES_RESERVED_MAX) - SAMPLE);
+            }
+            let record = Record::new(&self.region, *record);
+            record.with_key(|key| self.values.push(out, key, visible.version, visible.value));
         }
         true
     }

@@ -13,12 +13,12 @@ fn round(version: u64, keys: usize, value_len: usize) -> Vec<Write> {
 
 #[test]
 fn a_batch_over_the_limit_changes_nothing() {
-    let limit = 3 << 20;
+    let limit = scaled(3 << 20, 300 << 10) as u64;
     let tier = HotTier::new(HotOptions { memory_limit_bytes: Some(limit), ..HotOptions::default() });
     let mut version = 0;
     let error = loop {
         let before = tier.stats();
-        match tier.set(&batch(version + 1, &round(version + 1, 50, scaled(100, 4000)))) {
+        match tier.set(&batch(version + 1, &round(version + 1, 50, scaled(100, 300)))) {
             Ok(()) => version += 1,
             Err(error) => {
                 assert_eq!(tier.stats(), before);
@@ -40,7 +40,8 @@ fn a_batch_over_the_limit_changes_nothing() {
 
 #[test]
 fn a_new_table_is_not_left_behind_by_a_refused_batch() {
-    let tier = HotTier::new(HotOptions { memory_limit_bytes: Some(200 << 10), ..HotOptions::default() });
+    let tier =
+        HotTier::new(HotOptions { memory_limit_bytes: Some(scaled(200 << 10, 100 << 10) as u64), ..HotOptions::default() });
     let refused = tier.set(&batch(1, &[put(b"a", vec![0; 1 << 20])]));
     assert!(refused.is_err());
     assert_eq!(tier.tables().unwrap(), []);

@@ -64,10 +64,13 @@ fn keys_in_descending_order_find_their_place() {
 #[test]
 fn the_longest_keys_and_a_large_value_come_back() {
     let pair = Pair::default();
-    let long = |last: u8| [vec![b'k'; KEY_SIZE_BYTES_MAX - 1], vec![last]].concat();
+    let long = |last: u8| [vec![b'k'; scaled(KEY_SIZE_BYTES_MAX - 1, 2000)], vec![last]].concat();
     let large = vec![7; scaled(5 << 20, 100 << 10)];
     for (version, last) in (1..).zip([3, 1, 2]) {
-        pair.set(&batch(version, &[put(long(last), b"v"), put([last], vec![last; 60_000]), put([last, last], &large)]));
+        pair.set(&batch(
+            version,
+            &[put(long(last), b"v"), put([last], vec![last; scaled(60_000, 2000)]), put([last, last], &large)],
+        ));
     }
     pair.check_whole(&[1, 2]);
     for last in [1, 2, 3] {

@@ -1,5 +1,6 @@
 //! A block of zeroed memory at a fixed address.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 use thermocline_io::memory::{Anonymous, HugePages};
@@ -54,10 +55,9 @@ impl Block {
             let metered = meter.count(if pages == Pages::Whole { size_bytes } else { 0 });
             return Some(Self { start, size_bytes, mapping: Some(mapping), metered });
         }
-        let mut zeroed: Vec<u64> = Vec::new();
-        zeroed.try_reserve_exact(words).ok()?;
-        zeroed.resize(words, 0);
-        let start = NonNull::from(Box::leak(zeroed.into_boxed_slice())).cast();
+        let layout = Layout::array::<u64>(words).ok().filter(|layout| layout.size() > 0)?;
+        // SAFETY: the layout is of at least one byte.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast();
         Some(Self { start, size_bytes, mapping: None, metered: meter.count(size_bytes) })
     }
 
@@ -87,9 +87,10 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if self.mapping.is_none() {
-            let words = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.size_bytes / 8);
-            // SAFETY: without a mapping the memory is the leaked boxed slice of `new`, of this length, given back only here.
-            drop(unsafe { Box::from_raw(words) });
+            // The layout of `new`, which was valid there.
+            let Ok(layout) = Layout::array::<u64>(self.size_bytes / 8) else { return };
+            // SAFETY: without a mapping the memory is from `alloc_zeroed` in `new`, with this layout, and given back only here.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) };
         }
     }
 }

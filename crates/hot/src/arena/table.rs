@@ -22,7 +22,7 @@ pub(crate) struct Table<T> {
     owned: PhantomData<Box<T>>,
 }
 
-impl<T: Send + Sync> Table<T> {
+impl<T> Table<T> {
     /// An empty table; `None` if there is no memory.
     pub(crate) fn new(meter: &Meter) -> Option<Self> {
         let block = Block::new(TABLE_LEN, Pages::Lazy, meter)?;
@@ -30,18 +30,21 @@ impl<T: Send + Sync> Table<T> {
         Some(Self { block, len: AtomicUsize::new(0), owned: PhantomData })
     }
 
+    /// Entry `index`, which must be below `TABLE_LEN`.
     #[inline]
-    fn pointers(&self) -> &[AtomicPtr<T>; TABLE_LEN] {
-        let start = self.block.start_words().cast::<[AtomicPtr<T>; TABLE_LEN]>();
-        // SAFETY: the block is TABLE_LEN words of zeroed memory, which are null pointers, aligned and as wide (the crate supports
-        // 64-bit targets, asserted below); it lives as long as `self`, and this is the only view of it.
-        unsafe { &*start }
+    fn entry(&self, index: usize) -> &AtomicPtr<T> {
+        assert!(index < TABLE_LEN, "the number of a chunk has too many bits");
+        // SAFETY: the block has TABLE_LEN words, and `index` is below.
+        let entry = unsafe { self.block.start_words().cast::<AtomicPtr<T>>().add(index) };
+        // SAFETY: the word is zeroed, which is a null pointer, or was set as one; it is aligned and as wide (asserted below); it lives
+        // as long as `self`, and nobody refers to it but as an atomic pointer.
+        unsafe { &*entry }
     }
 
     /// Element `index`.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        let pointer = self.pointers().get(index as usize)?.load(Ordering::Acquire);
+        let pointer = self.entry(index as usize).load(Ordering::Acquire);
         // SAFETY: a pointer in the table is null or came from `Box::into_raw` in `push`, whose content happened before the release
         // store of it; it is freed only when the table is dropped, which the borrow of `self` excludes, and only shared until then.
         unsafe { pointer.as_ref() }
@@ -50,28 +53,30 @@ impl<T: Send + Sync> Table<T> {
     /// Appends an element. False, and nothing done, if the table is full.
     pub(crate) fn push(&self, element: T) -> bool {
         let index = self.len.fetch_add(1, Ordering::Relaxed);
-        let Some(slot) = self.pointers().get(index) else {
+        if index >= TABLE_LEN {
             self.len.fetch_sub(1, Ordering::Relaxed);
             return false;
-        };
+        }
         self.block.touch((index + 1) * 8);
-        slot.store(Box::into_raw(Box::new(element)), Ordering::Release);
+        self.entry(index).store(Box::into_raw(Box::new(element)), Ordering::Release);
         true
     }
 }
 
 impl<T> Drop for Table<T> {
     fn drop(&mut self) {
-        let start = self.block.start_words().cast::<AtomicPtr<T>>();
         for index in 0..*self.len.get_mut() {
-            // SAFETY: `len` never exceeds TABLE_LEN, and the block has so many words.
-            let slot = unsafe { start.add(index) };
-            // SAFETY: as in `pointers`: a zeroed or set, aligned pointer; `&mut self` excludes any other use.
-            let pointer = unsafe { (*slot).load(Ordering::Acquire) };
-            // SAFETY: every slot below `len` was set by `push` from `Box::into_raw`, and is freed only here.
+            let pointer = self.entry(index).load(Ordering::Acquire);
+            // SAFETY: every entry below `len` was set by `push` from `Box::into_raw`, and is freed only here, where `&mut self`
+            // excludes readers.
             drop(unsafe { Box::from_raw(pointer) });
         }
     }
 }
 
 const _: () = assert!(size_of::<usize>() == 8, "offsets and pointers are taken to be of 64 bits");
+
+// SAFETY: the table owns its elements, gives out shared references to them on any thread, and drops them on any thread.
+unsafe impl<T: Send + Sync> Send for Table<T> {}
+// SAFETY: as above; `push` takes an element from any thread.
+unsafe impl<T: Send + Sync> Sync for Table<T> {}

@@ -28,7 +28,7 @@ const LARGE: u32 = 1 << 30;
 const SUFFIX: u32 = 1 << 31;
 
 /// Values above this size get memory of their own.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+const INLINE_BYTES_MAX: usize = if cfg!(miri) { 1 << 10 } else { 64 << 10 };
 /// Values of an unfinished chunk up to this size are copied when they are handed out; above it, they hold the chunk.
 const COPY_BYTES_MAX: usize = 512;
 /// The chunks that 31 bits of word offset reach, half of what a table holds.
@@ -162,6 +162,7 @@ impl Values {
             let node = chunk.block.start().wrapping_add(start);
             super::prefetch(node);
             super::prefetch(node.wrapping_add(64));
+            super::prefetch(node.wrapping_add(128));
         }
     }
 

@@ -37,6 +37,16 @@ impl<'a> Leaf<'a> {
         Self { words, sorted: meta::count(meta), prefix_len: meta::prefix_len(meta) }
     }
 
+    /// Asks for the memory of a whole leaf.
+    #[inline]
+    pub(crate) fn prefetch(region: &Region, at: u32) {
+        const LINE_WORDS: usize = 8;
+        let words = region.words(at);
+        for word in words.iter().step_by(LINE_WORDS).take(Self::size_words(0) / LINE_WORDS) {
+            crate::arena::words::prefetch(word);
+        }
+    }
+
     fn size_words(prefix_len: usize) -> usize {
         HEADER_WORDS + key::word_count(prefix_len) + SLOTS + SLOTS / 2
     }
