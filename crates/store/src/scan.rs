@@ -11,7 +11,9 @@ use thermocline_tier::{
 use crate::snapshot::Snapshot;
 
 /// How many entries the first read of a scan takes: enough for a short scan, little to waste if the caller stops early.
-const FIRST_BATCH_ENTRIES: usize = 32;
+const FIRST_BATCH_ENTRIES: usize = 16;
+/// By what each read grows over the one before.
+const BATCH_GROWTH: usize = 7;
 /// How many entries a read of a long scan takes.
 const BATCH_ENTRIES_MAX: usize = 512;
 
@@ -75,7 +77,7 @@ impl Side {
         }
         let mut batch = RangeBatch::new();
         self.scan.next_batch(self.batch_entries, &mut batch)?;
-        self.batch_entries = (self.batch_entries * 4).min(BATCH_ENTRIES_MAX);
+        self.batch_entries = (self.batch_entries * BATCH_GROWTH).min(BATCH_ENTRIES_MAX);
         self.has_more = batch.has_more;
         self.rows = batch.into_rows();
         Ok(())

@@ -192,7 +192,8 @@ mod tests {
         let second = file.sync_data(Reason::WalSync).unwrap_err();
         assert_eq!(
             second.to_string(),
-            "here: sync of wal-0000000000000001 to make the log durable failed, it is not known what is durable: input/output error: an earlier sync of the same handle failed"
+            "here: sync of wal-0000000000000001 to make the log durable failed, it is not known what is durable: \
+             input/output error: an earlier sync of the same handle failed"
         );
         file.write_at(0, b"x", Reason::WalAppend).unwrap();
     }
