@@ -217,3 +217,98 @@ fn judge_tail(tail: &TailEvidence) -> Row {
         _ => Row::TornTail,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAIL: TailEvidence = TailEvidence {
+        good_end: 8192,
+        stop: Stop::Broken,
+        witnessed_through: 8192,
+        closed_through: 0,
+        has_records_behind: false,
+    };
+    const HEADER: Evidence = header(false, false, true, false, false, false, false);
+
+    #[expect(clippy::fn_params_excessive_bools, reason = "the evidence is a set of yes and no")]
+    const fn header(
+        is_named: bool,
+        holds_record: bool,
+        has_others: bool,
+        has_body: bool,
+        is_stub: bool,
+        is_blank: bool,
+        is_foreign: bool,
+    ) -> Evidence {
+        Evidence::Header { is_named, holds_record, has_others, has_body, is_stub, is_blank, is_foreign }
+    }
+
+    /// At least one case for each row, and the near misses.
+    fn cases() -> Vec<(Row, Evidence)> {
+        let tail = |evidence| Evidence::Tail(evidence);
+        let carry = |is_whole, is_witnessed, is_source_gone| Evidence::Carry { is_whole, is_witnessed, is_source_gone };
+        vec![
+            (Row::CleanEnd, tail(TailEvidence { stop: Stop::Zeros, ..TAIL })),
+            (Row::WitnessedBehind, tail(TailEvidence { witnessed_through: 8193, ..TAIL })),
+            (Row::WitnessedBehind, tail(TailEvidence { stop: Stop::Zeros, witnessed_through: 8193, ..TAIL })),
+            (Row::ClosedBehind, tail(TailEvidence { closed_through: 8193, witnessed_through: 8193, ..TAIL })),
+            (Row::TornTail, tail(TAIL)),
+            (Row::TornReordered, tail(TailEvidence { has_records_behind: true, ..TAIL })),
+            // A close that was itself torn, or that stands behind a torn witness record, proves nothing.
+            (Row::TornReordered, tail(TailEvidence { has_records_behind: true, closed_through: 8192, ..TAIL })),
+            (Row::ImpossibleRecord, tail(TailEvidence { stop: Stop::Impossible, ..TAIL })),
+            (Row::UnfinishedSegment, HEADER),
+            (Row::UnfinishedSegment, header(false, false, true, true, false, true, false)),
+            (Row::UnfinishedSegment, header(false, false, false, false, false, false, true)),
+            (Row::DamagedHeader, header(true, false, true, false, false, true, false)),
+            (Row::DamagedHeader, header(false, true, true, true, false, true, false)),
+            (Row::DamagedHeader, header(false, false, true, true, false, false, false)),
+            (Row::DamagedHeader, header(false, false, false, true, false, true, false)),
+            (Row::DamagedHeader, header(false, false, true, false, true, false, false)),
+            (Row::ForeignSegment, header(false, false, true, true, false, false, true)),
+            (Row::ForeignSegment, header(false, false, false, false, true, false, true)),
+            (Row::WholeCarry, carry(true, true, true)),
+            (Row::UnfinishedCarry, carry(false, false, false)),
+            (Row::DamagedCarry, carry(false, true, false)),
+            (Row::DamagedCarry, carry(false, false, true)),
+            (Row::GoodLink, Evidence::Link { exists: true, is_as_named: true }),
+            (Row::MissingSegment, Evidence::Link { exists: false, is_as_named: false }),
+            (Row::ChangedSegment, Evidence::Link { exists: true, is_as_named: false }),
+            (Row::Replaced, Evidence::Leftover { is_witnessed: false }),
+            (Row::LostSegment, Evidence::Leftover { is_witnessed: true }),
+        ]
+    }
+
+    #[test]
+    fn each_row_is_reached_by_its_evidence() {
+        for (row, evidence) in cases() {
+            assert_eq!(judge(&evidence), row, "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn table_in_the_documentation_is_that_of_the_code() {
+        let page = include_str!("../../../docs/recovery.md");
+        let rows: Vec<(&str, &str)> = page
+            .lines()
+            .filter(|line| line.starts_with("| R"))
+            .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>())
+            .map(|cells| (cells[1], cells[3]))
+            .collect();
+        let mut expected: Vec<(&str, &str)> = Vec::new();
+        for (row, _) in cases() {
+            let verdict = match row.verdict() {
+                Verdict::Keep => "keep",
+                Verdict::Cut => "cut",
+                Verdict::Drop => "drop",
+                Verdict::Refuse => "refuse",
+            };
+            if !expected.contains(&(row.id(), verdict)) {
+                expected.push((row.id(), verdict));
+            }
+        }
+        expected.sort_by_key(|(id, _)| id[1..].parse::<u32>().unwrap_or_default());
+        assert_eq!(rows, expected);
+    }
+}

@@ -166,7 +166,7 @@ impl<R, O> GroupCommit<R, O> {
     }
 
     /// Leads until this thread's own request is answered, and fast groups beyond that as far as the options allow.
-    fn lead(&self, own: &Slot<O>, lead: &mut impl FnMut(Vec<R>) -> Vec<O>) -> O {
+    fn lead(&self, own: &Arc<Slot<O>>, lead: &mut impl FnMut(Vec<R>) -> Vec<O>) -> O {
         let mut answer = None;
         let mut groups = 0;
         let mut leadership = Leadership { queue: self, members: Vec::new() };
@@ -176,7 +176,7 @@ impl<R, O> GroupCommit<R, O> {
             let answers = lead(requests);
             assert!(answers.len() == count, "{} answers to {count} requests", answers.len());
             for (slot, result) in leadership.members.drain(..).zip(answers) {
-                if std::ptr::eq(&*slot, own) {
+                if Arc::ptr_eq(&slot, own) {
                     answer = Some(result);
                 } else {
                     slot.set(State::Done(result));

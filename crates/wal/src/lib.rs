@@ -31,6 +31,7 @@ pub mod group;
 
 mod chain;
 mod decision;
+mod dump;
 mod encoder;
 mod entry;
 mod error;
@@ -47,6 +48,7 @@ mod report;
 mod scan;
 mod verify;
 
+pub use dump::{dump_segment, format_tables};
 pub use entry::{Change, Commit, Genesis, LogEntry, Replayed, ReplayedCommit};
 pub use error::disk_error;
 pub use log::Log;

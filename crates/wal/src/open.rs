@@ -95,6 +95,7 @@ impl Log {
     /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`NotFound`](ErrorKind::NotFound) if there is no log to open for reading,
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for options out of range or another key layout,
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), and what `replay` fails with.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is made for one call")]
     pub fn open(request: OpenLog<'_>, replay: &mut dyn FnMut(Replayed<'_>) -> Result<()>) -> Result<(Self, RecoveryReport)> {
         request.options.check()?;
         let purpose = if request.is_read_only { Purpose::Read } else { Purpose::Write };
@@ -264,7 +265,7 @@ impl Sink for Replayer<'_> {
             self.carried_records += 1;
             self.carried_bytes += to_u64(RECORD_HEADER_LEN) + u64::from(header.payload_len);
         }
-        if self.witnessed_through == Some(after.offset) {
+        if self.witnessed_through == Some(after.offset) && header.flags.ends_group {
             self.reach_witness(after);
         }
     }

@@ -189,14 +189,15 @@ pub(crate) fn write_commit(writer: &mut Writer, time: u64, batch: &TierBatch, cl
         }
         let key_len = entry.prefix.len().saturating_add(entry.suffix.len());
         let value_code = entry.value.map_or(0, |value| value.len().saturating_add(1));
-        match (u8::try_from(key_len), u8::try_from(entry.suffix.len()), u8::try_from(value_code)) {
-            // All three fit a byte each: by far the most common case, worth a single append.
-            (Ok(key @ 0..0x80), Ok(suffix @ 0..0x80), Ok(value @ 0..0x80)) => writer.bytes(&[key, suffix, value]),
-            _ => {
-                writer.length(key_len);
-                writer.length(entry.suffix.len());
-                writer.length(value_code);
-            }
+        // All three fit a byte each: by far the most common case, worth a single append.
+        if let (Ok(key @ 0..0x80), Ok(suffix @ 0..0x80), Ok(value @ 0..0x80)) =
+            (u8::try_from(key_len), u8::try_from(entry.suffix.len()), u8::try_from(value_code))
+        {
+            writer.bytes(&[key, suffix, value]);
+        } else {
+            writer.length(key_len);
+            writer.length(entry.suffix.len());
+            writer.length(value_code);
         }
         writer.bytes(entry.prefix);
         writer.bytes(entry.suffix);

@@ -12,7 +12,7 @@ use crate::entry::Commit;
 use crate::error::{corruption, disk_error, format_error};
 use crate::layout::{HeaderRead, RECORD_HEADER_LEN, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SegmentHeader};
 use crate::log::Shared;
-use crate::{payload, to_len, to_u64};
+use crate::{payload, to_len};
 
 /// How much is read at a time, unless a record is longer.
 const BLOCK_LEN: usize = 256 << 10;
@@ -218,16 +218,6 @@ fn decode(
 impl fmt::Debug for LogReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.place.as_ref().map(|place| (place.header.number, place.offset));
-        f.debug_struct("LogReader")
-            .field("since", &self.since)
-            .field("place", &place)
-            .field("buffered", &self.buffered())
-            .finish()
-    }
-}
-
-impl LogReader {
-    fn buffered(&self) -> u64 {
-        self.place.as_ref().map_or(0, |place| to_u64(place.block.len()))
+        f.debug_struct("LogReader").field("since", &self.since).field("place", &place).finish_non_exhaustive()
     }
 }

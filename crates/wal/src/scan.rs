@@ -69,6 +69,8 @@ pub(crate) struct Scanner {
     salt: Salt,
     padding: Padding,
     position: Position,
+    /// The last record did not end its group.
+    is_group_open: bool,
 }
 
 /// What the scanner met.
@@ -96,6 +98,7 @@ impl Scanner {
             salt: header.salt(),
             padding: header.padding,
             position: header.start(),
+            is_group_open: false,
         }
     }
 
@@ -135,6 +138,16 @@ impl Scanner {
             let damage = Corruption::new(label, at.offset.saturating_add(8), "record sequence", expected, found);
             return Ok(Scanned::Impossible(damage.into()));
         }
+        if !header.kind.is_history() && (self.is_group_open || !header.flags.ends_group) {
+            let damage = Corruption::new(
+                label,
+                at.offset.saturating_add(4),
+                "record kind",
+                "a record of its own group",
+                "one among others",
+            );
+            return Ok(Scanned::Impossible(damage.into()));
+        }
         let next = header.next(at.offset, self.padding);
         let end = to_len(header.end(at.offset).saturating_sub(at.offset));
         let len = to_len(next.saturating_sub(at.offset));
@@ -151,6 +164,7 @@ impl Scanner {
         if let Err(damage) = header.check_trailer(group, len, label, at.offset) {
             return Ok(Scanned::Broken(damage));
         }
+        self.is_group_open = !header.flags.ends_group;
         self.position =
             Position { offset: next, sequence: at.sequence.saturating_add(1), chain: chain_after(at.chain, header.checksum) };
         Ok(Scanned::Record { header, offset: at.offset, payload })
@@ -314,6 +328,7 @@ pub(crate) fn look_into_body(file: &Arc<dyn DiskFile>, number: u64, salt: Salt, 
         salt,
         padding: Padding::None,
         position: Position { offset: SEGMENT_HEADER_SIZE, sequence: 0, chain: 0 },
+        is_group_open: false,
     };
     let behind = scanner.look_behind(SEGMENT_HEADER_SIZE, &(1..u64::MAX))?;
     Ok(Body { holds_record: behind.has_records, has_content: behind.content_end > 0 })

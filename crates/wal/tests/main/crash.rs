@@ -135,13 +135,13 @@ fn check(seeds: std::ops::Range<u64>, profiles: Profiles, padding: Option<Paddin
 
 #[test]
 fn no_power_cut_loses_or_tears_an_acknowledged_commit() {
-    check(0..12 * scale(), Profiles::Correct, None, 3);
+    check(0..10 * scale(), Profiles::Correct, None, 2);
 }
 
 #[test]
 fn padding_protects_durable_records_on_devices_that_spoil_sectors() {
-    check(100..104, Profiles::Torn(SectorSize::Bytes512), Some(Padding::Sector512), 2);
-    check(104..108, Profiles::Torn(SectorSize::Bytes4096), Some(Padding::Page4096), 2);
+    check(100..100 + 2 * scale(), Profiles::Torn(SectorSize::Bytes512), Some(Padding::Sector512), 2);
+    check(200..200 + 2 * scale(), Profiles::Torn(SectorSize::Bytes4096), Some(Padding::Page4096), 2);
 }
 
 #[test]

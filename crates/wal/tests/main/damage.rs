@@ -37,7 +37,7 @@ fn sample(padding: Padding, closes: bool) -> Sample {
     drop(log);
     let log = open(&shared, &options).unwrap().log;
     items.push(commit(&log, 26, Durability::Sync).unwrap());
-    let segment = *disk.files().iter().map(|(id, _)| id).filter(|id| matches!(id, FileId::Wal(_))).next_back().unwrap();
+    let segment = *disk.files().iter().map(|(id, _)| id).rfind(|id| matches!(id, FileId::Wal(_))).unwrap();
     let end = |disk: &SimDisk| disk.file_bytes(segment).unwrap().iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
     let witnessed_end = end(&disk);
     items.push(commit(&log, 27, Durability::Sync).unwrap());
@@ -221,7 +221,7 @@ fn tail_of_zeros_is_no_empty_record() {
 fn refused(sample: &Sample, disk: &SimDisk, what: &str) -> Error {
     let before: Vec<_> = disk.files().iter().map(|(id, _)| disk.file_bytes(*id)).collect();
     let opened = open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), &sample.options);
-    let error = opened.map(|opened| opened.report).expect_err(what);
+    let error = opened.map(|opened| opened.report).err().unwrap_or_else(|| panic!("{what}: opened"));
     let after: Vec<_> = disk.files().iter().map(|(id, _)| disk.file_bytes(*id)).collect();
     assert_eq!(before, after, "a refused open changes nothing");
     error

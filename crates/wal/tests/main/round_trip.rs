@@ -20,7 +20,7 @@ fn every_kind_of_record_comes_back_in_order() {
     assert!(opened.report.is_new);
     let mut builder = BatchBuilder::new();
     builder.put(EntryKind::Multi, b"key.suffix", b"").unwrap();
-    builder.put(EntryKind::source(9), &[7; 65_535], &[8; 100_000]).unwrap();
+    builder.put(EntryKind::source(9), &vec![7; 65_535], &vec![8; 100_000]).unwrap();
     builder.remove(EntryKind::operator(1), b"").unwrap();
     let first = builder.finish(&FixedSuffix(7), Version(3));
     let second = batch(0);
