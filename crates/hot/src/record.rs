@@ -30,6 +30,9 @@ const HEADER_WORDS: usize = 3;
 const BLOCK_CAPACITY_FIRST: usize = 4;
 const BLOCK_CAPACITY_MAX: usize = if cfg!(miri) { 64 } else { 1024 };
 
+/// The words of the longest history block.
+pub(crate) const BLOCK_WORDS_MAX: usize = Block::block_words(BLOCK_CAPACITY_MAX);
+
 /// The words of a record with a key of `key_len` bytes.
 pub(crate) fn record_words(key_len: usize) -> usize {
     HEADER_WORDS + key::word_count(key_len)
@@ -231,7 +234,7 @@ impl<'a> Block<'a> {
         Self { words, next: low(header), count, capacity }
     }
 
-    fn block_words(capacity: usize) -> usize {
+    const fn block_words(capacity: usize) -> usize {
         1 + capacity + capacity / 2
     }
 

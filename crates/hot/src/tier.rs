@@ -113,12 +113,28 @@ impl HotTier {
         ledger.garbage_bytes = writer.garbage_bytes();
     }
 
-    /// Compacts if that gives back most of the memory, and notes the figures.
+    /// Compacts if that gives back most of the memory, and notes the figures that changed.
     fn settle(&self, writer: &mut Writer) {
         if writer.is_mostly_garbage() {
             writer.compact(&|state| self.state.replace(state.clone()));
         }
-        self.note(writer);
+        let mut ledger = self.ledger.lock();
+        writer.take_touched(|index, stats| ledger.tables[index].1 = stats);
+        ledger.garbage_bytes = writer.garbage_bytes();
+        drop(ledger);
+        self.state.collect();
+    }
+
+    /// Sets memory aside for a batch, if need be by compacting.
+    fn make_room(&self, writer: &mut Writer, batch: &TierBatch) -> Result<()> {
+        let limit = self.options.memory_limit_bytes;
+        writer.make_room(batch, limit).or_else(|error| {
+            if writer.garbage_bytes() < self.meter.bytes() / 4 {
+                return Err(error);
+            }
+            writer.compact(&|state| self.state.replace(state.clone()));
+            writer.make_room(batch, limit)
+        })
     }
 
     /// Replaces the content of `out` by the next page of a cursor.
@@ -191,8 +207,10 @@ impl TierStorage for HotTier {
         }
         let mut writer = self.writer.lock();
         let publish = |state: &State| self.state.replace(state.clone());
-        writer.make_room(batch, self.options.memory_limit_bytes)?;
-        writer.ensure_tables(batch.iter().map(|(table, _)| table), &publish);
+        self.make_room(&mut writer, batch)?;
+        if writer.ensure_tables(batch.iter().map(|(table, _)| table), &publish) {
+            self.note(&writer);
+        }
         if batch.version() > self.gate.published() {
             writer.write(batch, &publish);
             self.gate.publish(batch.version());
@@ -237,6 +255,7 @@ impl TierStorage for HotTier {
     fn clear_table(&self, table: EntryKind) -> Result<()> {
         let mut writer = self.writer.lock();
         writer.clear(table, &|state| self.state.replace(state.clone()));
+        self.note(&writer);
         self.settle(&mut writer);
         Ok(())
     }

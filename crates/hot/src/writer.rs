@@ -6,20 +6,27 @@ use thermocline_tier::{DropVersion, EntryKind, EntryRef, Error, ErrorKind, Resul
 
 use crate::arena::values::{ValueAt, ValueWriter, large_size_bytes, node_size_bytes};
 use crate::index::Index;
-use crate::meter::Meter;
-use crate::record::{self, Found, Record, record_words};
+use crate::meter::{Meter, Metered};
+use crate::record::{self, BLOCK_WORDS_MAX, Found, Record, record_words};
 use crate::region::RegionWriter;
 use crate::state::{State, Table};
 use crate::tree::{Leaf, Step, Tree};
 
 /// Words set aside for each entry of a batch besides its record: its share of history blocks and tree nodes, generously.
 const STRUCTURE_WORDS: usize = 64;
+/// No tree node has more words than this.
+const NODE_WORDS: usize = 256;
 /// Words set aside for each batch: a way of new nodes from leaf to root.
-const PATH_WORDS: usize = 2048;
+const PATH_WORDS: usize = 8 * NODE_WORDS;
 /// Entries whose memory is asked for together before the first of them is written.
 const GROUP: usize = 16;
 /// Garbage below this is not worth a compaction.
 const GARBAGE_BYTES_MIN: u64 = 1 << 20;
+
+/// What a tier takes besides arena and indexes, about: the slots of its readers and itself.
+const FIXED_BYTES: usize = 10 << 10;
+/// What a table takes besides, about: its entries in the directory, both copies of it, its account, its figures.
+const TABLE_BYTES: usize = 512;
 
 /// What a table holds and takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,8 +48,11 @@ pub(crate) struct Writer {
     values: ValueWriter,
     /// One for each table of `state`, in its order.
     accounts: Vec<Account>,
-    /// What cleared tables took in this arena.
-    cleared_bytes: u64,
+    /// What is not used any more: the tables' garbage, and all that cleared tables took in this arena.
+    garbage_bytes: u64,
+    /// The tables that were written to since the figures were last handed on, by place.
+    touched: Vec<usize>,
+    overhead: Metered,
     path: Vec<Step>,
     meter: Meter,
 }
@@ -66,8 +76,18 @@ impl Writer {
     fn new(hash_seed: u64, meter: &Meter) -> Option<Self> {
         let (region, values) = (RegionWriter::new(meter)?, ValueWriter::new(meter)?);
         let state = Arc::new(State::new(Arc::clone(region.region()), Arc::clone(values.values()), hash_seed));
-        let accounts = Vec::new();
-        Some(Self { state, region, values, accounts, cleared_bytes: 0, path: Vec::new(), meter: meter.clone() })
+        let overhead = meter.count(FIXED_BYTES);
+        Some(Self {
+            state,
+            region,
+            values,
+            accounts: Vec::new(),
+            garbage_bytes: 0,
+            touched: Vec::new(),
+            overhead,
+            path: Vec::new(),
+            meter: meter.clone(),
+        })
     }
 
     /// As [`new`](Self::new), for a tier's first arena, which takes a few dozen KiB.
@@ -80,9 +100,16 @@ impl Writer {
         self.state.tables.iter().zip(&self.accounts).map(|(table, account)| (table.kind, account.stats))
     }
 
+    /// Calls `visit` for the tables that were written to since the last call, with their places.
+    pub(crate) fn take_touched(&mut self, mut visit: impl FnMut(usize, TableStats)) {
+        for index in self.touched.drain(..) {
+            visit(index, self.accounts[index].stats);
+        }
+    }
+
     /// The bytes that a compaction would give back.
     pub(crate) fn garbage_bytes(&self) -> u64 {
-        self.cleared_bytes + self.accounts.iter().map(|account| account.garbage_bytes).sum::<u64>()
+        self.garbage_bytes
     }
 
     /// Whether compacting would give back most of the memory.
@@ -96,7 +123,7 @@ impl Writer {
     /// # Errors
     /// `MemoryExhausted` if the batch would take the tier over `limit`, or beyond what the machine has; nothing is changed then.
     pub(crate) fn make_room(&mut self, batch: &TierBatch, limit: Option<u64>) -> Result<()> {
-        let (mut words, mut longest_words) = (PATH_WORDS, PATH_WORDS / 4);
+        let (mut words, mut longest_words) = (PATH_WORDS, NODE_WORDS.max(BLOCK_WORDS_MAX));
         let (mut bytes, mut longest_bytes, mut large_bytes) = (0, 0, 0);
         for (_, entry) in batch.iter() {
             let value_len = entry.value.map_or(0, <[u8]>::len);
@@ -179,6 +206,7 @@ impl Writer {
     }
 
     fn install(&mut self, state: State, publish: &impl Fn(&State)) {
+        self.overhead.grow_to(FIXED_BYTES + state.tables.len() * TABLE_BYTES);
         self.state = Arc::new(state);
         publish(&self.state);
     }
@@ -197,6 +225,9 @@ impl Writer {
                 };
                 // Always there: the caller has ensured it.
                 let Some(table) = table else { continue };
+                if last.is_none_or(|(last, _)| last != kind) {
+                    self.touched.push(table);
+                }
                 last = Some((kind, table));
                 let tag = self.state.tag(entry.prefix);
                 self.state.tables[table].index.prefetch(tag);
@@ -246,6 +277,7 @@ impl Writer {
         let account = &mut self.accounts[table];
         account.memory_bytes += self.region.allocated_bytes() - before + node_bytes as u64;
         account.garbage_bytes += garbage_bytes;
+        self.garbage_bytes += garbage_bytes;
         account.stats.entries += 1;
         account.stats.tombstones += u64::from(entry.is_tombstone());
         account.stats.user_bytes += (entry.prefix.len() + entry.suffix.len() + value_len) as u64;
@@ -325,6 +357,8 @@ impl Writer {
             let Some(record) = self.state.record(*table, prefix) else { continue };
             let garbage_bytes = self.remove_version(index, record, *version, prefix.len());
             self.accounts[index].garbage_bytes += garbage_bytes;
+            self.garbage_bytes += garbage_bytes;
+            self.touched.push(index);
         }
     }
 
@@ -358,7 +392,7 @@ impl Writer {
         }
         let (table, account) = self.new_table(table);
         let old = std::mem::replace(&mut self.accounts[index], account);
-        self.cleared_bytes += old.memory_bytes;
+        self.garbage_bytes += old.memory_bytes - old.garbage_bytes;
         let mut state = State::clone(&self.state);
         state.tables[index] = table;
         self.install(state, publish);
@@ -387,6 +421,8 @@ impl Writer {
             }
             new.accounts[number].stats = self.accounts[number].stats;
         }
+        // The figures that users see have not changed, but some may not have been handed on yet.
+        new.touched = std::mem::take(&mut self.touched);
         *self = new;
         publish(&self.state);
     }
