@@ -28,6 +28,11 @@ impl Load {
         self.foreign_cpus <= FOREIGN_CPUS_MAX
     }
 
+    /// The processor time of this process, all threads, for each of `units`: what shows wasted work where elapsed time shows waits.
+    pub(crate) fn own_nanoseconds(&self, units: u64) -> f64 {
+        self.own_cpus * self.wall.as_secs_f64() * 1e9 / units as f64
+    }
+
     /// Two slices taken as one figure: as disturbed as the worse of them.
     pub(crate) fn worse(self, other: Self) -> Self {
         if other.foreign_cpus > self.foreign_cpus { other } else { self }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::meter::Load;
+use crate::meter::{FOREIGN_CPUS_MAX, Load};
 use crate::rows::{Bar, ROWS, Row, TIER_ROWS, Unit};
 
 /// One measurement of one row.
@@ -42,6 +42,13 @@ struct Summary {
     per_cpu_second: Option<f64>,
     counted: usize,
     taken: usize,
+}
+
+impl Summary {
+    /// Whether there was no quiet sample.
+    fn is_disturbed(&self) -> bool {
+        self.foreign_cpus > FOREIGN_CPUS_MAX
+    }
 }
 
 impl Report {
@@ -129,13 +136,15 @@ impl Report {
             Some(false) => "MISS",
             None => "",
         };
-        Some(head([median, span, bar, verdict.to_owned(), self.notes(row, &summary)]))
+        // Neither verdict holds for a machine that others used.
+        let doubt = if summary.is_disturbed() { " !" } else { "" };
+        Some(head([median, span, bar, format!("{verdict}{doubt}").trim_start().to_owned(), self.notes(row, &summary)]))
     }
 
     fn notes(&self, row: &Row, summary: &Summary) -> String {
         let mut notes = Vec::new();
-        if summary.foreign_cpus > crate::meter::FOREIGN_CPUS_MAX {
-            notes.push(format!("! foreign {:.1} CPUs", summary.foreign_cpus));
+        if summary.is_disturbed() {
+            notes.push(format!("foreign {:.1} CPUs", summary.foreign_cpus));
             if let Some(rate) = summary.per_cpu_second {
                 notes.push(format!("{} per CPU second", figure(row.unit, rate)));
             }
@@ -232,7 +241,7 @@ mod tests {
         report.add("single", sample(1e3, 0.9));
         let table = table(&report);
         assert!(table.contains("5.50 M keys/s") && table.contains("2 of 3 samples quiet") && table.contains("ok"), "{table}");
-        assert!(table.contains("! foreign 0.9 CPUs") && table.contains("MISS"), "{table}");
+        assert!(table.contains("foreign 0.9 CPUs") && table.contains("MISS !"), "{table}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
         let resident = (round == 0).then(resident_bytes);
         let (placed, base) = load(bench, workload, &one)?;
         if bench.wants("load") {
+            remark_cost(bench, "load", workload, &base);
             bench.settle("load", Ok(base))?;
         }
         if let Some(resident) = resident {
@@ -47,6 +48,7 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
         placed.remove()?;
         if bench.wants("load-two") {
             let (placed, sample) = load(bench, workload, &two)?;
+            remark_cost(bench, "load-two", workload, &sample);
             bench.settle("load-two", Ok(ratio(&sample, &base)))?;
             let check = StoreReads::new(&placed.store).and_then(|reads| check_latest(&reads, workload, u64::from(round)));
             bench.void_if_wrong(&["load-two"], check)?;
@@ -78,6 +80,13 @@ fn load_once(bench: &mut Bench, workload: &Workload, committers: &[Vec<Vec<u32>>
     await_quiet(bench.arguments.patience());
     let sample = stores::timed_load(bench, &placed.store, workload, committers)?;
     Ok((placed, sample))
+}
+
+/// Notes the processor time of all threads, the store's own among them: two committers that wait for each other cost no more of it than
+/// one, two that get in each other's way do.
+fn remark_cost(bench: &mut Bench, name: &'static str, workload: &Workload, sample: &Sample) {
+    let nanoseconds = sample.load.own_nanoseconds(workload.entries());
+    bench.report.remark(name, format!("{nanoseconds:.0} ns of processors an entry in the last round"));
 }
 
 fn memory(bench: &mut Bench, workload: &Workload, store: &Inner, resident_before: u64) {
