@@ -28,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) header: SegmentHeader,
     /// Where its records end: as the successor states, or for the last segment behind the last whole group.
     pub(crate) end: u64,
+    /// How long its file is.
+    pub(crate) file_len: u64,
 }
 
 /// The log as it lies in a directory.
@@ -69,7 +71,7 @@ pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Resu
     let Some((head, header, tail)) = chain else {
         return Ok(Directory { chain: None, leftovers, next_number });
     };
-    let mut links = vec![Link { file: head.file, header, end: tail.good.offset }];
+    let mut links = vec![Link { file: head.file, header, end: tail.good.offset, file_len: head.len }];
     collect_links(&mut links, &mut found, reason, &mut leftovers)?;
     links.reverse();
     if header.previous.is_none() && tail.first_kind != Some(RecordKind::Genesis) {
@@ -221,7 +223,7 @@ fn collect_links(links: &mut Vec<Link>, found: &mut Vec<Found>, reason: Reason, 
             let (expected, found) = (format!("at least {} bytes", previous.length), format!("{} bytes", named.len));
             return Err(refusal(Corruption::new(label, named.len, "segment", expected, found).into(), row));
         }
-        links.push(Link { file: named.file, header, end: previous.length });
+        links.push(Link { file: named.file, header, end: previous.length, file_len: named.len });
     }
     while let Some(segment) = found.pop() {
         check_leftover(&segment, reason)?;

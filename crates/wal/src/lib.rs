@@ -29,6 +29,8 @@
 
 pub mod group;
 
+mod append;
+mod carry;
 mod chain;
 mod decision;
 mod dump;

@@ -7,29 +7,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use thermocline_format::{Purpose, StoreId};
-use thermocline_io::{Clock, Disk, FileId, Randomness, Reason, write_all_at};
-use thermocline_tier::{ErrorKind, KeyLayout, Result, Version};
+use thermocline_io::{Clock, Disk, FileId, Randomness, Reason};
+use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, Version};
 
+use crate::append::Shared;
+use crate::carry::{Begun, Carry};
 use crate::chain::{Chain, Directory, Link, inspect, refusal};
-use crate::decision::{Evidence, judge};
+use crate::decision::{Evidence, Verdict, judge};
 use crate::encoder::{Encoder, Span};
 use crate::entry::{Genesis, Replayed};
-use crate::error::{corruption, disk_error, format_error, sync_error};
+use crate::error::{corruption, disk_error, sync_error};
 use crate::index::Index;
-use crate::layout::{
-    Position, Previous, RECORD_HEADER_LEN, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, TRAILER_SIZE,
-};
-use crate::log::{Active, Log, Shared, Writer};
-use crate::options::{LogOptions, Padding};
+use crate::layout::{Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::log::Log;
+use crate::options::LogOptions;
 use crate::payload::LAYOUT_NAME_SIZE_BYTES_MAX;
-use crate::prepare::{Blank, MakeError, Preparer};
+use crate::prepare::{MakeError, Preparer};
 use crate::replay::{Decoder, Sink};
 use crate::report::RecoveryReport;
-use crate::scan::{Scanned, Scanner};
 use crate::to_u64;
-
-/// The stage is written out when it holds so much while records are carried over, in bytes.
-const CARRY_CHUNK: usize = 1 << 20;
 
 /// What is needed to open a log.
 ///
@@ -115,7 +111,7 @@ impl Log {
 }
 
 /// Removes files that are not part of the log any more. One that cannot be removed is harmless: the next open finds it again.
-fn remove(disk: &dyn Disk, numbers: &[u64]) -> u64 {
+pub(crate) fn remove(disk: &dyn Disk, numbers: &[u64]) -> u64 {
     let mut removed = 0;
     for &number in numbers {
         match disk.remove(FileId::Wal(number), Reason::WalRemove) {
@@ -138,7 +134,7 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
     let time = u64::try_from(request.clock.wall().as_micros()).unwrap_or(u64::MAX);
     let genesis = Genesis { layout, time };
 
-    let blank = preparer.take().map_err(make_error)?;
+    let mut blank = preparer.take().map_err(make_error)?;
     let header = SegmentHeader {
         store: StoreId(id),
         number: blank.number,
@@ -148,7 +144,7 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
         replaces: None,
         padding: request.options.padding,
     };
-    Preparer::begin(&blank, &header).map_err(make_error)?;
+    Preparer::begin(&mut blank, &header).map_err(make_error)?;
     let mut encoder = Encoder::new(&header, Version::ZERO);
     encoder.genesis(&genesis, SEGMENT_HEADER_SIZE);
     let mut index = Index::default();
@@ -160,56 +156,10 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
     Ok((shared, report))
 }
 
-fn make_error(error: MakeError) -> thermocline_tier::Error {
+pub(crate) fn make_error(error: MakeError) -> Error {
     match error {
         MakeError::Disk(error) => disk_error(error),
         MakeError::Sync(failed) => sync_error(failed),
-    }
-}
-
-/// A segment that was begun by opening the log.
-struct Begun {
-    blank: Blank,
-    encoder: Encoder,
-    index: Index,
-}
-
-impl Begun {
-    fn write(&mut self) -> Result<()> {
-        let (from, to) = (self.encoder.base().offset, self.encoder.next().offset);
-        write_all_at(&*self.blank.file, from, self.encoder.staged(), Reason::WalRecover).map_err(disk_error)?;
-        self.blank.prepared = self.blank.prepared.max(to);
-        let (encoder, index) = (&mut self.encoder, &mut self.index);
-        encoder.mark_written(|span| index.note(span));
-        index.set_end(encoder.next());
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.blank.file.sync_data(Reason::WalSync).map_err(sync_error)
-    }
-
-    /// Writes what is staged and makes everything durable; then says so in the segment itself, durably too, so that from here on
-    /// damage to these records can be told from a torn write.
-    fn settle(&mut self) -> Result<()> {
-        if !self.encoder.staged().is_empty() {
-            self.write()?;
-        }
-        self.sync()?;
-        self.encoder.mark(RecordKind::Witness, self.encoder.base().offset);
-        self.write()?;
-        self.sync()
-    }
-
-    fn into_shared(self, request: &OpenLog<'_>, preparer: Preparer, header: SegmentHeader, genesis: Genesis) -> Shared {
-        let end = self.encoder.base().offset;
-        let mut active = Active::new(header, self.blank, request.options.segment_size_bytes.max(end));
-        active.synced = end;
-        active.witnessed = end;
-        let last = self.index.last();
-        let writer = Writer::new(self.encoder, active);
-        let (disk, options) = (Arc::clone(&request.disk), request.options.clone());
-        Shared::new(disk, options, header.store, genesis, Some(writer), preparer, self.index, last)
     }
 }
 
@@ -346,113 +296,10 @@ pub(crate) fn check_link(link: &Link, reached: Option<Position>) -> Result<()> {
         exists: true,
         is_as_named: previous.chain == reached.chain && link.header.first_sequence == reached.sequence,
     });
-    if row.verdict() == crate::decision::Verdict::Keep {
+    if row.verdict() == Verdict::Keep {
         return Ok(());
     }
     let expected = format!("{:#018x}, sequence {}", reached.chain, reached.sequence);
     let found = format!("{:#018x}, sequence {}", previous.chain, link.header.first_sequence);
     Err(refusal(link.damage(88, "previous chain", &expected, &found).into(), row))
-}
-
-/// What of the last segment goes into the new one.
-struct Carry<'a> {
-    head: &'a Link,
-    witnessed: Position,
-    version_witnessed: Version,
-    /// The size of the records, headers included.
-    bytes: u64,
-}
-
-impl Carry<'_> {
-    /// Begins a fresh segment behind what is proven to be durable, with what is not at its front. Returns how many files were removed.
-    fn begin_segment(
-        &self,
-        request: &OpenLog<'_>,
-        mut preparer: Preparer,
-        mut index: Index,
-        genesis: Genesis,
-    ) -> Result<(Shared, u64)> {
-        // If nothing of the last segment is proven to be durable, not even its header need be: the new one takes its place.
-        let replaces = self.witnessed.offset == SEGMENT_HEADER_SIZE;
-        let head = &self.head.header;
-        let previous = if replaces {
-            index.pop();
-            head.previous
-        } else {
-            index.cut(self.witnessed, self.version_witnessed);
-            Some(Previous { number: head.number, length: self.witnessed.offset, chain: self.witnessed.chain })
-        };
-        let padding = request.options.padding;
-        let blank = preparer.take().map_err(make_error)?;
-        let header = SegmentHeader {
-            store: head.store,
-            number: blank.number,
-            first_sequence: self.witnessed.sequence,
-            previous,
-            carried_end: self.end(padding),
-            replaces: replaces.then_some(head.number),
-            padding,
-        };
-        if let Err(error) = Preparer::begin(&blank, &header) {
-            preparer.discard(blank.number);
-            return Err(make_error(error));
-        }
-        index.push(header);
-        let number = blank.number;
-        let mut begun = Begun { blank, encoder: Encoder::new(&header, self.version_witnessed), index };
-        if let Err(error) = self.copy(&mut begun, &header) {
-            preparer.discard(number);
-            return Err(error);
-        }
-        let removed = if replaces { remove(&*request.disk, &[head.number]) } else { 0 };
-        Ok((begun.into_shared(request, preparer, header, genesis), removed))
-    }
-
-    /// Where the records end in the new segment.
-    fn end(&self, padding: Padding) -> u64 {
-        let end = SEGMENT_HEADER_SIZE + self.bytes;
-        if self.bytes == 0 || padding == Padding::None { end } else { padding.round_up(end + TRAILER_SIZE) }
-    }
-
-    /// Writes the records again, for their new place, and makes them durable.
-    fn copy(&self, begun: &mut Begun, header: &SegmentHeader) -> Result<()> {
-        if self.bytes == 0 {
-            return Ok(());
-        }
-        let reason = Reason::WalRecover;
-        let mut scanner =
-            Scanner::new(Arc::clone(&self.head.file), &self.head.header, self.head.end, reason).starting_at(self.witnessed);
-        let mut group = begun.encoder.next().offset;
-        let mut left = self.bytes;
-        while left > 0 {
-            let (record, payload) = match scanner.next()? {
-                Scanned::Record { header, payload, .. } => (header, payload),
-                Scanned::Broken(damage) => return Err(corruption(damage)),
-                Scanned::Impossible(error) => return Err(format_error(error)),
-                Scanned::End => {
-                    let damage = self.head.damage(self.witnessed.offset, "record", "what was there a moment ago", "nothing");
-                    return Err(corruption(damage));
-                }
-            };
-            if !record.kind.is_history() {
-                continue;
-            }
-            left = left.saturating_sub(to_u64(RECORD_HEADER_LEN) + u64::from(record.payload_len));
-            begun.encoder.carry(&record, payload, left == 0, &mut group);
-            if begun.encoder.staged().len() >= CARRY_CHUNK {
-                begun.write()?;
-            }
-        }
-        begun.settle()?;
-        debug_assert!(header.carried_end <= begun.encoder.base().offset);
-        Ok(())
-    }
-}
-
-impl Link {
-    fn damage(&self, offset: u64, part: &'static str, expected: &str, found: &str) -> thermocline_format::Corruption {
-        use thermocline_format::{Corruption, FileKind, FileLabel};
-        let file = FileLabel::numbered(FileKind::Wal, self.header.number);
-        Corruption::new(file, offset, part, expected.to_owned(), found.to_owned())
-    }
 }

@@ -10,6 +10,9 @@ use crate::to_len;
 /// How much is filled with zeros at a time.
 pub(crate) const FILL_CHUNK: u64 = 1 << 20;
 
+/// How much zero-filled space may be on its way to the device: what a rotation may have to give up.
+const SYNC_CHUNK: u64 = 8 << 20;
+
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// A file that was made for a segment and is not in use yet. Its entry in the directory is durable.
@@ -19,8 +22,8 @@ pub(crate) struct Blank {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Filled with zeros up to here, from the end of the header on.
     pub(crate) prepared: u64,
-    /// All zeros are written and durable: nothing of them can be lost any more.
-    pub(crate) is_ready: bool,
+    /// The zeros are durable up to here.
+    durable: u64,
 }
 
 /// Gives out the numbers of segments and makes their files. Whoever holds it alone makes files, so a file that was made ahead of
@@ -62,17 +65,27 @@ impl Preparer {
         file.set_len(SEGMENT_HEADER_SIZE, Reason::WalPrepare).map_err(MakeError::Disk)?;
         file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
         self.disk.sync_dir(Reason::WalPrepare).map_err(MakeError::Sync)?;
-        Ok(Blank { number, file, prepared: SEGMENT_HEADER_SIZE, is_ready: false })
+        Ok(Blank { number, file, prepared: SEGMENT_HEADER_SIZE, durable: SEGMENT_HEADER_SIZE })
     }
 
     /// Begins a segment in a blank file: the header is durable when this returns. Nothing may be written behind it before.
-    pub(crate) fn begin(blank: &Blank, header: &SegmentHeader) -> Result<(), MakeError> {
-        if blank.prepared > SEGMENT_HEADER_SIZE && !blank.is_ready {
-            // Zeros that are still on their way could be found as anything; behind a torn header that would look like damage.
+    pub(crate) fn begin(blank: &mut Blank, header: &SegmentHeader) -> Result<(), MakeError> {
+        if blank.prepared > blank.durable {
+            // Zeros that are still on their way could be found as anything; behind a torn header that would look like damage. Syncing them
+            // could take long, so they are given up.
+            blank.file.set_len(blank.durable, Reason::WalPrepare).map_err(MakeError::Disk)?;
             blank.file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
+            blank.prepared = blank.durable;
         }
         write_all_at(&*blank.file, 0, &header.encode(), Reason::WalPrepare).map_err(MakeError::Disk)?;
         blank.file.sync_data(Reason::WalSync).map_err(MakeError::Sync)
+    }
+
+    /// Gives up the file that was made ahead of time.
+    pub(crate) fn discard_ahead(&mut self) {
+        if let Some(blank) = self.ahead.take() {
+            self.discard(blank.number);
+        }
     }
 
     /// Removes the file of a segment that could not be begun. Failing to is harmless: the next open removes it.
@@ -82,37 +95,30 @@ impl Preparer {
         }
     }
 
-    /// Does one bounded piece of work towards a next segment of `size` bytes; returns what is still to do.
+    /// Does one bounded piece of work towards a next segment of `size` bytes: whoever needs the segment meanwhile waits for no more
+    /// than that.
     pub(crate) fn step(&mut self, size: u64) -> Result<Step, MakeError> {
-        let mut blank = match self.ahead.take() {
-            Some(blank) if blank.is_ready => {
-                self.ahead = Some(blank);
-                return Ok(Step::Ready { did_work: false });
-            }
-            Some(blank) => blank,
-            None => {
-                self.ahead = Some(self.make()?);
-                return Ok(Step::Unfinished);
-            }
-        };
-        if blank.prepared < size {
-            let filled = fill(&*blank.file, blank.prepared, size.min(blank.prepared + FILL_CHUNK));
-            blank.prepared = match filled {
-                Ok(end) => end,
-                Err(error) => {
-                    // Less than a whole segment is still worth having; whoever appends meets the full disk.
-                    self.ahead = Some(blank);
-                    return Err(MakeError::Disk(error));
-                }
-            };
-            self.ahead = Some(blank);
+        let Some(blank) = &mut self.ahead else {
+            self.ahead = Some(self.make()?);
             return Ok(Step::Unfinished);
+        };
+        if blank.durable >= size {
+            return Ok(Step::Ready);
         }
-        // A file of which a sync failed must not be used, and its number is spent: it is left for the next open to remove.
-        blank.file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
-        blank.is_ready = true;
-        self.ahead = Some(blank);
-        Ok(Step::Ready { did_work: true })
+        let is_filled = blank.prepared >= size;
+        if is_filled || blank.prepared - blank.durable >= SYNC_CHUNK {
+            if let Err(failed) = blank.file.sync_data(Reason::WalPrepare) {
+                // The file must not be used, and its number is spent: it is left for the next open to remove.
+                self.ahead = None;
+                return Err(MakeError::Sync(failed));
+            }
+            blank.durable = blank.prepared;
+        } else {
+            // On a full disk, less than a whole segment is still worth having; whoever appends meets the full disk.
+            blank.prepared =
+                fill(&*blank.file, blank.prepared, size.min(blank.prepared + FILL_CHUNK)).map_err(MakeError::Disk)?;
+        }
+        Ok(Step::Unfinished)
     }
 }
 
@@ -120,7 +126,8 @@ impl Preparer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Unfinished,
-    Ready { did_work: bool },
+    /// Nothing is left to do.
+    Ready,
 }
 
 /// Writes zeros from `from` to `to`, and returns `to`.

@@ -8,10 +8,10 @@ use thermocline_format::{Corruption, FileKind, FileLabel, Reader};
 use thermocline_io::{Access, DiskFile, FileId, Reason, read_up_to_at};
 use thermocline_tier::{Result, Version};
 
+use crate::append::Shared;
 use crate::entry::Commit;
 use crate::error::{corruption, disk_error, format_error};
 use crate::layout::{HeaderRead, RECORD_HEADER_LEN, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SegmentHeader};
-use crate::log::Shared;
 use crate::{payload, to_len};
 
 /// How much is read at a time, unless a record is longer.

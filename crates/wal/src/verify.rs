@@ -6,11 +6,11 @@ use thermocline_format::{Corruption, FileKind, FileLabel, Purpose};
 use thermocline_io::{Access, Disk, DiskFile, FileId, Reason, read_up_to_at};
 use thermocline_tier::{ErrorKind, Result, Version};
 
+use crate::append::Shared;
 use crate::chain::inspect;
 use crate::entry::{Genesis, Replayed};
 use crate::error::{corruption, disk_error, format_error};
 use crate::layout::{Position, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
-use crate::log::Shared;
 use crate::replay::{Decoder, Sink};
 use crate::report::VerifyReport;
 use crate::{to_len, to_u64};

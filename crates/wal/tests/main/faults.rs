@@ -240,7 +240,14 @@ fn failing_read_fails_the_open_and_changes_nothing() {
                 break;
             }
             failed += 1;
-            assert_eq!(result.unwrap_err().kind(), &ErrorKind::Io);
+            match result {
+                // Looking at a file to give back its unused end may fail without harm.
+                Ok(opened) => {
+                    assert_eq!(operation, Operation::Open);
+                    run.knowledge.check(&opened.items, run.knowledge.groups.len()).unwrap();
+                }
+                Err(error) => assert_eq!(error.kind(), &ErrorKind::Io),
+            }
             let reopened = open(&shared, &run.options).unwrap();
             run.knowledge.check(&reopened.items, run.knowledge.groups.len()).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thermocline_io::{Disk, MemoryDisk};
+use thermocline_io::{DirEntry, Disk, MemoryDisk, Reason};
 use thermocline_tier::{BatchBuilder, EntryKind, ErrorKind, FixedSuffix, Version};
 use thermocline_wal::{Durability, Log, LogEntry, LogOptions, Padding, Preallocate};
 
@@ -113,7 +113,7 @@ fn reopening_without_writing_leaves_no_files_behind() {
     let disk = disk();
     let options = small(8192);
     commit(&open(&disk, &options).unwrap().log, 1, Durability::Sync).unwrap();
-    let count = |disk: &Arc<dyn Disk>| disk.list(thermocline_io::Reason::Open).unwrap().len();
+    let count = |disk: &Arc<dyn Disk>| disk.list(Reason::Open).unwrap().len();
     // The first carries the commit over, the second finds nothing to carry.
     open(&disk, &options).unwrap().log.close().unwrap();
     open(&disk, &options).unwrap().log.close().unwrap();
@@ -124,4 +124,48 @@ fn reopening_without_writing_leaves_no_files_behind() {
         opened.log.close().unwrap();
     }
     assert_eq!(count(&disk), before);
+}
+
+#[test]
+fn closed_log_takes_no_more_space_than_its_records() {
+    let disk = disk();
+    let options = small(1 << 20);
+    let opened = open(&disk, &options).unwrap();
+    commit(&opened.log, 1, Durability::Sync).unwrap();
+    while opened.log.prepare_step().unwrap() {}
+    let size = |disk: &Arc<dyn Disk>| {
+        let sizes = disk.list(Reason::Open).unwrap().into_iter().map(|entry| match entry {
+            DirEntry::File(_, len) => len,
+            DirEntry::Foreign(_) => 0,
+        });
+        sizes.sum::<u64>()
+    };
+    assert!(size(&disk) > 3 << 19, "filled ahead");
+    let written = opened.log.stats().size_bytes;
+    opened.log.close().unwrap();
+    assert!(size(&disk) <= written + 1024, "{} of {written}", size(&disk));
+
+    let opened = open(&disk, &options).unwrap();
+    commit(&opened.log, 2, Durability::Sync).unwrap();
+    drop(opened);
+    let reopened = open(&disk, &options).unwrap();
+    assert_eq!(reopened.items.len(), 2);
+    assert!(size(&disk) < 100_000, "what a killed process left is given back: {}", size(&disk));
+}
+
+#[test]
+fn rotation_uses_the_segment_that_was_prepared() {
+    let disk = disk();
+    let opened = open(&disk, &small(65_536)).unwrap();
+    while opened.log.prepare_step().unwrap() {}
+    assert!(!opened.log.prepare_step().unwrap());
+    for version in 1..2_000 {
+        commit(&opened.log, version, Durability::Buffered).unwrap();
+        while opened.log.prepare_step().unwrap() {}
+    }
+    let stats = opened.log.stats();
+    assert!(stats.rotations > 5, "{stats:?}");
+    assert_eq!(stats.filled_bytes, 0, "appends had nothing to fill: {stats:?}");
+    drop(opened);
+    assert_eq!(open(&disk, &small(65_536)).unwrap().items.len(), 1_999);
 }
