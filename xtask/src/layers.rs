@@ -32,7 +32,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: HOT, uses: &[TIER, IO], tests_use: &[CONFORMANCE] },
     Layer { name: STORE, uses: &[TIER, FORMAT, IO, WAL], tests_use: &[HOT, FACADE, CONFORMANCE] },
     Layer { name: FACADE, uses: &[TIER, IO, WAL, HOT, STORE], tests_use: &[CONFORMANCE] },
-    Layer { name: CONFORMANCE, uses: &[TIER, IO, STORE, FACADE], tests_use: &[HOT] },
+    Layer { name: CONFORMANCE, uses: &[TIER, IO, WAL, STORE, FACADE], tests_use: &[HOT] },
     Layer { name: "thermocline-cli", uses: &[FACADE], tests_use: &[] },
     Layer { name: "thermocline-benches", uses: &[TIER, FORMAT, IO, WAL, HOT, STORE, FACADE], tests_use: &[] },
     Layer { name: "xtask", uses: &[], tests_use: &[] },

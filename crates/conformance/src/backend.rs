@@ -50,6 +50,18 @@ pub enum Capability {
     Budget,
     /// The steps may be taken while other threads read and write.
     ConcurrentSteps,
+    /// A write at or below a version that was written before, and again at the same one.
+    LateVersions,
+    /// Writes at version 0 and at the maximum, which are legal in a tier.
+    ExtremeVersions,
+    /// Suffixes of a length that each batch chooses anew.
+    Suffixes,
+    /// [`TierStorage::drop_versions`].
+    Drops,
+    /// Rules of a commit that drop versions of its own keys.
+    DropRules,
+    /// An instance can be a part of a stack.
+    Stacking,
     /// A step.
     Takes(Step),
 }
@@ -61,6 +73,12 @@ impl fmt::Display for Capability {
             Self::AtomicDrops => f.write_str("atomic drops"),
             Self::Budget => f.write_str("a budget"),
             Self::ConcurrentSteps => f.write_str("steps beside readers and writers"),
+            Self::LateVersions => f.write_str("late versions"),
+            Self::ExtremeVersions => f.write_str("version 0 and the maximum"),
+            Self::Suffixes => f.write_str("suffixes chosen by the batch"),
+            Self::Drops => f.write_str("dropping versions"),
+            Self::DropRules => f.write_str("drop rules of a commit"),
+            Self::Stacking => f.write_str("being stacked"),
             Self::Takes(step) => step.fmt(f),
         }
     }
@@ -168,7 +186,7 @@ impl Backend {
             Capability::Budget => self.open_with_budget.is_some(),
             Capability::Takes(step) => self.steps.contains(&step),
             Capability::ConcurrentSteps => !self.steps.is_empty(),
-            Capability::ExactStats | Capability::AtomicDrops => true,
+            _ => true,
         };
         is_offered && !self.lacking.contains(&capability)
     }

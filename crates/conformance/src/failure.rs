@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::backend::Capability;
+
 /// The result of a case: nothing to say, or what was found instead of what was expected.
 pub type CaseResult = Result<(), CaseFailure>;
 
@@ -24,6 +26,7 @@ pub struct CaseFailure(Box<Inner>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
     case: Option<(u16, String)>,
+    lacking: Option<Capability>,
     state: Option<String>,
     what: String,
     expected: String,
@@ -34,7 +37,20 @@ impl CaseFailure {
     /// A failure of one check: what was asked, what should have been answered, what was.
     pub fn new(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         let (what, expected, found) = (what.into(), expected.into(), found.into());
-        Self(Box::new(Inner { case: None, state: None, what, expected, found }))
+        Self(Box::new(Inner { case: None, lacking: None, state: None, what, expected, found }))
+    }
+
+    /// No failure, but the end of a case that meets what the backend lacks: the case then counts as skipped for it.
+    #[must_use]
+    pub fn lacking(capability: Capability) -> Self {
+        let mut failure = Self::new("the backend", capability.to_string(), "none of it");
+        failure.0.lacking = Some(capability);
+        failure
+    }
+
+    /// What the backend lacks; `None` for a true failure.
+    pub fn lacks(&self) -> Option<Capability> {
+        self.0.lacking
     }
 
     /// Adds the case that failed; the first one stays.
@@ -64,7 +80,7 @@ impl CaseFailure {
 
 impl fmt::Display for CaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { case, state, what, expected, found } = &*self.0;
+        let Inner { case, lacking: _, state, what, expected, found } = &*self.0;
         if let Some((_, name)) = case {
             write!(f, "{name}: ")?;
         }

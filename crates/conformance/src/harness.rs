@@ -59,6 +59,11 @@ impl<'a> Harness<'a> {
         self.backend.has(capability)
     }
 
+    /// Ends the case, as skipped, if the backend lacks what comes next.
+    pub(crate) fn need(&self, capability: Capability) -> CaseResult {
+        if self.has(capability) { Ok(()) } else { Err(CaseFailure::lacking(capability)) }
+    }
+
     /// Whether a step is taken after every write. Writers on threads of their own take none, so that once without is enough for them.
     pub(crate) fn has_schedule(&self) -> bool {
         self.schedule.is_some()
@@ -66,6 +71,7 @@ impl<'a> Harness<'a> {
 
     /// Two fresh instances, and a harness over the stack of them without a schedule.
     pub(crate) fn two_tiers(&self) -> std::result::Result<TwoTiers<'a>, CaseFailure> {
+        self.need(Capability::Stacking)?;
         let pair = Stacked::open(self.backend)?;
         let (upper, lower) = (pair.upper(), pair.lower());
         let stack = Harness { backend: self.backend, subject: Box::new(pair), schedule: None, state: None };
@@ -94,6 +100,12 @@ impl<'a> Harness<'a> {
     }
 
     pub(crate) fn apply(&mut self, batch: &TierBatch) -> CaseResult {
+        if matches!(batch.version(), Version::ZERO | Version::MAX) {
+            self.need(Capability::ExtremeVersions)?;
+        }
+        if batch.iter().any(|(_, entry)| !entry.suffix.is_empty()) {
+            self.need(Capability::Suffixes)?;
+        }
         self.tier().set(batch)?;
         self.after_write()
     }
@@ -115,6 +127,7 @@ impl<'a> Harness<'a> {
     }
 
     pub(crate) fn drop_all(&mut self, drops: &[DropVersion]) -> CaseResult {
+        self.need(Capability::Drops)?;
         self.tier().drop_versions(drops)?;
         self.after_write()
     }

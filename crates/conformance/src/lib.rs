@@ -36,6 +36,9 @@ mod notation;
 mod report;
 mod scans;
 mod stacked;
+mod store_backend;
+mod store_cases;
+mod store_tier;
 
 pub use backend::{Backend, Capability, Step, Subject};
 pub use case::{Case, Outcome};
@@ -47,6 +50,9 @@ pub use report::{Report, run_all, run_cases};
 /// The test framework that [`tier_conformance!`] uses, so that a user of it needs no dependency of their own.
 pub use rstest;
 pub use stacked::stacked;
+pub use store_backend::StoreBackend;
+pub use store_cases::StoreCase;
+pub use store_tier::StoreTier;
 
 /// Fails the test that runs it unless `backend` passes the case `number` or lacks what it needs.
 ///
@@ -59,6 +65,19 @@ pub fn assert_case(backend: &Backend, number: u16) {
         Some(Outcome::Passed | Outcome::Skipped(_)) => {}
         Some(Outcome::Failed(failure)) => fail_test(&format!("{}: {failure}", backend.name())),
         None => fail_test(&format!("there is no case {number}")),
+    }
+}
+
+/// Fails the test that runs it unless the store of `backend` passes the store case `number` or lacks what it needs.
+///
+/// # Panics
+/// If the case fails, or if there is none of that number.
+#[track_caller]
+pub fn assert_store_case(backend: &StoreBackend, number: u16) {
+    match StoreCase::find(number).map(|case| case.run_on(backend)) {
+        Some(Outcome::Passed | Outcome::Skipped(_)) => {}
+        Some(Outcome::Failed(failure)) => fail_test(&format!("{}: {failure}", backend.name())),
+        None => fail_test(&format!("there is no store case {number}")),
     }
 }
 

@@ -23,9 +23,9 @@ macro_rules! for_each_tier_case {
             2 case_002_gaps_between_versions_read_the_older point_reads [C1] [];
             3 case_003_before_the_first_version_is_absent point_reads [C1 C2] [];
             4 case_004_tombstone_is_its_own_answer point_reads [C2] [];
-            5 case_005_late_version_takes_its_own_place point_reads [C6] [];
-            6 case_006_three_versions_in_descending_order point_reads [C6 C14] [];
-            7 case_007_versions_zero_and_maximum_are_usable point_reads [C1] [];
+            5 case_005_late_version_takes_its_own_place point_reads [C6] [$crate::Capability::LateVersions];
+            6 case_006_three_versions_in_descending_order point_reads [C6 C14] [$crate::Capability::LateVersions];
+            7 case_007_versions_zero_and_maximum_are_usable point_reads [C1] [$crate::Capability::ExtremeVersions];
             8 case_008_reading_creates_no_table point_reads [C3] [];
             9 case_009_contains_follows_get point_reads [C1 C2] [];
             10 case_010_batched_get_answers_each_key_in_order point_reads [C1 C2] [];
@@ -37,9 +37,9 @@ macro_rules! for_each_tier_case {
             16 case_016_empty_batch_changes_nothing batches [C3] [];
             17 case_017_last_write_of_a_batch_wins batches [C5] [];
             18 case_018_set_and_remove_in_one_batch batches [C5] [];
-            19 case_019_same_version_again_replaces writes [C5] [];
-            20 case_020_tombstone_replaces_value_of_its_version writes [C5] [];
-            21 case_021_replay_changes_nothing writes [C5] [];
+            19 case_019_same_version_again_replaces writes [C5] [$crate::Capability::LateVersions];
+            20 case_020_tombstone_replaces_value_of_its_version writes [C5] [$crate::Capability::LateVersions];
+            21 case_021_replay_changes_nothing writes [C5] [$crate::Capability::LateVersions];
             22 case_022_tombstone_of_an_unknown_key_is_kept writes [C2] [];
             23 case_023_removing_twice_is_legal writes [C2] [];
             24 case_024_set_remove_set writes [C1 C2] [];
@@ -48,10 +48,10 @@ macro_rules! for_each_tier_case {
             27 case_027_empty_value_is_present writes [C2] [];
             28 case_028_refused_batch_changes_nothing writes [C15] [];
             29 case_029_deletion_begins_at_its_version tombstones [C1 C2] [];
-            30 case_030_tombstone_below_the_first_value tombstones [C2 C6] [];
+            30 case_030_tombstone_below_the_first_value tombstones [C2 C6] [$crate::Capability::LateVersions];
             31 case_031_upper_tombstone_hides_lower_value two_tiers [C2] [];
-            32 case_032_newer_value_below_an_older_tombstone_wins two_tiers [C1] [];
-            33 case_033_late_tombstone_above_a_newer_value two_tiers [C6] [];
+            32 case_032_newer_value_below_an_older_tombstone_wins two_tiers [C1] [$crate::Capability::LateVersions];
+            33 case_033_late_tombstone_above_a_newer_value two_tiers [C6] [$crate::Capability::LateVersions];
             34 case_034_trailing_tombstone_of_a_page_is_delivered tombstones [C8] [];
             35 case_035_one_page_holds_all ranges [C7 C8] [];
             36 case_036_ten_keys_by_three ranges [C7 C8] [];
@@ -71,7 +71,7 @@ macro_rules! for_each_tier_case {
             50 case_050_range_stays_in_its_table ranges [C7] [];
             51 case_051_skipped_versions_do_not_count ranges [C8] [];
             52 case_052_between_excludes_its_lower_end ranges [C9] [];
-            53 case_053_late_keys_ahead_appear_and_behind_do_not cursors [C10] [];
+            53 case_053_late_keys_ahead_appear_and_behind_do_not cursors [C10] [$crate::Capability::LateVersions];
             54 case_054_newer_keys_never_appear cursors [C10] [];
             55 case_055_steps_between_pages_change_nothing cursors [C10] [];
             56 case_056_dropping_the_key_under_the_cursor cursors [C10 C12] [];
@@ -107,7 +107,7 @@ macro_rules! for_each_tier_case {
             88 case_088_size_falls_after_drop_not_after_delete drops [C12] [Capability::ExactStats];
             89 case_089_all_versions_list_each_once two_tiers [C14] [];
             90 case_090_unknown_key_has_no_versions versions [C14] [];
-            141 case_141_writers_and_readers_on_many_threads concurrency [C1 C7] [];
+            141 case_141_writers_and_readers_on_many_threads concurrency [C1 C7] [$crate::Capability::LateVersions];
             142 case_142_key_never_vanishes_while_rewritten concurrency [C1] [];
             143 case_143_version_is_visible_with_all_its_tables concurrency [C4] [];
         }
@@ -139,6 +139,84 @@ macro_rules! tier_conformance {
         $(#[case::$name($backend)])+
         fn random_histories(#[case] backend: $crate::Backend) {
             $crate::assert_histories(&backend);
+        }
+    };
+}
+
+/// Calls `$callback! { $argument <row>* }`, with one row for each store case: number, name, module, and what it needs, closed by a
+/// semicolon.
+///
+/// ```
+/// macro_rules! count {
+///     ({} $($number:literal $name:ident $module:ident [$($need:expr),*];)*) => {
+///         [$($number),*].len()
+///     };
+/// }
+/// assert_eq!(thermocline_conformance::for_each_store_case!(count, {}), thermocline_conformance::StoreCase::ALL.len());
+/// ```
+#[macro_export]
+macro_rules! for_each_store_case {
+    ($callback:ident, $argument:tt) => {
+        $crate::for_each_store_case! { [$callback] $argument }
+    };
+    ([$($callback:tt)+] $argument:tt) => {
+        $($callback)+! { $argument
+            72 case_072_pinned_snapshot_keeps_rows_of_a_cleared_table tables [];
+            83 case_083_purge_is_refused_by_the_name_of_the_pin tables [];
+            86 case_086_drop_rule_of_a_commit_spares_what_it_writes tables [$crate::Capability::DropRules];
+            106 case_106_cut_anywhere_in_the_last_record damage [];
+            107 case_107_tails_of_zeros_and_garbage damage [];
+            108 case_108_flipped_bit_is_never_a_wrong_value damage [];
+            109 case_109_what_was_acknowledged_survives_a_power_cut durability [];
+            110 case_110_written_again_after_reopening durability [];
+            111 case_111_data_larger_than_every_segment durability [];
+            112 case_112_second_opener_is_refused durability [];
+            113 case_113_full_disk_refuses_and_goes_on durability [];
+            141 case_141_writers_and_readers_share_a_store threads [];
+        }
+    };
+}
+
+/// Makes a test of every case of a store and of every tier case through the store, one line for each backend:
+/// `name: store_backend`. `random_histories` is one more. As [`tier_conformance`](crate::tier_conformance), for a
+/// [`StoreBackend`](crate::StoreBackend).
+///
+/// ```
+/// mod tests {
+///     use std::sync::Arc;
+///     use thermocline_conformance::{ModelTier, StoreBackend};
+///
+///     thermocline_conformance::store_conformance! {
+///         model: StoreBackend::new("store over model", || Arc::new(ModelTier::new())),
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! store_conformance {
+    ($($name:ident : $backend:expr),+ $(,)?) => {
+        mod store {
+            use super::*;
+            $crate::for_each_store_case! { [$crate::store_case_tests] { $($name: $backend,)+ } }
+        }
+        mod tier {
+            use super::*;
+            $crate::tier_conformance! { $($name: $crate::StoreBackend::as_tier(&$backend),)+ }
+        }
+    };
+}
+
+/// The tests of the store cases for [`store_conformance`](crate::store_conformance), from the rows of
+/// [`for_each_store_case`](crate::for_each_store_case).
+#[macro_export]
+macro_rules! store_case_tests {
+    ($backends:tt $($number:literal $name:ident $module:ident [$($need:expr),*];)*) => {
+        $($crate::store_case_tests! { @one $backends $number $name })*
+    };
+    (@one { $($name:ident : $backend:expr,)+ } $number:literal $case:ident) => {
+        #[$crate::rstest::rstest]
+        $(#[case::$name($backend)])+
+        fn $case(#[case] backend: $crate::StoreBackend) {
+            $crate::assert_store_case(&backend, $number);
         }
     };
 }

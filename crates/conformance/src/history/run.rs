@@ -39,11 +39,27 @@ struct Playback<'a> {
 }
 
 impl Playback<'_> {
+    /// Whether the backend can do what the operation asks for.
+    fn is_possible(&self, operation: &Operation) -> bool {
+        let is_extreme = |version: Version| matches!(version, Version::ZERO | Version::MAX);
+        match operation {
+            Operation::Set { version, .. } | Operation::Fill(_, version) => {
+                !is_extreme(*version) || self.backend.has(Capability::ExtremeVersions)
+            }
+            Operation::Drop(_) | Operation::Thin(..) => self.backend.has(Capability::Drops),
+            _ => true,
+        }
+    }
+
     fn operate(&mut self, operation: &Operation) -> CaseResult {
+        if !self.is_possible(operation) {
+            return Ok(());
+        }
         let (tier, model) = (self.subject.tier(), &*self.model);
         match operation {
             Operation::Set { version, suffix_size_bytes, writes } => {
-                let batch = batch(*version, *suffix_size_bytes, writes)?;
+                let suffix_size_bytes = if self.backend.has(Capability::Suffixes) { *suffix_size_bytes } else { 0 };
+                let batch = batch(*version, suffix_size_bytes, writes)?;
                 tier.set(&batch)?;
                 model.set(&batch)?;
             }

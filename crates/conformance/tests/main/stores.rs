@@ -1,0 +1,61 @@
+//! The kit over the store on the project's own tiers.
+
+use std::sync::Arc;
+
+use thermocline_conformance::{Capability, Case, Outcome, StoreBackend, StoreCase, run_all};
+use thermocline_hot::{BTreeTier, HotOptions, HotTier};
+use thermocline_tier::{TierStack, TierStorage};
+
+fn hot() -> StoreBackend {
+    StoreBackend::new("store over hot", || Arc::new(HotTier::new(HotOptions::default())))
+}
+
+fn btree() -> StoreBackend {
+    StoreBackend::new("store over btree", || Arc::new(BTreeTier::default()))
+}
+
+fn hot_over_hot() -> StoreBackend {
+    let hot = || Arc::new(HotTier::new(HotOptions::default())) as Arc<dyn TierStorage>;
+    StoreBackend::new("store over hot over hot", move || {
+        Arc::new(TierStack::new(vec![hot(), hot()]).expect("two tiers make a stack"))
+    })
+}
+
+thermocline_conformance::store_conformance! {
+    hot: hot(),
+    btree: btree(),
+    hot_over_hot: hot_over_hot(),
+}
+
+/// What a store skips, and for want of what. A case that is skipped anew must be entered here, with thought.
+#[test]
+fn skipped_cases_are_known() {
+    let report = run_all(&btree().as_tier());
+    assert!(report.is_success(), "{report}");
+    let skipped: Vec<(u16, Capability)> = report
+        .outcomes()
+        .iter()
+        .filter_map(|(case, outcome)| match outcome {
+            Outcome::Skipped(lacking) => Some((case.number, *lacking)),
+            Outcome::Passed | Outcome::Failed(_) => None,
+        })
+        .collect();
+    assert_eq!(report.outcomes().len(), Case::ALL.len());
+    let of = |capability: Capability| -> Vec<u16> {
+        skipped.iter().filter(|(_, lacking)| *lacking == capability).map(|(number, _)| *number).collect()
+    };
+    assert_eq!(of(Capability::LateVersions), [5, 6, 19, 20, 21, 30, 32, 33, 53, 141]);
+    assert_eq!(of(Capability::ExtremeVersions), [7]);
+    assert_eq!(of(Capability::Stacking), [31, 60, 61, 62, 89]);
+    assert_eq!(of(Capability::Drops), [56, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 87]);
+    assert_eq!(of(Capability::ExactStats), [88]);
+    assert_eq!(skipped.len(), 31);
+}
+
+#[test]
+fn store_cases_are_these_and_one_is_skipped() {
+    let numbers: Vec<u16> = StoreCase::ALL.iter().map(|case| case.number).collect();
+    assert_eq!(numbers, [72, 83, 86, 106, 107, 108, 109, 110, 111, 112, 113, 141]);
+    let skipped = StoreCase::ALL.iter().filter(|case| matches!(case.run_on(&btree()), Outcome::Skipped(_)));
+    assert_eq!(skipped.map(|case| case.number).collect::<Vec<_>>(), [86]);
+}
