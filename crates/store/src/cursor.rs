@@ -4,7 +4,6 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use thermocline_format::{Reader, StoreId, Writer, checksum64};
-use thermocline_tier::limits::KEY_SIZE_BYTES_MAX;
 use thermocline_tier::{
     Direction, EntryKind, Error, ErrorKind, KeyRange, RangeCursor, RangeRequest, ReadWindow, Result, Version,
 };
@@ -13,6 +12,9 @@ use thermocline_tier::{
 const TOKEN_FORM: u8 = 1;
 /// The seed of a token's checksum, so that no other checked bytes of ours pass for a token.
 const TOKEN_SEED: u64 = u64::from_le_bytes(*b"tcursor1");
+
+/// The longest bound that a token may hold, in bytes. Bounds need not be keys, so they may be longer than those.
+const BOUND_SIZE_BYTES_MAX: usize = 1 << 30;
 
 /// Where a paged read of one store stands: a small value that pins nothing and can be kept, sent away and resumed in another
 /// process.
@@ -146,7 +148,7 @@ fn encode_bound(out: &mut Writer, bound: Bound<&Bytes>) {
 
 fn read_bound(reader: &mut Reader<'_>) -> std::result::Result<Option<Bound<Bytes>>, thermocline_format::Corruption> {
     let kind = reader.u8("bound kind")?;
-    let key = Bytes::copy_from_slice(reader.prefixed(KEY_SIZE_BYTES_MAX, "bound")?);
+    let key = Bytes::copy_from_slice(reader.prefixed(BOUND_SIZE_BYTES_MAX, "bound")?);
     Ok(match kind {
         0 => Some(Bound::Unbounded),
         1 => Some(Bound::Included(key)),

@@ -93,11 +93,13 @@ impl DiffCursor {
 
 impl Diff {
     /// A diff from `from` to `to`, from the beginning of the range or after `last`.
-    pub(crate) fn new(inner: &Arc<Inner>, asked: RangeRequest, last: Option<Bytes>) -> Result<Self> {
+    pub(crate) fn new(inner: &Arc<Inner>, mut asked: RangeRequest, last: Option<Bytes>) -> Result<Self> {
         let (from, to) = (asked.window.after.unwrap_or_default(), asked.window.at);
-        let older = Snapshot::pin(inner, from.min(to), "diff")?;
         let newer = Snapshot::pin(inner, from.max(to), "diff")?;
+        let older = Snapshot::pin(inner, from.min(to), "diff")?;
         let (low, high) = (older.version(), newer.version());
+        // "The latest" is what it is now, also for whoever goes on with this diff after more commits.
+        asked.window = ReadWindow::between(from.min(high), to.min(high));
         inner.marks.check_floor(asked.table, low)?;
         // A clear deletes keys without an entry of their own, so then every key has to be looked at.
         let was_cleared = inner.marks.clears(asked.table).any_between(low, high);
@@ -115,6 +117,8 @@ impl Diff {
         if position.request().window.after.is_none() {
             return Err(ErrorKind::InvalidArgument { what: "the cursor belongs to a page, not to a diff".into() }.into());
         }
+        let window = position.request().window;
+        inner.check_committed(window.at.max(window.after.unwrap_or_default()))?;
         Self::new(inner, position.request().clone(), position.last().cloned())
     }
 

@@ -53,20 +53,17 @@ impl History {
             .filter(|entry| entry.version <= at)
             .map(|entry| HistoryEntry { version: entry.version, value: entry.value })
             .collect();
-        for clear in inner.marks.clears(table).newest_first(at) {
-            // A clear is part of the key's history only if there was a value for it to delete.
+        // Oldest first, so that a clear finds what an earlier one has left.
+        for clear in inner.marks.clears(table).oldest_first(at) {
+            // What the commit of the clear itself wrote stands after the clear.
             let older = entries.partition_point(|entry| entry.version >= clear);
-            if entries.get(older).is_some_and(|entry| entry.value.is_some()) && !has_version(&entries, older, clear) {
+            let is_rewritten = older > 0 && entries[older - 1].version == clear;
+            if !is_rewritten && entries.get(older).is_some_and(|entry| entry.value.is_some()) {
                 entries.insert(older, HistoryEntry { version: clear, value: None });
             }
         }
         Ok(Self(entries.into_iter()))
     }
-}
-
-/// Whether the entry before `index` was written by the same commit that cleared the table: it stands after the clear.
-fn has_version(entries: &[HistoryEntry], index: usize, version: Version) -> bool {
-    index.checked_sub(1).and_then(|before| entries.get(before)).is_some_and(|entry| entry.version == version)
 }
 
 impl Iterator for History {

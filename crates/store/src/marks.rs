@@ -37,9 +37,9 @@ impl TableClears {
         self.newest(at).is_some_and(|clear| clear > after)
     }
 
-    /// The clears at or below `at`, newest first.
-    pub(crate) fn newest_first(&self, at: Version) -> impl Iterator<Item = Version> + '_ {
-        self.0.iter().rev().copied().filter(move |clear| *clear <= at)
+    /// The clears at or below `at`, oldest first.
+    pub(crate) fn oldest_first(&self, at: Version) -> impl Iterator<Item = Version> + '_ {
+        self.0.iter().copied().take_while(move |clear| *clear <= at)
     }
 }
 

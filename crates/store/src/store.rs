@@ -80,6 +80,16 @@ impl Inner {
         if self.is_closed.load(Ordering::Relaxed) { Err(ErrorKind::Closed.into()) } else { Ok(()) }
     }
 
+    /// Refuses a cursor of a version that no commit has reached: the store that wrote it has lost its end since.
+    pub(crate) fn check_committed(&self, version: Version) -> Result<()> {
+        let last = self.latest();
+        if version <= last {
+            return Ok(());
+        }
+        let what = format!("the cursor's version {version} is above the last commit {last}: the store has lost what it was made from");
+        Err(ErrorKind::InvalidArgument { what }.into())
+    }
+
     /// A point read of the latest state. A purge that runs beside it is seen either whole or not at all, so there is no
     /// floor to check.
     fn lookup_latest(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
@@ -148,8 +158,12 @@ impl Store {
     /// # Errors
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if that state is gone, else as [`get`](Self::get).
     pub fn get_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Option<Bytes>> {
-        let at = version.min(self.inner.latest());
-        Ok(self.inner.lookup_at(table, key, at)?.into_value())
+        let latest = self.inner.latest();
+        if version >= latest {
+            // Not by the version just loaded: a purge beside this call must not make the latest state unreadable.
+            return self.get(table, key);
+        }
+        Ok(self.inner.lookup_at(table, key, version)?.into_value())
     }
 
     /// The newest entry of a key in the latest state: value or tombstone with its version, or absent.
@@ -197,7 +211,8 @@ impl Store {
     /// Reads on from a cursor's token: the next `limit` rows at the cursor's version, which need not be pinned.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a damaged token, one of a diff, or a limit of 0;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a damaged token, one of a diff, one of a commit that a power cut has taken
+    /// back, or a limit of 0;
     /// [`WrongStore`](ErrorKind::WrongStore) for another store's; [`VersionReclaimed`](ErrorKind::VersionReclaimed) if its version is gone.
     pub fn resume(&self, token: &[u8], limit: usize) -> Result<Page> {
         let cursor = Cursor::decode(token)?;
@@ -207,6 +222,7 @@ impl Store {
         if cursor.request().window.after.is_some() {
             return Err(ErrorKind::InvalidArgument { what: "the cursor belongs to a diff, not to a page".into() }.into());
         }
+        self.inner.check_committed(cursor.request().window.at)?;
         page::read(&self.inner, cursor.position, limit)
     }
 
