@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
 use thermocline_format::StoreId;
+use thermocline_io::sync::{Mutex, RwLock};
 use thermocline_io::{Disk, DiskFile, Reason, SyncFailed, write_all_at};
 use thermocline_tier::{Error, ErrorKind, Result, Version};
 

@@ -10,10 +10,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use thermocline_io::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use thermocline_io::sync::{Condvar, Mutex};
 
 /// How long a thread that waits for a fast group looks for its answer before it sleeps, in turns of the loop.
 const SPIN_TURNS: u32 = 200;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use thermocline_io::sync::atomic::{AtomicU64, Ordering};
 
 use thermocline_format::StoreId;
 use thermocline_tier::{Error, Result, Version};

@@ -14,6 +14,7 @@ mod faults;
 mod golden;
 mod groups;
 mod hostile;
+mod lies;
 mod round_trip;
 mod support;
 mod workload;

@@ -62,11 +62,16 @@ pub(crate) fn small(segment_size_bytes: u64) -> LogOptions {
 }
 
 /// A log and the history that opening it gave.
-#[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) log: Log,
     pub(crate) report: RecoveryReport,
     pub(crate) items: Vec<Item>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("report", &self.report).field("items", &self.items.len()).finish_non_exhaustive()
+    }
 }
 
 pub(crate) fn open(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Opened> {
