@@ -192,6 +192,18 @@ fn fill<'a>(
     }
 }
 
+impl BTreeTier {
+    fn check_room(&self, state: &State, batches: &[&TierBatch]) -> Result<()> {
+        let Some(budget) = self.options.memory_limit_bytes else { return Ok(()) };
+        let need = |batch: &&TierBatch| batch.size_bytes() as u64 + batch.len() as u64 * (KEY_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES);
+        let needed: u64 = batches.iter().map(need).sum();
+        if needed > 0 && state.memory_bytes + needed > budget {
+            return Err(Error::new(ErrorKind::MemoryExhausted { budget, used: state.memory_bytes }));
+        }
+        Ok(())
+    }
+}
+
 impl TierStorage for BTreeTier {
     fn get(&self, table: EntryKind, prefix: &[u8], at: Version) -> Result<Lookup> {
         let state = self.state.read();
@@ -209,15 +221,13 @@ impl TierStorage for BTreeTier {
         Ok(keys.iter().map(one).collect())
     }
 
+    fn make_room(&self, batches: &[&TierBatch]) -> Result<()> {
+        self.check_room(&self.state.read(), batches)
+    }
+
     fn set(&self, batch: &TierBatch) -> Result<()> {
         let mut state = self.state.write();
-        if let Some(budget) = self.options.memory_limit_bytes {
-            let overhead = batch.len() as u64 * (KEY_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES);
-            let used = state.memory_bytes + batch.size_bytes() as u64 + overhead;
-            if used > budget && !batch.is_empty() {
-                return Err(Error::new(ErrorKind::MemoryExhausted { budget, used: state.memory_bytes }));
-            }
-        }
+        self.check_room(&state, &[batch])?;
         for (table, entry) in batch.iter() {
             let (added, freed) = state.tables.entry(table).or_default().put(entry);
             state.memory_bytes = state.memory_bytes + added - freed;

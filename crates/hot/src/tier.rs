@@ -126,14 +126,14 @@ impl HotTier {
     }
 
     /// Sets memory aside for a batch, if need be by compacting.
-    fn make_room(&self, writer: &mut Writer, batch: &TierBatch) -> Result<()> {
+    fn set_aside(&self, writer: &mut Writer, batches: &[&TierBatch]) -> Result<()> {
         let limit = self.options.memory_limit_bytes;
-        writer.make_room(batch, limit).or_else(|error| {
+        writer.make_room(batches, limit).or_else(|error| {
             if writer.garbage_bytes() < self.meter.bytes() / 4 {
                 return Err(error);
             }
             writer.compact(&|state| self.state.replace(state.clone()));
-            writer.make_room(batch, limit)
+            writer.make_room(batches, limit)
         })
     }
 
@@ -207,7 +207,7 @@ impl TierStorage for HotTier {
         }
         let mut writer = self.writer.lock();
         let publish = |state: &State| self.state.replace(state.clone());
-        self.make_room(&mut writer, batch)?;
+        self.set_aside(&mut writer, &[batch])?;
         if writer.ensure_tables(batch.iter().map(|(table, _)| table), &publish) {
             self.note(&writer);
         }
@@ -219,6 +219,10 @@ impl TierStorage for HotTier {
         }
         self.settle(&mut writer);
         Ok(())
+    }
+
+    fn make_room(&self, batches: &[&TierBatch]) -> Result<()> {
+        self.set_aside(&mut self.writer.lock(), batches)
     }
 
     fn range_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {

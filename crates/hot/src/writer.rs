@@ -1,5 +1,6 @@
 //! The one writer: what batches, drops and clears do to the arena, and the accounts of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thermocline_tier::{DropVersion, EntryKind, EntryRef, Error, ErrorKind, Result, TableStats, TierBatch, Version};
@@ -118,14 +119,14 @@ impl Writer {
         garbage > GARBAGE_BYTES_MIN && garbage > self.meter.bytes() / 2
     }
 
-    /// Sets memory aside for a batch.
+    /// Sets memory aside for batches that are written one after the other.
     ///
     /// # Errors
-    /// `MemoryExhausted` if the batch would take the tier over `limit`, or beyond what the machine has; nothing is changed then.
-    pub(crate) fn make_room(&mut self, batch: &TierBatch, limit: Option<u64>) -> Result<()> {
+    /// `MemoryExhausted` if they would take the tier over `limit`, or beyond what the machine has; nothing is changed then.
+    pub(crate) fn make_room(&mut self, batches: &[&TierBatch], limit: Option<u64>) -> Result<()> {
         let (mut words, mut longest_words) = (PATH_WORDS, NODE_WORDS.max(BLOCK_WORDS_MAX));
         let (mut bytes, mut longest_bytes, mut large_bytes) = (0, 0, 0);
-        for (_, entry) in batch.iter() {
+        for (_, entry) in batches.iter().flat_map(|batch| batch.iter()) {
             let value_len = entry.value.map_or(0, <[u8]>::len);
             let (record, node) = (record_words(entry.prefix.len()), node_size_bytes(entry.suffix.len(), value_len));
             words += record + STRUCTURE_WORDS;
@@ -143,7 +144,7 @@ impl Writer {
         let word_need = self.region.need(words, longest_words).ok_or_else(unreachable)?;
         let value_need = self.values.need(bytes, longest_bytes).ok_or_else(unreachable)?;
         if let Some(limit) = limit {
-            let needed = (word_need.bytes + value_need.bytes + large_bytes) as u64 + self.index_growth_bytes(batch);
+            let needed = (word_need.bytes + value_need.bytes + large_bytes) as u64 + self.index_growth_bytes(batches);
             if used + needed > limit {
                 return Err(exhausted("the in-memory tier"));
             }
@@ -154,14 +155,11 @@ impl Writer {
         Ok(())
     }
 
-    /// The bytes of the indexes that a batch may make necessary.
-    fn index_growth_bytes(&self, batch: &TierBatch) -> u64 {
-        let mut counts: Vec<(EntryKind, usize)> = Vec::new();
-        for (kind, _) in batch.iter() {
-            match counts.last_mut() {
-                Some((last, count)) if *last == kind => *count += 1,
-                _ => counts.push((kind, 1)),
-            }
+    /// The bytes of the indexes that batches may make necessary.
+    fn index_growth_bytes(&self, batches: &[&TierBatch]) -> u64 {
+        let mut counts: BTreeMap<EntryKind, usize> = BTreeMap::new();
+        for (kind, _) in batches.iter().flat_map(|batch| batch.iter()) {
+            *counts.entry(kind).or_default() += 1;
         }
         let growth = |(kind, count): (EntryKind, usize)| match self.state.position(kind) {
             Some(index) => {

@@ -13,9 +13,6 @@ use crate::options::{CommitOptions, OpenMode};
 use crate::pins::PinTable;
 use crate::store::{Inner, Store};
 
-/// What a committed entry needs in memory beside its own bytes, at most: index, version and history words.
-const ENTRY_OVERHEAD_BYTES: u64 = 160;
-
 /// What a thread asks of the leader.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -43,16 +40,6 @@ pub(crate) struct Writer {
     pub(crate) last: Version,
 }
 
-impl Request {
-    /// How many bytes the request may add to the tiers, at most.
-    fn memory_bytes(&self) -> u64 {
-        match &self.action {
-            Action::Commit { writes, .. } => writes.size_bytes() as u64 + writes.len() as u64 * ENTRY_OVERHEAD_BYTES,
-            _ => 0,
-        }
-    }
-}
-
 impl Inner {
     fn submit(&self, action: Action, options: CommitOptions) -> Outcome {
         self.check_open()?;
@@ -72,11 +59,12 @@ impl Inner {
         let has_purge = group.iter().any(|request| matches!(request.action, Action::Purge(_)));
         let pins = has_purge.then(|| self.pins.lock());
         let mut last = writer.last;
-        let mut memory_bytes = 0;
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(group.len());
-        for request in &mut group {
-            outcomes.push(self.admit(request, &mut last, &mut memory_bytes, pins.as_ref()));
-        }
+        let rooms = self.make_room(&group);
+        let admit = |(request, room): (&mut Request, Result<()>)| {
+            room?;
+            self.admit(request, &mut last, pins.as_ref())
+        };
+        let mut outcomes: Vec<Outcome> = group.iter_mut().zip(rooms).map(admit).collect();
         if let Err(error) = self.log_group(&group, &outcomes) {
             for (request, outcome) in group.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_ok()) {
                 *outcome = Err(unlogged(&error, request));
@@ -99,23 +87,31 @@ impl Inner {
         outcomes
     }
 
-    /// Gives a request its version, or refuses it; nothing is changed then.
-    fn admit(
-        &self,
-        request: &mut Request,
-        last: &mut Version,
-        memory_bytes: &mut u64,
-        pins: Option<&MutexGuard<'_, PinTable>>,
-    ) -> Outcome {
-        self.check_open()?;
-        self.poison.check()?;
-        if let Some(budget) = self.options.memory_budget_bytes {
-            let used = self.tier.memory_bytes() + *memory_bytes;
-            if used.saturating_add(request.memory_bytes()) > budget {
-                return Err(ErrorKind::MemoryExhausted { budget, used }.into());
-            }
-            *memory_bytes += request.memory_bytes();
+    /// Has the tier set memory aside for the group, before anything is logged: what is in the log must fit. If not all of it does, those
+    /// requests are refused that do not fit behind the ones before them.
+    fn make_room(&self, group: &[Request]) -> Vec<Result<()>> {
+        let all: Vec<&TierBatch> = group.iter().filter_map(Request::writes).collect();
+        if self.tier.make_room(&all).is_ok() {
+            return group.iter().map(|_| Ok(())).collect();
         }
+        let mut fitting = Vec::new();
+        let check = |request| {
+            let Some(writes) = Request::writes(request) else { return Ok(()) };
+            fitting.push(writes);
+            self.tier.make_room(&fitting).inspect_err(|_| {
+                fitting.pop();
+            })
+        };
+        group.iter().map(check).collect()
+    }
+
+    /// Gives a request its version, or refuses it; nothing is changed then.
+    fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&MutexGuard<'_, PinTable>>) -> Outcome {
+        self.check_open()?;
+        if let Some(cause) = self.log.poison_cause() {
+            self.poison.set(cause);
+        }
+        self.poison.check()?;
         if matches!(request.action, Action::EnsureTable(_) | Action::Sync) {
             return Ok(*last);
         }
@@ -191,6 +187,14 @@ impl Inner {
 }
 
 impl Request {
+    /// What the request writes to the tier, if it does.
+    fn writes(&self) -> Option<&TierBatch> {
+        match &self.action {
+            Action::Commit { writes, .. } if !writes.is_empty() => Some(writes),
+            _ => None,
+        }
+    }
+
     fn clears(&self) -> Vec<EntryKind> {
         match &self.action {
             Action::Commit { clears, .. } => clears.iter().copied().collect(),

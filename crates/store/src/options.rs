@@ -41,7 +41,7 @@ pub enum Background {
 /// use thermocline_store::{Durability, StoreOptions};
 ///
 /// let options = StoreOptions { durability: Durability::Buffered, ..StoreOptions::default() };
-/// assert_eq!(options.memory_budget_bytes, None);
+/// assert_eq!(options.mode, thermocline_store::OpenMode::CreateIfMissing);
 /// ```
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -49,9 +49,6 @@ pub struct StoreOptions {
     pub mode: OpenMode,
     /// The durability of commits that do not name one. Default: [`Durability::Sync`].
     pub durability: Durability,
-    /// The most main memory that the tiers may hold, in bytes. A commit that could go past it is refused with
-    /// [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted). Default: no limit.
-    pub memory_budget_bytes: Option<u64>,
     /// Where keys split into prefix and suffix. Its name is stored, and opening with another is refused. Default: [`WholeKey`].
     pub layout: SharedLayout,
     /// Who does the background work. Default: [`Background::Thread`].
@@ -65,7 +62,6 @@ impl Default for StoreOptions {
         Self {
             mode: OpenMode::CreateIfMissing,
             durability: Durability::Sync,
-            memory_budget_bytes: None,
             layout: Arc::new(WholeKey),
             background: Background::Thread,
             log: LogOptions::default(),

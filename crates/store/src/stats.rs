@@ -68,7 +68,7 @@ impl Store {
     /// What the store holds and does.
     pub fn stats(&self) -> StoreStats {
         let inner = &self.inner;
-        let health = match inner.poison.cause() {
+        let health = match inner.poison.cause().or(inner.log.poison_cause()) {
             _ if inner.is_closed.load(Ordering::Relaxed) => Health::Closed,
             Some(cause) => Health::Poisoned { cause: cause.to_string() },
             None => Health::Healthy,

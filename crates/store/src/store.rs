@@ -28,7 +28,7 @@ use crate::snapshot::Snapshot;
 
 /// A handle to an open store. Cloning is cheap; all clones are the same store, and any thread may use any of them.
 ///
-/// Commits take turns; readers wait for nobody. The store is closed by [`close`](Store::close), or when the last handle,
+/// Commits take turns; readers wait for no commit. The store is closed by [`close`](Store::close), or when the last handle,
 /// snapshot and iterator is gone.
 ///
 /// ```
@@ -86,7 +86,8 @@ impl Inner {
         if version <= last {
             return Ok(());
         }
-        let what = format!("the cursor's version {version} is above the last commit {last}: the store has lost what it was made from");
+        let what =
+            format!("the cursor's version {version} is above the last commit {last}: the store has lost what it was made from");
         Err(ErrorKind::InvalidArgument { what }.into())
     }
 

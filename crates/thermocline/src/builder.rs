@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thermocline_hot::{HotOptions, HotTier};
-use thermocline_io::{DiskErrorKind, Environment, MemoryDisk, RealDisk};
+use thermocline_io::{Disk, DiskErrorKind, Environment, MemoryDisk, RealDisk};
 use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
-use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, TierStorage};
+use thermocline_tier::{Error, ErrorKind, KeyLayout, Result};
 use thermocline_wal::LogOptions;
 
 /// An open store. All its methods but the opening ones are those of [`thermocline_store::Store`], to which it dereferences.
@@ -40,7 +40,7 @@ impl Store {
 
     /// A builder, to open with options.
     pub fn builder(directory: impl AsRef<Path>) -> Builder {
-        Builder { directory: directory.as_ref().to_path_buf(), options: StoreOptions::default() }
+        Builder { directory: directory.as_ref().to_path_buf(), options: StoreOptions::default(), memory_budget_bytes: None }
     }
 
     /// A store that lives in memory and is gone with its last handle: the same API, no directory. Its log lies in memory too, so
@@ -52,7 +52,7 @@ impl Store {
         let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
         let options =
             StoreOptions { durability: Durability::Buffered, background: Background::ByHand, log, ..StoreOptions::default() };
-        open_on(Arc::new(MemoryDisk::new()), options)
+        open_on(Arc::new(MemoryDisk::new()), options, None)
     }
 }
 
@@ -84,6 +84,7 @@ impl Deref for Store {
 pub struct Builder {
     directory: PathBuf,
     options: StoreOptions,
+    memory_budget_bytes: Option<u64>,
 }
 
 impl Builder {
@@ -99,9 +100,10 @@ impl Builder {
         self
     }
 
-    /// The most main memory that the tiers may hold, in bytes; by default there is no limit.
+    /// The most main memory that the tiers may hold, in bytes; by default there is no limit. A commit that could need more is refused with
+    /// [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is opening a store that does not fit.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
-        self.options.memory_budget_bytes = Some(bytes);
+        self.memory_budget_bytes = Some(bytes);
         self
     }
 
@@ -140,11 +142,15 @@ impl Builder {
             };
             error.context(format!("open {}", self.directory.display()))
         })?;
-        open_on(Arc::new(disk), self.options)
+        open_on(Arc::new(disk), self.options, self.memory_budget_bytes)
     }
 }
 
-fn open_on(disk: Arc<dyn thermocline_io::Disk>, options: StoreOptions) -> Result<Store> {
-    let tier: Arc<dyn TierStorage> = Arc::new(HotTier::new(HotOptions::default()));
-    thermocline_store::Store::open(disk, tier, &Environment::real(), options).map(Store)
+fn open_on(disk: Arc<dyn Disk>, options: StoreOptions, memory_limit_bytes: Option<u64>) -> Result<Store> {
+    let environment = Environment::real();
+    // Chosen keys could be made to collide under a seed that is known.
+    let mut seed = [0; 8];
+    environment.randomness.fill(&mut seed).map_err(thermocline_wal::disk_error)?;
+    let tier = HotTier::new(HotOptions { memory_limit_bytes, hash_seed: u64::from_le_bytes(seed) });
+    thermocline_store::Store::open(disk, Arc::new(tier), &environment, options).map(Store)
 }

@@ -93,6 +93,10 @@ impl TierStorage for TierStack {
         self.upper.set(batch)
     }
 
+    fn make_room(&self, batches: &[&TierBatch]) -> Result<()> {
+        self.upper.make_room(batches)
+    }
+
     fn range_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
         self.page(cursor, Direction::Forward, batch_size)
     }

@@ -147,6 +147,15 @@ pub trait TierStorage: Send + Sync + Debug {
     /// [`DiskFull`](crate::ErrorKind::DiskFull); nothing is changed then.
     fn set(&self, batch: &TierBatch) -> Result<()>;
 
+    /// Sets aside what `batches` together need, so that [`set`](TierStorage::set) of each, with nothing else written in between, does
+    /// not fail for lack of room: for a store, which logs a batch before it writes it. A tier that has no limit needs none of its own.
+    ///
+    /// # Errors
+    /// [`MemoryExhausted`](crate::ErrorKind::MemoryExhausted) or [`DiskFull`](crate::ErrorKind::DiskFull) if they do not fit.
+    fn make_room(&self, _batches: &[&TierBatch]) -> Result<()> {
+        Ok(())
+    }
+
     /// The next batch of an ascending scan: one entry for each key that its window selects, tombstones included, and the
     /// cursor moved past it.
     ///

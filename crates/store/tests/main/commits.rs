@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use thermocline_io::{Disk, MemoryDisk};
-use thermocline_store::{Batch, CommitOptions, Durability, Health, OpenMode, StoreOptions};
+use thermocline_hot::{HotOptions, HotTier};
+use thermocline_io::{Disk, Environment, MemoryDisk};
+use thermocline_store::{Batch, CommitOptions, Durability, Health, OpenMode, Store, StoreOptions};
 use thermocline_tier::{ErrorKind, FixedSuffix, Lookup, Version, limits};
 
 use super::{T, U, batch, commit, get, open_on, options, store};
@@ -137,13 +138,32 @@ fn a_suffix_travels_with_its_version_and_does_not_order() {
 }
 
 #[test]
-fn a_commit_past_the_memory_budget_is_refused_and_smaller_ones_go_on() {
+fn a_commit_that_does_not_fit_into_memory_is_refused_before_it_is_logged() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-    let store = open_on(&disk, StoreOptions { memory_budget_bytes: Some(32 << 20), ..options() }).unwrap();
+    let open = |memory_limit_bytes| {
+        let tier = Arc::new(HotTier::new(HotOptions { memory_limit_bytes, ..HotOptions::default() }));
+        Store::open(Arc::clone(&disk), tier, &Environment::real(), options())
+    };
+    let store = open(Some(32 << 20)).unwrap();
     let mut large = Batch::new();
     large.put(T, b"k", &vec![7; 40 << 20]);
     assert!(matches!(store.commit(large).unwrap_err().kind(), ErrorKind::MemoryExhausted { .. }));
+    assert_eq!(store.stats().health, Health::Healthy);
     assert_eq!(commit(&store, T, &["k=small"]), Version(1));
+    let mut filling = 2;
+    while store.commit(batch(T, &[&format!("{filling}={}", "x".repeat(1 << 20))])).is_ok() {
+        filling += 1;
+    }
+    // Full, but what needs no memory goes on, and frees it.
+    store.sync().unwrap();
+    store.ensure_table(U).unwrap();
+    store.clear_table(U).unwrap();
+    store.purge_table(T).unwrap();
+    let last = commit(&store, T, &["k=again"]);
+    drop(store);
+    let store = open(Some(32 << 20)).unwrap();
+    assert_eq!(store.last_version(), last);
+    assert_eq!(get(&store, T, "k", last).as_deref(), Some("again"));
 }
 
 #[test]
