@@ -1,7 +1,7 @@
 //! Failing syncs, full disks, failing reads and writes, short transfers: at the n-th call, for every n.
 
 use thermocline_io::{
-    CrashPoint, CrashProfile, Disk, DiskErrorKind, Fault, FaultKind, Operation, SimDisk, Survival, SyncCache, When,
+    CrashPoint, CrashProfile, Disk, DiskErrorKind, Fault, FaultKind, Operation, Reason, SimDisk, Survival, SyncCache, When,
 };
 use thermocline_tier::ErrorKind;
 use thermocline_wal::{Durability, LogOptions, Padding};
@@ -301,4 +301,30 @@ fn reader_reports_a_failing_read_and_goes_on_after_it() {
             }
         }
     }
+}
+
+#[test]
+fn nothing_is_written_to_a_segment_after_a_write_to_it_has_failed() {
+    let mut run = Run::new(1, small(65_536));
+    run.open().unwrap();
+    let log = run.log.as_ref().unwrap();
+    commit(log, 1, Durability::Sync).unwrap();
+    let full = Fault::new(FaultKind::FailAfterPart(DiskErrorKind::DiskFull), When::Nth(0)).on(Operation::Write);
+    run.disk.inject(full.reason(Reason::WalAppend));
+    let before = log.stats().rotations;
+    assert_eq!(commit(log, 2, Durability::Buffered).unwrap_err().kind(), &ErrorKind::DiskFull);
+    let traced = run.disk.trace().len();
+    for version in 2..6 {
+        commit(log, version, Durability::Sync).unwrap();
+    }
+    assert_eq!(log.stats().rotations, before + 1);
+    let trace = run.disk.trace();
+    let failed = trace[..traced].iter().rfind(|entry| entry.operation == Operation::Write).unwrap().file;
+    let later = trace[traced..].iter().filter(|entry| entry.operation == Operation::Write && entry.file == failed).count();
+    assert_eq!(later, 0);
+    // The one sync makes durable what the next segment's header states.
+    let next_header = trace[traced..].iter().position(|entry| entry.operation == Operation::Write).unwrap();
+    let synced_old =
+        trace[..traced + next_header].iter().rfind(|entry| entry.operation == Operation::SyncData && entry.file == failed);
+    assert!(synced_old.is_some());
 }
