@@ -92,7 +92,7 @@ impl StoreBackend {
 
     /// The store as a backend of tier cases, through a [`StoreTier`], with reopening and power cuts as steps.
     pub fn as_tier(&self) -> Backend {
-        let (backend, limited) = (self.clone(), self.clone());
+        let backend = self.clone();
         let open = move || Ok(Box::new(StoreSubject(Arc::new(StoreTier::open(&backend)?))) as Box<dyn Subject>);
         let backend = Backend::with_subjects(&self.name, &[Step::Reopen, Step::Crash], open);
         let lacking = [
@@ -104,8 +104,7 @@ impl StoreBackend {
             Capability::Stacking,
             Capability::Suffixes,
         ];
-        let backend = lacking.into_iter().chain(self.lacking.iter().copied()).fold(backend, Backend::lacking);
-        backend.with_budget(move |bytes| Arc::new(StoreTier::limited(&limited, bytes)))
+        lacking.into_iter().chain(self.lacking.iter().copied()).fold(backend, Backend::lacking)
     }
 }
 

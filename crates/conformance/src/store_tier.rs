@@ -41,7 +41,6 @@ use crate::store_backend::StoreBackend;
 /// ```
 pub struct StoreTier {
     backend: StoreBackend,
-    budget_bytes: Option<u64>,
     open: RwLock<Option<(SimDisk, Store)>>,
     /// Something was written that the store could not take: it must be made anew.
     is_stale: AtomicBool,
@@ -75,25 +74,15 @@ impl StoreTier {
     /// # Errors
     /// What opening it fails with.
     pub fn open(backend: &StoreBackend) -> Result<Self> {
-        let tier = Self::unopened(backend, None);
-        tier.store()?;
-        Ok(tier)
-    }
-
-    /// A store that refuses to hold more than so many bytes. It is opened by its first use.
-    pub(crate) fn limited(backend: &StoreBackend, budget_bytes: u64) -> Self {
-        Self::unopened(backend, Some(budget_bytes))
-    }
-
-    fn unopened(backend: &StoreBackend, budget_bytes: Option<u64>) -> Self {
-        Self {
+        let tier = Self {
             backend: backend.clone(),
-            budget_bytes,
             open: RwLock::default(),
             is_stale: AtomicBool::new(false),
             written: Mutex::default(),
             removed: RwLock::default(),
-        }
+        };
+        tier.store()?;
+        Ok(tier)
     }
 
     /// The store, with all that was written.
@@ -127,9 +116,7 @@ impl StoreTier {
     }
 
     fn open_on(&self, disk: &SimDisk) -> Result<Store> {
-        let mut options = StoreBackend::options();
-        options.memory_budget_bytes = self.budget_bytes;
-        self.backend.open(disk, options)
+        self.backend.open(disk, StoreBackend::options())
     }
 
     /// Closes the store and opens it again.
