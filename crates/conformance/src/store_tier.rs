@@ -269,24 +269,25 @@ fn visible(snapshot: &Snapshot, request: &RangeRequest) -> Visible {
         Direction::Forward => Box::new(scan),
         Direction::Reverse => Box::new(scan.rev()),
     };
-    versioned(snapshot.clone(), request.clone(), rows)
+    versioned(snapshot.clone(), request, rows)
 }
 
 /// Adds to each row its version, which must belong to the same value.
 fn versioned(
     snapshot: Snapshot,
-    request: RangeRequest,
+    request: &RangeRequest,
     rows: Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>,
 ) -> Visible {
+    let (table, window) = (request.table, request.window);
     let find = move |found: Result<(Bytes, Bytes)>| -> Option<Result<RawEntry>> {
         let (key, value) = match found {
             Ok(found) => found,
             Err(error) if is_reclaimed(&error) => return None,
             Err(error) => return Some(Err(error)),
         };
-        match snapshot.lookup(request.table, &key) {
+        match snapshot.lookup(table, &key) {
             Ok(Lookup::Value { version, bytes, .. }) if bytes == value => {
-                request.window.selects(version).then(|| Ok(row(&key, version, Some(value))))
+                window.selects(version).then(|| Ok(row(&key, version, Some(value))))
             }
             Ok(other) => {
                 let what = format!("a range shows {} with a value, a lookup {other:?}", key.escape_ascii());

@@ -195,7 +195,8 @@ fn fill<'a>(
 impl BTreeTier {
     fn check_room(&self, state: &State, batches: &[&TierBatch]) -> Result<()> {
         let Some(budget) = self.options.memory_limit_bytes else { return Ok(()) };
-        let need = |batch: &&TierBatch| batch.size_bytes() as u64 + batch.len() as u64 * (KEY_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES);
+        let need =
+            |batch: &&TierBatch| batch.size_bytes() as u64 + batch.len() as u64 * (KEY_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES);
         let needed: u64 = batches.iter().map(need).sum();
         if needed > 0 && state.memory_bytes + needed > budget {
             return Err(Error::new(ErrorKind::MemoryExhausted { budget, used: state.memory_bytes }));

@@ -62,9 +62,11 @@ impl Log {
     /// `durability` says when this returns; with no entries nothing else happens. One write, and one sync if asked for.
     ///
     /// # Errors
-    /// Nothing was appended: [`VersionNotIncreasing`](thermocline_tier::ErrorKind::VersionNotIncreasing), [`VersionExhausted`](thermocline_tier::ErrorKind::VersionExhausted),
-    /// [`LimitExceeded`](thermocline_tier::ErrorKind::LimitExceeded), [`DiskFull`](thermocline_tier::ErrorKind::DiskFull), [`Io`](thermocline_tier::ErrorKind::Io),
-    /// [`Poisoned`](thermocline_tier::ErrorKind::Poisoned), [`Closed`](thermocline_tier::ErrorKind::Closed), [`Unsupported`](thermocline_tier::ErrorKind::Unsupported) if opened for reading.
+    /// Nothing was appended: [`VersionNotIncreasing`](thermocline_tier::ErrorKind::VersionNotIncreasing),
+    /// [`VersionExhausted`](thermocline_tier::ErrorKind::VersionExhausted),
+    /// [`LimitExceeded`](thermocline_tier::ErrorKind::LimitExceeded), [`DiskFull`](thermocline_tier::ErrorKind::DiskFull),
+    /// [`Io`](thermocline_tier::ErrorKind::Io), [`Poisoned`](thermocline_tier::ErrorKind::Poisoned),
+    /// [`Closed`](thermocline_tier::ErrorKind::Closed), [`Unsupported`](thermocline_tier::ErrorKind::Unsupported) if opened for reading.
     /// [`CommitUnknown`](thermocline_tier::ErrorKind::CommitUnknown) with the group's last version: it was written, the sync failed, and the log is
     /// poisoned.
     pub fn append(&self, entries: &[LogEntry<'_>], durability: Durability) -> Result<()> {
@@ -110,7 +112,8 @@ impl Log {
     /// no append has come since the last call. Returns whether there was anything to do.
     ///
     /// # Errors
-    /// [`DiskFull`](thermocline_tier::ErrorKind::DiskFull) and [`Io`](thermocline_tier::ErrorKind::Io): nothing is lost, appends do without. [`Poisoned`](thermocline_tier::ErrorKind::Poisoned).
+    /// [`DiskFull`](thermocline_tier::ErrorKind::DiskFull) and [`Io`](thermocline_tier::ErrorKind::Io): nothing is
+    /// lost, appends do without. [`Poisoned`](thermocline_tier::ErrorKind::Poisoned).
     pub fn background_step(&self) -> Result<bool> {
         Ok(self.prepare_step()? || self.witness_step()?)
     }

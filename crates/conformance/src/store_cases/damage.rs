@@ -101,7 +101,7 @@ pub(crate) fn case_106_cut_anywhere_in_the_last_record(backend: &StoreBackend) -
     Ok(())
 }
 
-/// Bytes that follow from a number (SplitMix64).
+/// Bytes that follow from a number (`SplitMix64`).
 fn garbage(seed: u64, len: usize) -> Vec<u8> {
     let next = |index: u64| {
         let mut mixed = seed.wrapping_add(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
