@@ -192,7 +192,7 @@ impl StoreTier {
             let page = reclaimed_as(thermocline_store::Page::default(), page)?;
             let has_more = page.next.is_some();
             let rows = page.entries.into_iter().map(Ok).collect::<Vec<_>>().into_iter();
-            let visible = versioned(snapshot, request, Box::new(rows)).collect::<Vec<_>>();
+            let visible = versioned(snapshot, &request, Box::new(rows)).collect::<Vec<_>>();
             let mut merged = Merged { visible: (Box::new(visible.into_iter()) as Visible).peekable(), tombstones };
             return finish_page(cursor, direction, &mut merged, batch_size, has_more);
         };

@@ -4,9 +4,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::disallowed_methods,
     clippy::big_endian_bytes,
-    reason = "a test fails by panicking, prints how much it tried, starts threads of its own, and needs keys that order as their numbers"
+    reason = "a test fails by panicking, prints how much it tried, and needs keys that order as their numbers"
 )]
 
 mod commits;

@@ -24,7 +24,7 @@ pub(crate) struct Story {
     pub(crate) durable: Version,
 }
 
-/// Small numbers from a seed (SplitMix64), the same on every machine.
+/// Small numbers from a seed (`SplitMix64`), the same on every machine.
 #[derive(Debug)]
 pub(crate) struct Numbers(pub(crate) u64);
 
