@@ -36,7 +36,7 @@ impl TierStorage for WrongTier {
     }
 
     fn set(&self, batch: &TierBatch) -> Result<()> {
-        let is_lost = self.0 == Wrong::LosesEvenVersions && batch.version().0 % 2 == 0;
+        let is_lost = self.0 == Wrong::LosesEvenVersions && batch.version().0.is_multiple_of(2);
         if is_lost { Ok(()) } else { self.1.set(batch) }
     }
 

@@ -14,6 +14,7 @@ fn btree() -> StoreBackend {
     StoreBackend::new("store over btree", || Arc::new(BTreeTier::default()))
 }
 
+#[expect(clippy::expect_used, reason = "a stack of two tiers is never refused")]
 fn hot_over_hot() -> StoreBackend {
     let hot = || Arc::new(HotTier::new(HotOptions::default())) as Arc<dyn TierStorage>;
     StoreBackend::new("store over hot over hot", move || {
