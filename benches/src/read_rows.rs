@@ -11,7 +11,7 @@ use thermocline_tier::TierStorage;
 use crate::bench::{Bench, progress};
 use crate::failure::Outcome;
 use crate::meter::{Meter, join, pin};
-use crate::reads::{Point, Reads, Timed, check_content, many, points, scans};
+use crate::reads::{Point, Reads, Timed, check_edges, many, points, scans};
 use crate::report::Sample;
 use crate::stores::{self, SnapshotReads, StoreReads};
 use crate::tier_rows::TierReads;
@@ -39,7 +39,7 @@ pub(crate) fn measure_w(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
     let placed = stores::loaded(bench, workload)?;
     let reads = StoreReads::new(&placed.store)?;
     let snapshot = SnapshotReads(placed.store.snapshot()?);
-    check_content(&reads, workload, 1)?;
+    bench.void_if_wrong(&["get-as-of"], check_edges(&reads, workload, 1))?;
     let (slice, latest) = (bench.slice(), Some(workload.last_version()));
     for round in 0..bench.arguments.rounds() {
         progress(&format!("reading W, round {}", round + 1));
@@ -95,8 +95,7 @@ pub(crate) fn measure_d(bench: &mut Bench, deep: &Workload, flat: &Workload) -> 
     }
     let (deep_store, flat_store) = (stores::loaded(bench, deep)?, stores::loaded(bench, flat)?);
     let (deep_reads, flat_reads) = (StoreReads::new(&deep_store.store)?, StoreReads::new(&flat_store.store)?);
-    check_content(&deep_reads, deep, 1)?;
-    check_content(&flat_reads, flat, 1)?;
+    bench.void_if_wrong(&["get-as-of-deep"], check_edges(&deep_reads, deep, 1))?;
     let slice = bench.slice();
     for round in 0..bench.arguments.rounds() {
         progress(&format!("reading D, round {}", round + 1));

@@ -238,9 +238,25 @@ pub(crate) fn check_content(reads: &impl Reads, workload: &Workload, seed: u64) 
     points(reads, workload, Point::AsOf, slice, seed)?;
     points(reads, workload, Point::Missing, slice, seed)?;
     check_latest(reads, workload, seed)?;
+    check_edges(reads, workload, seed)?;
     for direction in [Direction::Forward, Direction::Reverse] {
         scans(reads, workload, direction, Some(workload.last_version()), slice, seed)?;
         scans(reads, workload, direction, None, slice, seed)?;
+    }
+    Ok(())
+}
+
+/// Checks reads at the very versions at which keys were written, and just below: random versions seldom meet them, and off by one is what
+/// a read as of a version most easily gets wrong.
+pub(crate) fn check_edges(reads: &impl Reads, workload: &Workload, seed: u64) -> Outcome<()> {
+    let mut random = Random::new(seed);
+    for _ in 0..ANSWERS_MAX {
+        let (index, round) = (random.below(workload.keys), random.below(workload.rounds));
+        let written = workload.version_of(index, round);
+        for at in [Some(written), written.previous()].into_iter().flatten() {
+            let value = reads.get_at(table_of(index), &workload.key(index), at)?;
+            check_answers(workload, &[(index, at, value)])?;
+        }
     }
     Ok(())
 }

@@ -154,6 +154,12 @@ impl Workload {
         self.orders.iter().map(own).collect()
     }
 
+    /// The version at which `round` writes key `index`.
+    pub(crate) fn version_of(&self, index: u32, round: u32) -> Version {
+        let position = self.positions[round as usize][index as usize];
+        Version(u64::from(round) * self.round_commits() + u64::from(position) / COMMIT_ENTRIES as u64 + 1)
+    }
+
     /// The round whose entry of key `index` is the newest at or below `at`; `None` if the key was not yet written.
     pub(crate) fn round_at(&self, index: u32, at: Version) -> Option<u32> {
         if index >= self.keys {
@@ -241,6 +247,7 @@ mod tests {
                 for index in commit {
                     let value = (!workload.is_tombstone(*index, round)).then(|| workload.value(*index, round));
                     state.insert((table_of(*index), workload.key(*index)), (*index, value));
+                    assert_eq!(workload.version_of(*index, round), version);
                 }
                 check_state(&workload, &state, version);
             }

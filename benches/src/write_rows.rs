@@ -30,7 +30,7 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
         progress(&format!("writing W, round {}", round + 1));
         // The first load of the process also shows what it adds to the resident set, before any memory is used a second time.
         let resident = (round == 0).then(resident_bytes);
-        let (placed, base) = load(bench, workload, &one)?;
+        let Some((placed, base)) = load_or_void(bench, "load", workload, &one)? else { return Ok(()) };
         if bench.wants("load") {
             remark_cost(bench, "load", workload, &base);
             bench.settle("load", Ok(base))?;
@@ -47,7 +47,7 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
         single(bench, workload, &placed.store, round)?;
         placed.remove()?;
         if bench.wants("load-two") {
-            let (placed, sample) = load(bench, workload, &two)?;
+            let Some((placed, sample)) = load_or_void(bench, "load-two", workload, &two)? else { continue };
             remark_cost(bench, "load-two", workload, &sample);
             bench.settle("load-two", Ok(ratio(&sample, &base)))?;
             let check = StoreReads::new(&placed.store).and_then(|reads| check_latest(&reads, workload, u64::from(round)));
@@ -56,6 +56,20 @@ pub(crate) fn measure(bench: &mut Bench, workload: &Workload) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Loads a fresh store; `None` if it counted its commits wrongly, which voids the row.
+fn load_or_void(
+    bench: &mut Bench,
+    name: &'static str,
+    workload: &Workload,
+    committers: &[Vec<Vec<u32>>],
+) -> Outcome<Option<(Placed, Sample)>> {
+    match load(bench, workload, committers) {
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(wrong @ Failure::Wrong(_)) => bench.void_if_wrong(&[name], Err(wrong)).map(|()| None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Loads a fresh store; again if foreign load disturbed, and the quietest is the answer.
