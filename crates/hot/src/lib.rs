@@ -12,6 +12,8 @@ mod index;
 mod key;
 mod many;
 mod meter;
+#[cfg(all(test, loom))]
+mod models;
 mod options;
 mod record;
 mod region;

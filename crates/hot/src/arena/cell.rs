@@ -52,6 +52,13 @@ unsafe impl<T: Send + Sync> Send for Cell<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 
+/// Loom takes sequentially consistent accesses for acquire and release only; fences it knows.
+#[inline]
+fn loom_fence() {
+    #[cfg(loom)]
+    crate::sync::fence(Ordering::SeqCst);
+}
+
 /// The slot of this thread.
 #[inline]
 fn own_slot() -> usize {
@@ -78,6 +85,7 @@ impl<T: Send + Sync> Cell<T> {
     pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
         let slot = &self.slots[own_slot() % SLOTS];
         slot.readers.fetch_add(1, Ordering::SeqCst);
+        loom_fence();
         let inside = Inside(slot);
         let pointer = self.current.load(Ordering::SeqCst);
         // SAFETY: the pointer came from `Box::into_raw` and is freed by `collect` only after this slot was seen empty after the pointer's
@@ -99,6 +107,7 @@ impl<T: Send + Sync> Cell<T> {
     /// Gives back the replaced states whose readers have left; answers whether some are left.
     pub(crate) fn collect(&self) -> bool {
         let mut retired = self.retired.lock();
+        loom_fence();
         retired.retain_mut(|old| {
             for (index, slot) in self.slots.iter().enumerate() {
                 if old.occupied & 1 << index != 0 && slot.readers.load(Ordering::SeqCst) == 0 {

@@ -80,3 +80,23 @@ const _: () = assert!(size_of::<usize>() == 8, "offsets and pointers are taken t
 unsafe impl<T: Send + Sync> Send for Table<T> {}
 // SAFETY: as above; `push` takes an element from any thread.
 unsafe impl<T: Send + Sync> Sync for Table<T> {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{TABLE_LEN, Table};
+    use crate::meter::Meter;
+
+    #[test]
+    fn a_table_owns_what_was_pushed_and_refuses_more_than_it_can_hold() {
+        let meter = Meter::default();
+        let table = Table::new(&meter).unwrap();
+        assert_eq!(table.get(0), None);
+        for index in 0..TABLE_LEN {
+            assert!(table.push(index.to_string()));
+        }
+        assert!(!table.push(String::new()));
+        assert_eq!(table.get(7).map(String::as_str), Some("7"));
+        drop(table);
+        assert_eq!(meter.bytes(), 0);
+    }
+}

@@ -467,3 +467,53 @@ impl ValueWriter {
         self.position_bytes = end;
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use bytes::Bytes;
+    use thermocline_tier::Version;
+
+    use super::{CHUNK_BYTES, ValueAt, ValueWriter};
+    use crate::meter::Meter;
+
+    fn value_of(writer: &ValueWriter, at: ValueAt) -> Bytes {
+        writer.values().lookup(Version(1), at).into_value().unwrap()
+    }
+
+    #[test]
+    fn values_read_alike_before_and_after_their_chunk_is_full_and_outlive_it() {
+        let meter = Meter::default();
+        let mut writer = ValueWriter::new(&meter).unwrap();
+        // One of each way to be handed out: copied, held, large.
+        let sizes = [0, 1, 100, 511, 512, 513, 900, 70_000];
+        let values: Vec<Vec<u8>> = (1..).zip(sizes).map(|(byte, size)| vec![byte; size]).collect();
+        let places: Vec<ValueAt> = values.iter().map(|value| writer.append(Version(1), b"", Some(value))).collect();
+        let before: Vec<Bytes> = places.iter().map(|at| value_of(&writer, *at)).collect();
+        let filler = vec![0xff; 1000];
+        for _ in 0..2 * CHUNK_BYTES / 1000 {
+            writer.append(Version(2), b"suffix", Some(&filler));
+        }
+        let after: Vec<Bytes> = places.iter().map(|at| value_of(&writer, *at)).collect();
+        assert!(meter.bytes() > 2 * CHUNK_BYTES as u64);
+        drop(writer);
+        assert!(before == values && after == values);
+        drop((before, after));
+        assert_eq!(meter.bytes(), 0);
+    }
+
+    #[test]
+    fn suffixes_and_tombstones_come_back_from_a_copy_too() {
+        let meter = Meter::default();
+        let (mut source, mut copy) = (ValueWriter::new(&meter).unwrap(), ValueWriter::new(&meter).unwrap());
+        for (suffix, value) in [(&b""[..], None), (b"s", None), (b"s", Some(&b""[..])), (b"suffix", Some(b"value"))] {
+            let at = source.append(Version(7), suffix, value);
+            let copied = copy.append_from(source.values(), at);
+            for (values, at) in [(source.values(), at), (copy.values(), copied)] {
+                let entry = values.raw_entry(Bytes::new(), Version(7), at);
+                assert_eq!((&entry.suffix[..], entry.value.as_deref()), (suffix, value));
+                assert_eq!((values.version(at), at.is_tombstone()), (Some(Version(7)), value.is_none()));
+                assert_eq!(values.sizes(at).user_bytes, (suffix.len() + value.map_or(0, <[u8]>::len)) as u64);
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Memory as a slice of atomic words.
 
+#[cfg(not(loom))]
 use crate::arena::block::Block;
 pub(crate) use crate::arena::block::Pages;
 use crate::meter::Meter;
