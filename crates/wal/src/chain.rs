@@ -8,7 +8,7 @@ use thermocline_tier::{Error, Result};
 
 use crate::decision::{Evidence, Row, Verdict, judge};
 use crate::error::{corruption, disk_error, format_error};
-use crate::layout::{RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader};
+use crate::layout::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::scan::{Survey, look_into_body, survey};
 use crate::to_len;
 
@@ -74,7 +74,7 @@ pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Resu
     let mut links = vec![Link { file: head.file, header, end: tail.good.offset, file_len: head.len }];
     collect_links(&mut links, &mut found, reason, &mut leftovers)?;
     links.reverse();
-    if header.previous.is_none() && tail.first_kind != Some(RecordKind::Genesis) {
+    if header.previous.is_none() && !tail.has_records {
         // The very first records of a store never became durable, so it was never handed to anybody.
         leftovers.push(header.number);
         return Ok(Directory { chain: None, leftovers, next_number });

@@ -245,8 +245,8 @@ pub(crate) struct Survey {
     pub(crate) is_carry_whole: bool,
     /// The last record is that of a clean close.
     pub(crate) is_closed: bool,
-    /// The first record, if it is there.
-    pub(crate) first_kind: Option<RecordKind>,
+    /// There is a good record.
+    pub(crate) has_records: bool,
 }
 
 /// Reads a whole segment, up to the end of its file, and gathers the evidence about its end.
@@ -260,7 +260,7 @@ pub(crate) fn survey(file: &Arc<dyn DiskFile>, header: &SegmentHeader, file_len:
     let mut witnessed_through = SEGMENT_HEADER_SIZE;
     let mut is_carry_whole = header.carried_end == SEGMENT_HEADER_SIZE;
     let mut is_closed = false;
-    let mut first_kind = None;
+    let mut has_records = false;
     let fault = loop {
         let before = scanner.position();
         match scanner.next()? {
@@ -270,7 +270,7 @@ pub(crate) fn survey(file: &Arc<dyn DiskFile>, header: &SegmentHeader, file_len:
             }
             Scanned::Record { header: record, .. } => {
                 witnessed_through = witnessed_through.max(record.synced_through);
-                first_kind = first_kind.or(Some(record.kind));
+                has_records = true;
                 if record.flags.ends_group {
                     good = scanner.position();
                     is_closed = record.kind == RecordKind::Close;
@@ -305,7 +305,7 @@ pub(crate) fn survey(file: &Arc<dyn DiskFile>, header: &SegmentHeader, file_len:
         has_records_behind: behind.has_records,
     };
     let discarded_bytes = behind.content_end.saturating_sub(good.offset);
-    Ok(Survey { good, evidence, fault, discarded_bytes, is_carry_whole, is_closed, first_kind })
+    Ok(Survey { good, evidence, fault, discarded_bytes, is_carry_whole, is_closed, has_records })
 }
 
 /// What stands behind a header that cannot be read.

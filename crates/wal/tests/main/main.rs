@@ -8,6 +8,7 @@
     reason = "a test that meets what it does not expect shall fail, and sweeps shall say how much they looked at"
 )]
 
+mod crafted;
 mod crash;
 mod damage;
 mod faults;
