@@ -477,7 +477,7 @@ mod tests {
     use crate::meter::Meter;
 
     fn value_of(writer: &ValueWriter, at: ValueAt) -> Bytes {
-        writer.values().lookup(Version(1), at).into_value().unwrap()
+        writer.values().lookup(Version(1), at).into_value().unwrap_or_default()
     }
 
     #[test]
