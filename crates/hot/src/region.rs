@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::arena::table::{TABLE_LEN, Table};
-use crate::arena::words::{Pages, Words};
+use crate::arena::words::{Pages, Words, prefetch};
 use crate::meter::Meter;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -58,12 +58,23 @@ impl Region {
         chunk.get(at as usize % CHUNK_WORDS..).unwrap_or_default()
     }
 
-    /// Asks for the first cache line of an object.
+    /// Asks for the first 64 bytes of an object.
     #[inline]
     pub(crate) fn prefetch(&self, at: u32) {
-        if let Some(word) = self.words(at).first() {
-            crate::arena::words::prefetch(word);
-        }
+        prefetch_start(self.words(at));
+    }
+}
+
+/// Asks for the first 64 bytes of an object, which are a small one's all. Objects are not aligned to cache lines: that is two lines, seven
+/// times of eight.
+#[inline]
+pub(crate) fn prefetch_start(words: &[AtomicU64]) {
+    const LINE_WORDS: usize = 8;
+    if let Some(line) = words.first_chunk::<LINE_WORDS>() {
+        prefetch(&line[0]);
+        prefetch(&line[LINE_WORDS - 1]);
+    } else if let Some(word) = words.first() {
+        prefetch(word);
     }
 }
 
