@@ -23,7 +23,7 @@ use thermocline_tier::Version;
 
 use crate::arena::values::{ValueAt, Values};
 use crate::key;
-use crate::region::{Region, RegionWriter, half, high, join, low, set_half};
+use crate::region::{Region, RegionWriter, half, high, join, low, prefetch_start, set_half};
 use crate::sync::{AtomicU64, Ordering};
 
 const HEADER_WORDS: usize = 3;
@@ -133,6 +133,18 @@ impl<'a> Record<'a> {
         let part = |index: usize| if index < count { self.key_word(index) } else { 0 };
         let word = if shift == 0 { part(index) } else { part(index) >> shift | part(index + 1) << (64 - shift) };
         word.swap_bytes()
+    }
+
+    /// The words of the key.
+    #[inline]
+    pub(crate) fn key_words(self) -> impl Iterator<Item = u64> + 'a {
+        self.words[HEADER_WORDS..].iter().map(|word| word.load(Ordering::Relaxed))
+    }
+
+    /// Asks for its memory.
+    #[inline]
+    pub(crate) fn prefetch(self) {
+        prefetch_start(self.words);
     }
 
     /// Calls `use_key` with the key's bytes.

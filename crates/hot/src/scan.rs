@@ -13,6 +13,8 @@ use crate::tree::{Leaf, Ordered, SLOTS};
 const GROUP: usize = 16;
 /// After so many entries a page knows what room the rest will take.
 const SAMPLE: usize = 8;
+/// Room for the first entries, before anything is known.
+const SAMPLE_BYTES: usize = 1024;
 /// Room is made for no more entries than this at once: a page may be asked for more than there are.
 const ENTRIES_RESERVED_MAX: usize = 1024;
 
@@ -100,6 +102,13 @@ impl Run {
     }
 }
 
+/// Room for what the steps of a scan hand on to one another.
+struct Steps<'a> {
+    records: [Record<'a>; SLOTS],
+    sights: [Sight; SLOTS],
+    found: [Option<Found>; SLOTS],
+}
+
 impl State {
     /// Appends the entries of a page to `out` and sets its `has_more`.
     pub(crate) fn fill(&self, table: &Table, page: &Page<'_>, view: View, out: &mut RangeBatch) {
@@ -113,6 +122,7 @@ impl State {
             Bound::Unbounded => table.tree.end_leaf(region, page.direction == Direction::Reverse),
         };
         let mut is_first = true;
+        let mut steps = Steps { records: [Record::new(region, 0); SLOTS], sights: [Sight::Nothing; SLOTS], found: [None; SLOTS] };
         loop {
             let next = match page.direction {
                 Direction::Forward => leaf.next(),
@@ -125,7 +135,7 @@ impl State {
                 leaf.any_record().is_some_and(|record| page.is_past_end(Record::new(region, record)))
             } else {
                 let run = Run::of(region, leaf, page, is_first);
-                !self.emit(&run, page, view, out) || run.is_last
+                !self.emit(&run, page, view, &mut steps, out) || run.is_last
             };
             if is_last || next == 0 {
                 return;
@@ -136,13 +146,13 @@ impl State {
     }
 
     /// Emits the entries of a run; `false` once the page is full, and known to be so.
-    fn emit(&self, run: &Run, page: &Page<'_>, view: View, out: &mut RangeBatch) -> bool {
+    fn emit<'a>(&'a self, run: &Run, page: &Page<'_>, view: View, steps: &mut Steps<'a>, out: &mut RangeBatch) -> bool {
         let records = &run.records[..run.len];
         let mut done = 0;
         // One entry more than the page has room for tells whether there is more; those that the window leaves out come on top.
         while done < records.len() {
             let wanted = (page.entries_max - out.len()).saturating_add(1).min(records.len() - done);
-            if !self.emit_part(&records[done..done + wanted], page, view, out) {
+            if !self.emit_part(&records[done..done + wanted], page, view, steps, out) {
                 return false;
             }
             done += wanted;
@@ -152,24 +162,24 @@ impl State {
 
     /// Takes the records of a part through four steps, each a group behind the one before: ask for the record; look at it and ask for what it
     /// points at; find the entry and ask for it; copy it.
-    fn emit_part(&self, part: &[u32], page: &Page<'_>, view: View, out: &mut RangeBatch) -> bool {
-        let mut sights = [Sight::Nothing; SLOTS];
-        let mut found: [Option<Found>; SLOTS] = [None; SLOTS];
+    fn emit_part<'a>(&'a self, part: &[u32], page: &Page<'_>, view: View, steps: &mut Steps<'a>, out: &mut RangeBatch) -> bool {
+        let region = &*self.region;
+        let Steps { records, sights, found } = steps;
         let group = |number: usize| number * GROUP..(number * GROUP + GROUP).min(part.len());
         let groups = part.len().div_ceil(GROUP);
-        self.ask(&part[group(0)]);
+        Self::ask(region, &part[group(0)], &mut records[group(0)]);
         for step in 0..groups + 2 {
             if step + 1 < groups {
-                self.ask(&part[group(step + 1)]);
+                Self::ask(region, &part[group(step + 1)], &mut records[group(step + 1)]);
             }
             if step < groups {
-                self.look(&part[group(step)], view, &mut sights[group(step)]);
+                self.look(&records[group(step)], view, &mut sights[group(step)]);
             }
             if let Some(number) = step.checked_sub(1).filter(|number| *number < groups) {
                 self.resolve(&sights[group(number)], view, &mut found[group(number)]);
             }
             if let Some(number) = step.checked_sub(2)
-                && !self.copy(&part[group(number)], &found[group(number)], page, out)
+                && !self.copy(&records[group(number)], &found[group(number)], page, out)
             {
                 return false;
             }
@@ -178,16 +188,17 @@ impl State {
     }
 
     #[inline]
-    fn ask(&self, records: &[u32]) {
-        for record in records {
-            self.region.prefetch(*record);
+    fn ask<'a>(region: &'a Region, places: &[u32], records: &mut [Record<'a>]) {
+        for (place, record) in places.iter().zip(records) {
+            *record = Record::new(region, *place);
+            record.prefetch();
         }
     }
 
     #[inline]
-    fn look(&self, records: &[u32], view: View, sights: &mut [Sight]) {
+    fn look(&self, records: &[Record<'_>], view: View, sights: &mut [Sight]) {
         for (record, sight) in records.iter().zip(sights) {
-            *sight = Record::new(&self.region, *record).look(&self.values, view.at, view.published);
+            *sight = record.look(&self.values, view.at, view.published);
             match sight {
                 Sight::Newest(newest) => self.values.prefetch_value(newest.value),
                 Sight::History(block) => self.region.prefetch(*block),
@@ -215,7 +226,7 @@ impl State {
 
     /// Copies entries to the page; `false` once it is full, and known to be so.
     #[inline]
-    fn copy(&self, records: &[u32], found: &[Option<Found>], page: &Page<'_>, out: &mut RangeBatch) -> bool {
+    fn copy(&self, records: &[Record<'_>], found: &[Option<Found>], page: &Page<'_>, out: &mut RangeBatch) -> bool {
         for (record, found) in records.iter().zip(found) {
             let Some(visible) = found else { continue };
             if page.window.after.is_some_and(|after| visible.version <= after) {
@@ -225,11 +236,12 @@ impl State {
                 out.has_more = true;
                 return false;
             }
-            if out.len() == SAMPLE {
-                out.reserve_like(page.entries_max.min(ENTRIES_RESERVED_MAX) - SAMPLE);
+            match out.len() {
+                0 => out.reserve(page.entries_max.min(SAMPLE), SAMPLE_BYTES),
+                SAMPLE => out.reserve_like(page.entries_max.min(ENTRIES_RESERVED_MAX) - SAMPLE),
+                _ => {}
             }
-            let record = Record::new(&self.region, *record);
-            record.with_key(|key| self.values.push(out, key, visible.version, visible.value));
+            self.values.push(out, *record, visible.version, visible.value);
         }
         true
     }

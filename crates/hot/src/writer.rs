@@ -20,7 +20,7 @@ const NODE_WORDS: usize = 256;
 /// Words set aside for each batch: a way of new nodes from leaf to root.
 const PATH_WORDS: usize = 8 * NODE_WORDS;
 /// Entries whose memory is asked for together before the first of them is written.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
 /// Garbage below this is not worth a compaction.
 const GARBAGE_BYTES_MIN: u64 = 1 << 20;
 

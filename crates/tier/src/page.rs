@@ -56,12 +56,17 @@ impl RangeBatch {
         Self::default()
     }
 
+    /// Makes room for `entries` more entries, whose keys and values take `bytes` bytes together.
+    pub fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.slots.reserve(entries);
+        self.buffer.reserve(bytes);
+    }
+
     /// Makes room for `entries` more entries of the average size of those that are there: a scan that has seen the first few
     /// knows well enough what the rest will take, and need not grow the buffers step by step.
     pub fn reserve_like(&mut self, entries: usize) {
         let average = self.buffer.len().checked_div(self.slots.len()).unwrap_or(0);
-        self.slots.reserve(entries);
-        self.buffer.reserve((average + average / 8).saturating_mul(entries));
+        self.reserve(entries, (average + average / 8).saturating_mul(entries));
     }
 
     /// Appends an entry, copying its value.
@@ -69,6 +74,31 @@ impl RangeBatch {
     pub fn push(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Option<&[u8]>) {
         let slot_value = value.map_or(SlotValue::Tombstone, |value| SlotValue::Inline(value.len()));
         self.push_key(prefix, suffix, version, slot_value);
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// Appends an entry whose prefix lies in words of eight bytes, the first byte lowest, copying its value: for a tier that keeps
+    /// keys so, and is spared a copy in between. `prefix` yields at least `prefix_len` bytes; fewer make a shorter prefix.
+    #[inline]
+    pub fn push_words(
+        &mut self,
+        prefix: impl Iterator<Item = u64>,
+        prefix_len: usize,
+        suffix: &[u8],
+        version: Version,
+        value: Option<&[u8]>,
+    ) {
+        let start = self.buffer.len();
+        for word in prefix.take(prefix_len.div_ceil(8)) {
+            self.buffer.extend_from_slice(&word.to_le_bytes());
+        }
+        self.buffer.truncate(start + prefix_len);
+        let prefix_len = self.buffer.len() - start;
+        let slot_value = value.map_or(SlotValue::Tombstone, |value| SlotValue::Inline(value.len()));
+        self.slots.push(Slot { start, prefix_len, suffix_len: suffix.len(), version, value: slot_value });
+        if !suffix.is_empty() {
+            self.buffer.extend_from_slice(suffix);
+        }
         self.buffer.extend_from_slice(value.unwrap_or_default());
     }
 

@@ -19,6 +19,7 @@ use thermocline_tier::{INLINE_VALUE_SIZE_BYTES_MAX, Lookup, RangeBatch, RawEntry
 use crate::arena::block::Block;
 use crate::arena::table::{TABLE_LEN, Table};
 use crate::meter::{Meter, Metered};
+use crate::record::Record;
 use crate::region::{CHUNK_WORDS, CHUNK_WORDS_LOG2, Need, chunk_pages};
 
 const HEADER_BYTES: usize = 12;
@@ -280,16 +281,18 @@ impl Values {
 
     /// Appends the entry to a page.
     #[inline]
-    pub(crate) fn push(&self, page: &mut RangeBatch, prefix: &[u8], version: Version, at: ValueAt) {
+    pub(crate) fn push(&self, page: &mut RangeBatch, record: Record<'_>, version: Version, at: ValueAt) {
         let Some((chunk, node)) = self.node(at) else { return };
-        if at.is_tombstone() {
-            page.push(prefix, node.suffix, version, None);
-        } else if node.lengths & LARGE != 0 {
-            page.push_shared(prefix, node.suffix, version, self.large(node.payload).cloned().unwrap_or_default());
-        } else if node.payload.len() <= INLINE_VALUE_SIZE_BYTES_MAX {
-            page.push(prefix, node.suffix, version, Some(node.payload));
+        if node.lengths & LARGE == 0 && node.payload.len() <= INLINE_VALUE_SIZE_BYTES_MAX {
+            let value = (!at.is_tombstone()).then_some(node.payload);
+            page.push_words(record.key_words(), record.key_len(), node.suffix, version, value);
         } else {
-            page.push_shared(prefix, node.suffix, version, Self::share(chunk, node.payload_start, node.payload));
+            let value = if node.lengths & LARGE != 0 {
+                self.large(node.payload).cloned().unwrap_or_default()
+            } else {
+                Self::share(chunk, node.payload_start, node.payload)
+            };
+            record.with_key(|prefix| page.push_shared(prefix, node.suffix, version, value));
         }
     }
 

@@ -142,13 +142,12 @@ impl<'a> Leaf<'a> {
     /// Its records in the order of their keys.
     pub(crate) fn ordered(self, region: &Region) -> Ordered {
         let mut ordered = Ordered { heads: [0; SLOTS], records: [0; SLOTS], len: self.len() };
-        let (heads, records) = (self.heads(), self.records());
-        for (to, from) in ordered.heads.iter_mut().zip(heads).take(ordered.len) {
+        for (to, from) in ordered.heads.iter_mut().zip(self.heads()).take(ordered.len) {
             *to = from.load(Ordering::Relaxed);
         }
-        for (pair, word) in ordered.records.chunks_exact_mut(2).zip(records).take(ordered.len.div_ceil(2)) {
+        for (pair, word) in ordered.records.as_chunks_mut::<2>().0.iter_mut().zip(self.records()).take(ordered.len.div_ceil(2)) {
             let word = word.load(Ordering::Relaxed);
-            (pair[0], pair[1]) = (low(word), high(word));
+            *pair = [low(word), high(word)];
         }
         ordered.sort_tail(region, self.sorted);
         ordered
@@ -206,20 +205,35 @@ impl Ordered {
         self.records().first().copied()
     }
 
-    /// Inserts the tail, slot by slot, into the sorted slots before it.
+    /// Sorts the slots from `sorted` on by themselves, then merges them with those before, from the back.
     fn sort_tail(&mut self, region: &Region, sorted: usize) {
+        let is_below = |a: (u64, u32), b: (u64, u32)| {
+            a.0 < b.0 || (a.0 == b.0 && Record::new(region, a.1).compare_record(Record::new(region, b.1)).is_lt())
+        };
+        let mut tail = [(0, 0); SLOTS];
+        let mut tail_len = 0;
         for index in sorted..self.len {
-            let (head, record) = (self.heads[index], self.records[index]);
-            let mut rank = self.heads[..index].partition_point(|other| *other < head);
-            while rank < index
-                && self.heads[rank] == head
-                && Record::new(region, self.records[rank]).compare_record(Record::new(region, record)).is_lt()
-            {
-                rank += 1;
+            let slot = (self.heads[index], self.records[index]);
+            let mut rank = tail_len;
+            while rank > 0 && is_below(slot, tail[rank - 1]) {
+                tail[rank] = tail[rank - 1];
+                rank -= 1;
             }
-            self.heads.copy_within(rank..index, rank + 1);
-            self.records.copy_within(rank..index, rank + 1);
-            (self.heads[rank], self.records[rank]) = (head, record);
+            tail[rank] = slot;
+            tail_len += 1;
+        }
+        let (mut left, mut target) = (sorted, self.len);
+        // Once the tail is used up, the rest is in its place.
+        while tail_len > 0 {
+            target -= 1;
+            let last = tail[tail_len - 1];
+            if left > 0 && is_below(last, (self.heads[left - 1], self.records[left - 1])) {
+                left -= 1;
+                (self.heads[target], self.records[target]) = (self.heads[left], self.records[left]);
+            } else {
+                tail_len -= 1;
+                (self.heads[target], self.records[target]) = last;
+            }
         }
     }
 }
