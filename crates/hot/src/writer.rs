@@ -281,34 +281,40 @@ impl Writer {
         account.stats.user_bytes += (entry.prefix.len() + entry.suffix.len() + value_len) as u64;
     }
 
+    /// The record at an offset.
+    fn record(&self, at: u32) -> Record<'_> {
+        Record::new(self.region.region(), at)
+    }
+
     /// Adds a version to a key that has a record; answers with the bytes of garbage.
     fn put_version(&mut self, table: usize, tag: u32, at: u32, found: Found, prefix_len: usize) -> u64 {
-        let region = Arc::clone(self.region.region());
-        let record = Record::new(&region, at);
-        let garbage_bytes = self.put_into(table, record, found, prefix_len);
-        self.state.tables[table].index.set_hint(tag, at, record.pointers());
+        let garbage_bytes = self.put_into(table, at, found, prefix_len);
+        self.state.tables[table].index.set_hint(tag, at, self.record(at).pointers());
         garbage_bytes
     }
 
-    fn put_into(&mut self, table: usize, record: Record<'_>, found: Found, prefix_len: usize) -> u64 {
-        let region = Arc::clone(self.region.region());
-        Leaf::new(&region, record.leaf()).note(found.version);
-        let Some(newest) = record.newest() else {
+    /// The record is looked up again after each step that allocates: to hold on to its memory would take a count, and every change of
+    /// a count waits for all memory that was asked for.
+    fn put_into(&mut self, table: usize, at: u32, found: Found, prefix_len: usize) -> u64 {
+        let record = self.record(at);
+        Leaf::new(self.region.region(), record.leaf()).note(found.version);
+        let (newest, history) = (record.newest(), record.history());
+        let Some(newest) = newest else {
             record.set(Some(found), 0);
             self.accounts[table].stats.keys += 1;
             return 0;
         };
         if newest.version < found.version {
-            let history = record::append(&mut self.region, record.history(), newest);
-            record.set(Some(found), history);
+            let history = record::append(&mut self.region, history, newest);
+            self.record(at).set(Some(found), history);
             return 0;
         }
         if newest.version == found.version {
             record.replace_newest(found.value);
             return self.forget(table, newest.value, prefix_len);
         }
-        let changed = record::insert(&mut self.region, record.history(), found);
-        record.set(Some(newest), changed.history);
+        let changed = record::insert(&mut self.region, history, found);
+        self.record(at).set(Some(newest), changed.history);
         changed.garbage_bytes + changed.old.map_or(0, |old| self.forget(table, old, prefix_len))
     }
 
@@ -325,10 +331,8 @@ impl Writer {
     /// Adds a key with its first version; answers with the bytes of garbage.
     fn put_key(&mut self, table: usize, tag: u32, key: &[u8], found: Found, publish: &impl Fn(&State)) -> u64 {
         let record = Record::create(&mut self.region, key, found);
-        let tree = Arc::clone(&self.state.tables[table].tree);
-        let grown = tree.insert(&mut self.region, key, record, &mut self.path);
-        let region = self.region.region();
-        Leaf::new(region, Record::new(region, record).leaf()).note(found.version);
+        let grown = self.state.tables[table].tree.insert(&mut self.region, key, record, &mut self.path);
+        Leaf::new(self.region.region(), self.record(record).leaf()).note(found.version);
         let account = &mut self.accounts[table];
         account.records += 1;
         account.stats.keys += 1;
@@ -336,7 +340,7 @@ impl Writer {
         if self.state.tables[table].index.is_full(records) {
             self.grow_index(table, records, publish);
         }
-        let hint = Record::new(self.region.region(), record).pointers();
+        let hint = self.record(record).pointers();
         self.state.tables[table].index.insert(tag, record, hint);
         grown.garbage_bytes
     }

@@ -160,15 +160,20 @@ impl Tree {
 
     /// Inserts the record of `key`, which is not in the tree. `path` is room to work in.
     pub(crate) fn insert(&self, region: &mut RegionWriter, key: &[u8], record: u32, path: &mut Vec<Step>) -> Grown {
-        let shared = std::sync::Arc::clone(region.region());
-        let at = self.descend(&shared, key, path);
-        let leaf = Leaf::new(&shared, at);
-        let fits = leaf.shares_prefix(key);
-        if fits && leaf.len() < SLOTS {
+        let at = self.descend(region.region(), key, path);
+        let leaf = Leaf::new(region.region(), at);
+        if leaf.shares_prefix(key) && leaf.len() < SLOTS {
             leaf.push(key::head(key, leaf.prefix_len()), record);
-            Record::new(&shared, record).set_leaf(at);
+            Record::new(region.region(), record).set_leaf(at);
             return Grown::default();
         }
+        self.insert_split(region, key, record, at, path)
+    }
+
+    /// Inserts the record of `key`, for which leaf `at` at the end of `path` has no room or too long a prefix.
+    fn insert_split(&self, region: &mut RegionWriter, key: &[u8], record: u32, at: u32, path: &[Step]) -> Grown {
+        let shared = std::sync::Arc::clone(region.region());
+        let leaf = Leaf::new(&shared, at);
         let ordered = leaf.ordered(&shared);
         if leaf.len() < SLOTS {
             // The key does not share the prefix: the leaf is made anew with a shorter one.
