@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::process::{Failure, cargo, run as run_command};
 use crate::workspace::Workspace;
-use crate::{dependencies, formats, layers, msrv, tidy};
+use crate::{dependencies, formats, layers, models, msrv, tidy};
 
 type Step = (&'static str, fn(&Workspace) -> Result<(), Failure>);
 
@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     ("formats", |workspace| formats::run(workspace, formats::Mode::Check)),
     ("clippy", clippy),
     ("doc", doc),
+    ("models", models::run),
 ];
 
 /// Runs each step and says at the end which failed.

@@ -16,6 +16,7 @@ mod dependencies;
 mod formats;
 mod histories;
 mod layers;
+mod models;
 mod msrv;
 mod process;
 mod tests;
@@ -31,12 +32,13 @@ const USAGE: &str = "\
 usage: cargo xtask <command> [options]
 
   test [ARGS]          run every test and doctest; ARGS go to the test runner
-  ci                   every check but the tests: fmt, clippy, doc, layers, tidy, formats, deps, msrv
+  ci                   every check but the tests: fmt, layers, tidy, deps, msrv, formats, clippy, doc, models
   layers               check that the dependencies among the workspace's crates point down
   tidy                 check the rules of style that the compiler does not
   formats [--check]    render docs/formats from the code, or compare
   deps [--update]      compare the dependencies and their licences with xtask/dependencies.tsv, or write it
   msrv                 check that every crate and dependency fits the minimum supported Rust version
+  models               run the models of the lock-free parts through every interleaving
   bench [ARGS]         run the benchmark harness in release; ARGS go to it
   demo [REPOSITORY] [--seed S]
                        the main job: import a git history, kill the import, read back, compare with git
@@ -76,6 +78,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "ci" => no_options(rest).and_then(|()| ci::run(&workspace)),
         "layers" => no_options(rest).and_then(|()| layers::run(&workspace)),
         "tidy" => no_options(rest).and_then(|()| tidy::run(&workspace)),
+        "models" => no_options(rest).and_then(|()| models::run(&workspace)),
         "msrv" => no_options(rest).and_then(|()| msrv::run(&workspace)),
         "formats" => formats::run(&workspace, flag(rest, "--check")?.map_or(formats::Mode::Write, |()| formats::Mode::Check)),
         "deps" => dependencies::run(

@@ -60,8 +60,38 @@ impl Gate {
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         // Whoever sees a store of the change sees the odd number too.
         fence(Ordering::Release);
-        let changed = change();
-        self.sequence.store(sequence + 2, Ordering::Release);
-        changed
+        let _opened = Opened { gate: self, sequence: sequence + 2 };
+        change()
+    }
+}
+
+/// Ends a change also if it unwinds: left odd, the number would turn away readers for ever, and after the next change let them in during it.
+struct Opened<'a> {
+    gate: &'a Gate,
+    sequence: u64,
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.gate.sequence.store(self.sequence, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::Gate;
+
+    #[test]
+    fn a_change_that_panics_lets_readers_in_again() {
+        let gate = Gate::new();
+        let before = gate.enter().unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| gate.change(|| panic!("as a broken change would"))));
+        assert!(panicked.is_err());
+        assert!(!gate.is_valid(before));
+        let after = gate.enter().unwrap();
+        assert!(gate.is_valid(after));
+        gate.change(|| assert!(gate.enter().is_none()));
     }
 }

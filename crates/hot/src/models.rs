@@ -1,8 +1,4 @@
-//! Models of what one writer and readers share, run by loom through every interleaving within its bounds:
-//!
-//! ```text
-//! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p thermocline-hot --lib models
-//! ```
+//! Models of what one writer and readers share, run by loom through every interleaving within its bounds: `cargo xtask models`.
 //!
 //! They run the crate's own code, whose atomics are loom's then, on small chunks of heap memory. The arena of values and `OnceLock`s
 //! stay std's: loom sees no weak memory there, miri and the tests with threads do.

@@ -87,7 +87,9 @@ impl Spawner for RealSpawner {
     fn spawn(&self, name: &str, task: Task) -> DiskResult<Box<dyn JoinHandle>> {
         // The standard library panics on a zero byte.
         let name = name.replace('\0', " ");
-        match thread::Builder::new().name(name.clone()).spawn(task) {
+        #[expect(clippy::disallowed_methods, reason = "the one place where threads come from")]
+        let spawned = thread::Builder::new().name(name.clone()).spawn(task);
+        match spawned {
             Ok(thread) => Ok(Box::new(RealHandle { name, thread })),
             Err(error) => {
                 let detail = format!("task {name}");

@@ -15,6 +15,12 @@
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult};
 pub use std::sync::Arc;
 
+/// Lets another thread run before this one goes on, if one waits for the processor.
+#[expect(clippy::disallowed_methods, reason = "the one place for it")]
+pub fn yield_now() {
+    std::thread::yield_now();
+}
+
 /// Atomics.
 pub mod atomic {
     pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

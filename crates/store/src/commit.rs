@@ -220,7 +220,9 @@ impl Store {
     /// # Errors
     /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, [`MemoryExhausted`](ErrorKind::MemoryExhausted),
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), [`Poisoned`](ErrorKind::Poisoned),
-    /// [`VersionExhausted`](ErrorKind::VersionExhausted), [`Closed`](ErrorKind::Closed): nothing was committed.
+    /// [`VersionExhausted`](ErrorKind::VersionExhausted), [`Closed`](ErrorKind::Closed): nothing was committed. If the process
+    /// or the machine dies after an `Io` or a `DiskFull`, before another commit succeeds, opening the store again may find the batch in
+    /// the log after all: whole, never a part of it.
     /// [`CommitUnknown`](ErrorKind::CommitUnknown): a sync failed; reopening the store shows whether the commit is there.
     pub fn commit(&self, batch: Batch) -> Result<Version> {
         self.commit_with(batch, CommitOptions::default())

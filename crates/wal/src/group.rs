@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thermocline_io::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use thermocline_io::sync::{Condvar, Mutex};
+use thermocline_io::sync::{Condvar, Mutex, yield_now};
 
 /// How long a thread that waits for a fast group looks for its answer before it sleeps, in turns of the loop.
 const SPIN_TURNS: u32 = 200;
@@ -112,7 +112,7 @@ impl<O> Slot<O> {
                 if self.is_set.load(Ordering::Acquire) {
                     break;
                 }
-                if turn < SPIN_TURNS_ALONE { std::hint::spin_loop() } else { std::thread::yield_now() }
+                if turn < SPIN_TURNS_ALONE { std::hint::spin_loop() } else { yield_now() }
             }
         }
         let mut state = self.state.lock();

@@ -49,7 +49,7 @@ fn beside(readers: &[&(dyn Fn() -> CaseResult + Sync)], mut writer: impl FnMut(u
                 break;
             }
             written = writer(round);
-            thread::yield_now();
+            thermocline_io::sync::yield_now();
         }
         drop(done);
         let read = handles.into_iter().map(join).fold(Ok(()), Result::and);
@@ -319,7 +319,7 @@ pub(crate) fn case_142_key_never_vanishes_while_rewritten(h: &mut Harness<'_>) -
                 break;
             }
             written = batch_of(round + 2, |batch| batch.put(TABLE, b"a", b"x")).and_then(|batch| tier.set(&batch));
-            thread::yield_now();
+            thermocline_io::sync::yield_now();
         }
         readers.into_iter().map(join).fold(Ok(()), Result::and).and(written.map_err(CaseFailure::from))
     })

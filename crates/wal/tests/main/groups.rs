@@ -65,9 +65,9 @@ fn requests_that_come_during_a_group_form_the_next_one() {
                 started.wait();
                 // Until all the others are on their way into the queue. That they are in it follows from what is asserted.
                 while submitted.load(Ordering::Acquire) < FOLLOWERS {
-                    std::thread::yield_now();
+                    thermocline_io::sync::yield_now();
                 }
-                (0..10_000).for_each(|_| std::thread::yield_now());
+                (0..10_000).for_each(|_| thermocline_io::sync::yield_now());
             }
             group
         };

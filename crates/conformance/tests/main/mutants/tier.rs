@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::thread;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,7 +16,7 @@ use crate::mutants::page;
 
 /// Gives other threads a chance to look at what is half done.
 pub(crate) fn pause() {
-    (0..20).for_each(|_| thread::yield_now());
+    (0..20).for_each(|_| thermocline_io::sync::yield_now());
 }
 
 /// The model, wrong in one way.
