@@ -7,7 +7,7 @@ use thermocline_io::{Access, FileId, Reason, write_all_at};
 use thermocline_tier::{Result, Version};
 
 use crate::append::{Active, Shared, Writer};
-use crate::chain::Link;
+use crate::chain::{Link, open_segment};
 use crate::encoder::Encoder;
 use crate::entry::Genesis;
 use crate::error::{corruption, disk_error, format_error, sync_error};
@@ -121,7 +121,7 @@ impl Carry<'_> {
         index.push(header);
         let number = blank.number;
         let mut begun = Begun { blank, encoder: Encoder::new(&header, self.version_witnessed), index };
-        if let Err(error) = self.copy(&mut begun, &header) {
+        if let Err(error) = self.copy(request, &mut begun, &header) {
             preparer.discard(number);
             return Err(error);
         }
@@ -154,13 +154,13 @@ impl Carry<'_> {
     }
 
     /// Writes the records again, for their new place, and makes them durable.
-    fn copy(&self, begun: &mut Begun, header: &SegmentHeader) -> Result<()> {
+    fn copy(&self, request: &OpenLog<'_>, begun: &mut Begun, header: &SegmentHeader) -> Result<()> {
         if self.bytes == 0 {
             return Ok(());
         }
         let reason = Reason::WalRecover;
-        let mut scanner =
-            Scanner::new(Arc::clone(&self.head.file), &self.head.header, self.head.end, reason).starting_at(self.witnessed);
+        let file = open_segment(&*request.disk, self.head.header.number, reason)?;
+        let mut scanner = Scanner::new(file, &self.head.header, self.head.end, reason).starting_at(self.witnessed);
         let mut group = begun.encoder.next().offset;
         let mut left = self.bytes;
         while left > 0 {

@@ -12,11 +12,10 @@ use crate::layout::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::scan::{Survey, look_into_body, survey};
 use crate::to_len;
 
-/// A segment's file as it was found.
+/// A segment's file as it was found. It is not held open: there may be more segments than a process may have open files.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) number: u64,
-    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) len: u64,
     header: std::result::Result<SegmentHeader, FormatError>,
 }
@@ -24,7 +23,6 @@ pub(crate) struct Found {
 /// A segment of the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) header: SegmentHeader,
     /// Where its records end: as the successor states, or for the last segment behind the last whole group.
     pub(crate) end: u64,
@@ -57,13 +55,13 @@ pub(crate) struct Directory {
 /// # Errors
 /// `Corruption`, `ForeignFile`, `UnsupportedFormat`, `Io`.
 pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Directory> {
-    let mut found = open_all(disk, purpose, reason)?;
+    let mut found = look_at_all(disk, purpose, reason)?;
     let next_number = found.last().map_or(1, |last| last.number.saturating_add(1));
     let store = check_stores(&found)?;
     let mut leftovers = Vec::new();
     let chain = loop {
         let Some(head) = found.pop() else { break None };
-        match consider(&head, &found, store, reason)? {
+        match consider(disk, &head, &found, store, reason)? {
             Some((header, tail)) => break Some((head, header, tail)),
             None => leftovers.push(head.number),
         }
@@ -71,8 +69,8 @@ pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Resu
     let Some((head, header, tail)) = chain else {
         return Ok(Directory { chain: None, leftovers, next_number });
     };
-    let mut links = vec![Link { file: head.file, header, end: tail.good.offset, file_len: head.len }];
-    collect_links(&mut links, &mut found, reason, &mut leftovers)?;
+    let mut links = vec![Link { header, end: tail.good.offset, file_len: head.len }];
+    collect_links(disk, &mut links, &mut found, reason, &mut leftovers)?;
     links.reverse();
     if header.previous.is_none() && !tail.has_records {
         // The very first records of a store never became durable, so it was never handed to anybody.
@@ -82,7 +80,12 @@ pub(crate) fn inspect(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Resu
     Ok(Directory { chain: Some(Chain { links, tail }), leftovers, next_number })
 }
 
-fn open_all(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Vec<Found>> {
+/// Opens a segment for reading.
+pub(crate) fn open_segment(disk: &dyn Disk, number: u64, reason: Reason) -> Result<Arc<dyn DiskFile>> {
+    disk.open(FileId::Wal(number), Access::Read, reason).map_err(disk_error)
+}
+
+fn look_at_all(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Vec<Found>> {
     let mut numbers: Vec<u64> = Vec::new();
     for entry in disk.list(reason).map_err(disk_error)? {
         if let DirEntry::File(FileId::Wal(number), _) = entry {
@@ -92,7 +95,7 @@ fn open_all(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Vec<Fou
     numbers.sort_unstable();
     let mut found = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let file = disk.open(FileId::Wal(number), Access::Read, reason).map_err(disk_error)?;
+        let file = open_segment(disk, number, reason)?;
         let len = file.len().map_err(disk_error)?;
         let mut bytes = vec![0; to_len(len.min(SEGMENT_HEADER_SIZE))];
         let read = read_up_to_at(&*file, 0, &mut bytes, reason).map_err(disk_error)?;
@@ -100,7 +103,7 @@ fn open_all(disk: &dyn Disk, purpose: Purpose, reason: Reason) -> Result<Vec<Fou
         if let Err(error @ FormatError::Unsupported { .. }) = header {
             return Err(format_error(error));
         }
-        found.push(Found { number, file, len, header });
+        found.push(Found { number, len, header });
     }
     Ok(found)
 }
@@ -124,15 +127,21 @@ fn check_stores(found: &[Found]) -> Result<Option<StoreId>> {
 }
 
 /// Whether this segment, which no later one names, is the last of the log. `None`: it is not part of it.
-fn consider(head: &Found, lower: &[Found], store: Option<StoreId>, reason: Reason) -> Result<Option<(SegmentHeader, Survey)>> {
+fn consider(
+    disk: &dyn Disk,
+    head: &Found,
+    lower: &[Found],
+    store: Option<StoreId>,
+    reason: Reason,
+) -> Result<Option<(SegmentHeader, Survey)>> {
     let header = match &head.header {
         Ok(header) => *header,
         Err(error) => {
-            let (row, error) = judge_header(head, error, store, reason)?;
+            let (row, error) = judge_header(disk, head, error, store, reason)?;
             return if row.verdict() == Verdict::Refuse { Err(refusal(error, row)) } else { Ok(None) };
         }
     };
-    let tail = survey(&head.file, &header, head.len, reason)?;
+    let tail = survey(&open_segment(disk, head.number, reason)?, &header, head.len, reason)?;
     let carry = judge(&Evidence::Carry {
         is_whole: tail.is_carry_whole,
         is_witnessed: tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE,
@@ -158,14 +167,21 @@ fn fault_of(tail: &Survey, number: u64) -> FormatError {
 }
 
 /// Which rule a segment falls under whose header is bad and that no later one names, and what to say about it.
-fn judge_header(segment: &Found, error: &FormatError, store: Option<StoreId>, reason: Reason) -> Result<(Row, FormatError)> {
+fn judge_header(
+    disk: &dyn Disk,
+    segment: &Found,
+    error: &FormatError,
+    store: Option<StoreId>,
+    reason: Reason,
+) -> Result<(Row, FormatError)> {
+    let file = open_segment(disk, segment.number, reason)?;
     // Without another segment to tell, the id in the bad header is the best guess.
     let mut head = vec![0; to_len(segment.len.min(SEGMENT_HEADER_SIZE))];
-    let read = read_up_to_at(&*segment.file, 0, &mut head, reason).map_err(disk_error)?;
+    let read = read_up_to_at(&*file, 0, &mut head, reason).map_err(disk_error)?;
     let head = head.get(..read).unwrap_or(&head);
     let guess = head.get(24..).and_then(|bytes| bytes.first_chunk::<16>()).copied().unwrap_or_default();
     let salt = Salt::new(store.unwrap_or(StoreId(guess)), FileKind::Wal, segment.number);
-    let body = look_into_body(&segment.file, segment.number, salt, segment.len, reason)?;
+    let body = look_into_body(&file, segment.number, salt, segment.len, reason)?;
     let is_stub = segment.len < SEGMENT_HEADER_SIZE && head.iter().any(|&byte| byte != 0);
     let is_ours = head.iter().zip(&MAGIC).all(|(found, expected)| found == expected);
     let row = judge(&Evidence::Header {
@@ -187,11 +203,17 @@ fn judge_header(segment: &Found, error: &FormatError, store: Option<StoreId>, re
 }
 
 /// Follows the names of predecessors from the last link to the first. What lies between is left over.
-fn collect_links(links: &mut Vec<Link>, found: &mut Vec<Found>, reason: Reason, leftovers: &mut Vec<u64>) -> Result<()> {
+fn collect_links(
+    disk: &dyn Disk,
+    links: &mut Vec<Link>,
+    found: &mut Vec<Found>,
+    reason: Reason,
+    leftovers: &mut Vec<u64>,
+) -> Result<()> {
     while let Some(previous) = links.last().and_then(|link| link.header.previous) {
         let successor = links.last().map_or(0, |link| link.header.number);
         while let Some(segment) = found.pop_if(|segment| segment.number > previous.number) {
-            check_leftover(&segment, reason)?;
+            check_leftover(disk, &segment, reason)?;
             leftovers.push(segment.number);
         }
         let named = found.pop_if(|segment| segment.number == previous.number);
@@ -223,19 +245,19 @@ fn collect_links(links: &mut Vec<Link>, found: &mut Vec<Found>, reason: Reason, 
             let (expected, found) = (format!("at least {} bytes", previous.length), format!("{} bytes", named.len));
             return Err(refusal(Corruption::new(label, named.len, "segment", expected, found).into(), row));
         }
-        links.push(Link { file: named.file, header, end: previous.length, file_len: named.len });
+        links.push(Link { header, end: previous.length, file_len: named.len });
     }
     while let Some(segment) = found.pop() {
-        check_leftover(&segment, reason)?;
+        check_leftover(disk, &segment, reason)?;
         leftovers.push(segment.number);
     }
     Ok(())
 }
 
 /// A segment outside the chain must not hold anything that was ever known to be durable.
-fn check_leftover(segment: &Found, reason: Reason) -> Result<()> {
+fn check_leftover(disk: &dyn Disk, segment: &Found, reason: Reason) -> Result<()> {
     let Ok(header) = &segment.header else { return Ok(()) };
-    let tail = survey(&segment.file, header, segment.len, reason)?;
+    let tail = survey(&open_segment(disk, segment.number, reason)?, header, segment.len, reason)?;
     let is_witnessed = tail.evidence.witnessed_through > SEGMENT_HEADER_SIZE;
     let row = judge(&Evidence::Leftover { is_witnessed });
     if row.verdict() == Verdict::Drop {

@@ -12,7 +12,7 @@ use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, Version};
 
 use crate::append::Shared;
 use crate::carry::{Begun, Carry};
-use crate::chain::{Chain, Directory, Link, inspect, refusal};
+use crate::chain::{Chain, Directory, Link, inspect, open_segment, refusal};
 use crate::decision::{Evidence, Verdict, judge};
 use crate::encoder::{Encoder, Span};
 use crate::entry::{Genesis, Replayed};
@@ -250,12 +250,13 @@ fn open_chain(
     let Some((head, before)) = chain.links.split_last() else {
         return Err(ErrorKind::NotFound { what: "a log in this directory".into() }.into());
     };
+    let open = |link: &Link| open_segment(&*request.disk, link.header.number, Reason::WalRecover);
     let mut decoder = Decoder::new();
     let mut reached: Option<Position> = None;
     for link in before {
         check_link(link, reached)?;
         replayer.index.push(link.header);
-        let end = decoder.segment(&link.file, &link.header, link.end, Reason::WalRecover, &mut replayer)?;
+        let end = decoder.segment(&open(link)?, &link.header, link.end, Reason::WalRecover, &mut replayer)?;
         replayer.index.set_end(end);
         reached = Some(end);
     }
@@ -266,7 +267,7 @@ fn open_chain(
     if witnessed_through == SEGMENT_HEADER_SIZE {
         replayer.reach_witness(head.header.start());
     }
-    let end = decoder.segment(&head.file, &head.header, head.end, Reason::WalRecover, &mut replayer)?;
+    let end = decoder.segment(&open(head)?, &head.header, head.end, Reason::WalRecover, &mut replayer)?;
     replayer.index.set_end(end);
 
     let Replayer { genesis, index, mut report, witnessed, version_witnessed, carried_records, carried_bytes, .. } = replayer;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use thermocline_format::{Corruption, FileKind, FileLabel, Purpose};
-use thermocline_io::{Access, Disk, DiskFile, FileId, Reason, read_up_to_at};
+use thermocline_io::{Disk, DiskFile, Reason, read_up_to_at};
 use thermocline_tier::{ErrorKind, Result, Version};
 
 use crate::append::Shared;
-use crate::chain::inspect;
+use crate::chain::{inspect, open_segment};
 use crate::entry::{Genesis, Replayed};
 use crate::error::{corruption, disk_error, format_error};
 use crate::layout::{Position, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
@@ -68,7 +68,8 @@ pub fn verify(disk: &dyn Disk) -> Result<VerifyReport> {
     let mut reached: Option<Position> = None;
     for link in &chain.links {
         crate::open::check_link(link, reached)?;
-        reached = Some(decoder.segment(&link.file, &link.header, link.end, Reason::Verify, &mut counter)?);
+        let file = open_segment(disk, link.header.number, Reason::Verify)?;
+        reached = Some(decoder.segment(&file, &link.header, link.end, Reason::Verify, &mut counter)?);
         counter.report.segments += 1;
         counter.report.size_bytes += link.end;
     }
@@ -83,7 +84,7 @@ pub(crate) fn verify_open(shared: &Shared) -> Result<VerifyReport> {
     let mut counter = Counter::default();
     let mut decoder = Decoder::new();
     for (header, end, last) in segments {
-        let file = shared.disk.open(FileId::Wal(header.number), Access::Read, Reason::Verify).map_err(disk_error)?;
+        let file = open_segment(&*shared.disk, header.number, Reason::Verify)?;
         let label = FileLabel::numbered(FileKind::Wal, header.number);
         check_header(&file, &header)?;
         let reached = decoder.segment(&file, &header, end.offset, Reason::Verify, &mut counter)?;

@@ -169,3 +169,37 @@ fn rotation_uses_the_segment_that_was_prepared() {
     drop(opened);
     assert_eq!(open(&disk, &small(65_536)).unwrap().items.len(), 1_999);
 }
+
+/// A log has as many segments as sessions, and a process may have far fewer files open.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_open_log_holds_no_file_for_each_of_its_segments() {
+    const SESSIONS: u64 = 200;
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(thermocline_io::RealDisk::open(directory.path(), true).unwrap());
+    for version in 1..=SESSIONS {
+        let opened = open(&disk, &small(16_384)).unwrap();
+        commit(&opened.log, version, Durability::Sync).unwrap();
+        opened.log.close().unwrap();
+    }
+    let mut open_files = 0;
+    let request = thermocline_wal::OpenLog {
+        disk: Arc::clone(&disk),
+        randomness: &thermocline_io::SeededRandomness::new(7),
+        clock: &thermocline_io::SimClock::new(),
+        options: small(16_384),
+        layout: &thermocline_tier::WholeKey,
+        is_read_only: false,
+    };
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = count();
+    let (log, report) = Log::open(request, &mut |_| {
+        open_files = open_files.max(count());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((report.commits, report.segments), (SESSIONS, SESSIONS));
+    // Other tests of this process may open some.
+    assert!(open_files.max(count()) < before + 100, "{open_files} files open");
+    drop(log);
+}
