@@ -301,7 +301,12 @@ impl Writer {
         let (newest, history) = (record.newest(), record.history());
         let Some(newest) = newest else {
             record.set(Some(found), 0);
-            self.accounts[table].stats.keys += 1;
+            // It was taken for garbage when it lost its last entry.
+            let record_bytes = record_words(prefix_len) as u64 * 8;
+            let account = &mut self.accounts[table];
+            account.stats.keys += 1;
+            account.garbage_bytes -= record_bytes;
+            self.garbage_bytes -= record_bytes;
             return 0;
         };
         if newest.version < found.version {

@@ -53,6 +53,21 @@ fn an_empty_tier_is_small() {
 }
 
 #[test]
+fn a_key_that_comes_back_is_not_garbage() {
+    let tier = HotTier::default();
+    for version in 1..=scaled(500, 20) as u64 {
+        tier.set(&batch(version, &[put(b"key", vec![1; 10])])).unwrap();
+        tier.drop_versions(&[drop_of(TABLE, b"key", version)]).unwrap();
+        tier.set(&batch(version, &[put(b"key", vec![2; 10])])).unwrap();
+        let stats = tier.stats();
+        assert!(stats.garbage_bytes <= stats.memory_bytes, "{stats:?}");
+        tier.drop_versions(&[drop_of(TABLE, b"key", version)]).unwrap();
+    }
+    tier.clear_table(TABLE).unwrap();
+    assert!(tier.stats().garbage_bytes <= tier.stats().memory_bytes);
+}
+
+#[test]
 fn dropping_and_clearing_give_memory_back() {
     let pair = Pair::default();
     let keys = scaled(2000, 70);
