@@ -142,7 +142,7 @@ impl Changes {
         let arguments = ["rev-list", "--first-parent", "--reverse", &newest, tip];
         let mut rev_list = Process::new(repository.spawn(arguments, Stdio::null())?, "`git rev-list`");
         let ids = rev_list.stdout()?;
-        let arguments = "diff-tree --stdin --always --root --diff-merges=first-parent -r --raw -z --no-renames --no-abbrev";
+        let arguments = "diff-tree --stdin --always --root --diff-merges=first-parent -r --raw -z --no-renames --no-abbrev --ignore-submodules=none";
         let mut diff_tree = Process::new(repository.spawn(arguments.split(' '), ids)?, "`git diff-tree`");
         let pieces = Pieces { reader: BufReader::with_capacity(1 << 16, diff_tree.stdout()?), command: diff_tree.command };
         Ok(Self { rev_list, diff_tree, pieces, ahead: None, commits_left: commits })

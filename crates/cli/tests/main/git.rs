@@ -56,6 +56,20 @@ fn contents_are_the_bytes_of_blobs_without_submodules() {
 }
 
 #[test]
+fn submodules_are_imported_whatever_is_configured_to_ignore_them() {
+    let folder = Folder::new();
+    let repository = eventful(folder.path("repository"));
+    repository.edit(".gitmodules", Some(b"[submodule \"m\"]\n\tpath = module\n\turl = ./m\n\tignore = all\n"));
+    repository.git(&["add", ".gitmodules"]);
+    repository.git(&["commit", "--quiet", "--message", "ignore"]);
+    let id = "6d1e2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b";
+    repository.git(&["update-index", "--cacheinfo", &format!("160000,{id},module")]);
+    repository.git(&["commit", "--quiet", "--message", "another commit of the submodule"]);
+    import(&folder, &repository.0, &[]).ok();
+    check_states(&folder, &repository, &repository.commits());
+}
+
+#[test]
 fn a_change_of_mode_or_nothing_makes_a_version_without_writes() {
     let folder = Folder::new();
     let repository = eventful(folder.path("repository"));
