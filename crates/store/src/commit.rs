@@ -51,38 +51,48 @@ impl Inner {
         self.queue.submit(request, durability == Durability::Sync, |group| self.lead(group))
     }
 
-    /// Carries a group through: admit each, log all with one write, sync once if any asks for it, apply, publish. A request that is
-    /// refused does not touch the others.
+    /// Carries a group through. A purge goes by itself: it may compact what memory was set aside for those behind it.
     fn lead(&self, mut group: Vec<Request>) -> Vec<Outcome> {
         let mut writer = self.writer.lock();
+        let is_purge = |request: &Request| matches!(request.action, Action::Purge(_));
+        let parts = group.chunk_by_mut(|before, after| !is_purge(before) && !is_purge(after));
+        parts.flat_map(|part| self.lead_part(&mut writer, part)).collect()
+    }
+
+    /// Admits each request, logs all with one write, syncs once if any asks for it, applies, publishes. A request that is refused does
+    /// not touch the others.
+    fn lead_part(&self, writer: &mut Writer, group: &mut [Request]) -> Vec<Outcome> {
         // While a purge is under way no snapshot may pin what it removes.
         let has_purge = group.iter().any(|request| matches!(request.action, Action::Purge(_)));
         let pins = has_purge.then(|| self.pins.lock());
         let mut last = writer.last;
-        let rooms = self.make_room(&group);
+        let rooms = self.make_room(group);
         let admit = |(request, room): (&mut Request, Result<()>)| {
             room?;
             self.admit(request, &mut last, pins.as_ref())
         };
         let mut outcomes: Vec<Outcome> = group.iter_mut().zip(rooms).map(admit).collect();
-        if let Err(error) = self.log_group(&group, &outcomes) {
+        if let Err(error) = self.log_group(group, &outcomes) {
             for (request, outcome) in group.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_ok()) {
                 *outcome = Err(unlogged(&error, request));
             }
             return outcomes;
         }
         writer.last = last;
+        let mut applied = None;
         for (request, outcome) in group.iter().zip(&mut outcomes) {
-            if outcome.is_ok()
-                && let Err(error) = self.apply(request)
-            {
-                // It is in the log and not in the tier: only replaying the log can mend that.
-                self.poison.set(&error);
-                *outcome = Err(error);
+            let Ok(version) = *outcome else { continue };
+            // After one that is in the log and not in the tier, only replaying the log can help: those behind it are not applied either.
+            match self.poison.check().and_then(|()| self.apply(request)) {
+                Ok(()) => applied = Some(version),
+                Err(error) => {
+                    self.poison.set(&error);
+                    *outcome = Err(Error::with_source(ErrorKind::CommitUnknown { version }, error));
+                }
             }
         }
-        if self.poison.check().is_ok() {
-            self.published.store(last.0, Ordering::Release);
+        if let Some(version) = applied {
+            self.published.store(version.0, Ordering::Release);
         }
         outcomes
     }

@@ -74,11 +74,17 @@ impl Store {
     /// [`Corruption`](ErrorKind::Corruption) naming the first damaged place; [`Closed`](ErrorKind::Closed), [`Io`](ErrorKind::Io).
     pub fn verify(&self) -> Result<VerifyReport> {
         self.inner.check_open()?;
-        self.inner.log.verify()
+        let mut report = self.inner.log.verify()?;
+        if self.inner.options.mode == OpenMode::ReadOnly {
+            // What recovery passed over still lies there.
+            report.discarded_bytes = self.inner.recovery.discarded_bytes;
+        }
+        Ok(report)
     }
 
     /// Closes the store for all its handles: makes every commit durable, marks the log as cleanly closed, and releases the directory.
-    /// Later calls on any handle, snapshot or iterator fail with [`Closed`](ErrorKind::Closed). Closing twice is not an error.
+    /// Later calls on any handle or snapshot fail with [`Closed`](ErrorKind::Closed), and so do iterators once they have handed out
+    /// what they had read before. Closing twice is not an error.
     ///
     /// # Errors
     /// What the last write or sync failed with; the store is closed all the same, and recovers when it is opened again.

@@ -82,7 +82,8 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get); there is no partial answer.
     pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
-        self.inner.get_many_at(table, keys, self.version)
+        let keys: Vec<K> = keys.into_iter().collect();
+        self.inner.get_many_at(table, &keys, self.version)
     }
 
     /// Many keys of any tables.

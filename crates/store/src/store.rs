@@ -100,15 +100,28 @@ impl Inner {
         if self.marks.has_any() { Ok(self.hide_cleared(table, at, found)) } else { Ok(found) }
     }
 
-    /// A point read at a version.
-    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], at: Version) -> Result<Lookup> {
+    /// A point read at a version, or of the latest state if that is older.
+    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Lookup> {
         self.check_open()?;
+        let at = version.min(self.latest());
         let found = self.tier.get(table, key, at)?;
         if !self.marks.has_any() {
             return Ok(found);
         }
-        self.marks.check_floor(table, at)?;
+        // By the version that was asked for: beside a purge, the latest state is that before it or that after it.
+        self.marks.check_floor(table, version)?;
         Ok(self.hide_cleared(table, at, found))
+    }
+
+    /// Reads the latest state, again if a purge came in between, so that the version that was the latest is gone.
+    fn read_latest<R>(&self, read: impl Fn(Version) -> Result<R>) -> Result<R> {
+        loop {
+            let at = self.latest();
+            match read(at) {
+                Err(error) if matches!(error.kind(), ErrorKind::VersionReclaimed { .. }) && self.latest() > at => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Point reads at a version, of any tables.
@@ -124,13 +137,7 @@ impl Inner {
         Ok(found)
     }
 
-    pub(crate) fn get_many_at<K: AsRef<[u8]>>(
-        &self,
-        table: EntryKind,
-        keys: impl IntoIterator<Item = K>,
-        at: Version,
-    ) -> Result<Vec<Option<Bytes>>> {
-        let keys: Vec<K> = keys.into_iter().collect();
+    pub(crate) fn get_many_at<K: AsRef<[u8]>>(&self, table: EntryKind, keys: &[K], at: Version) -> Result<Vec<Option<Bytes>>> {
         let refs: Vec<KeyRef<'_>> = keys.iter().map(|key| KeyRef { table, prefix: key.as_ref() }).collect();
         Ok(self.lookup_many_at(&refs, at)?.into_iter().map(Lookup::into_value).collect())
     }
@@ -159,11 +166,6 @@ impl Store {
     /// # Errors
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if that state is gone, else as [`get`](Self::get).
     pub fn get_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Option<Bytes>> {
-        let latest = self.inner.latest();
-        if version >= latest {
-            // Not by the version just loaded: a purge beside this call must not make the latest state unreadable.
-            return self.get(table, key);
-        }
         Ok(self.inner.lookup_at(table, key, version)?.into_value())
     }
 
@@ -189,7 +191,8 @@ impl Store {
     /// # Errors
     /// As [`get`](Self::get); there is no partial answer.
     pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
-        self.snapshot()?.get_many(table, keys)
+        let keys: Vec<K> = keys.into_iter().collect();
+        self.inner.read_latest(|at| self.inner.get_many_at(table, &keys, at))
     }
 
     /// The latest state, pinned.
@@ -232,7 +235,7 @@ impl Store {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn history(&self, table: EntryKind, key: &[u8]) -> Result<History> {
-        History::read(&self.inner, table, key, self.inner.latest())
+        self.inner.read_latest(|at| History::read(&self.inner, table, key, at))
     }
 
     /// The keys of a range whose values differ between two versions, from the state at `versions.start` to the state at

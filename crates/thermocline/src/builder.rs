@@ -100,7 +100,8 @@ impl Builder {
         self
     }
 
-    /// The most main memory that the tiers may hold, in bytes; by default there is no limit. A commit that could need more is refused with
+    /// The most main memory that the tiers may hold, in bytes, but for the copy that is made while memory is given back; by default there is
+    /// no limit. A commit that could need more is refused with
     /// [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is opening a store that does not fit.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget_bytes = Some(bytes);

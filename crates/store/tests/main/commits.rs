@@ -177,3 +177,27 @@ fn buffered_and_memory_commits_are_there_after_sync_and_close() {
     store.close().unwrap();
     assert_eq!(open_on(&disk, options()).unwrap().last_version(), Version(4));
 }
+
+#[test]
+fn a_read_at_the_latest_version_never_sees_a_later_one() {
+    const COMMITS: u64 = 20_000;
+    let (store, _disk) = store();
+    commit(&store, T, &["k=1"]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 2..=COMMITS {
+                let mut batch = Batch::new();
+                batch.put(T, b"k", version.to_string().as_bytes());
+                store.commit(batch).unwrap();
+            }
+        });
+        loop {
+            let at = store.last_version();
+            let value: u64 = get(&store, T, "k", at).unwrap().parse().unwrap();
+            assert_eq!(value, at.0);
+            if at == Version(COMMITS) {
+                break;
+            }
+        }
+    });
+}
