@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::failure::{Failure, Outcome};
 use crate::rows::{self, ROWS, TIER_ROWS};
+use thermocline_yardstick::failure::{Failure, Outcome};
 
 /// Measures whole stores and prints each figure beside its bar.
 #[derive(Clone, Debug, Parser)]

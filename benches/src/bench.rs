@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, await_quiet, on_cpu};
-use crate::reads::Timed;
 use crate::report::{Report, Sample};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Meter, Timed, await_quiet, on_cpu};
 
 /// The run.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl Bench {
         self.retried(|| {
             let meter = Meter::start();
             let timed = on_cpu(self.cpu(), &measure)?;
-            Ok(timed.sample(meter.stop()))
+            Ok(Sample::of(&timed, meter.stop()))
         })
     }
 

@@ -5,12 +5,11 @@ use std::time::Duration;
 use thermocline::Version;
 
 use crate::bench::{Bench, ratio};
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, await_quiet, join, on_cpu, pin};
-use crate::reads::{Timed, run_for};
 use crate::report::Sample;
 use crate::stores::{self, Inner};
-use crate::workload::{COMMIT_ENTRIES, Random, Workload, table_of};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Meter, Timed, await_quiet, join, on_cpu, pin, run_for};
+use thermocline_yardstick::workload::{COMMIT_ENTRIES, Random, Workload, table_of};
 
 /// The rows.
 pub(crate) const ROWS: [&str; 4] = ["beside-reader", "beside-writer", "beside-gets", "beside-inserts"];
@@ -47,7 +46,7 @@ fn all(bench: &Bench, workload: &Workload, store: &Inner, round: u32) -> Outcome
     let writer_alone = {
         let meter = Meter::start();
         let timed = on_cpu(bench.cpu_of(1), || writer.run(slice))?;
-        timed.sample(meter.stop())
+        Sample::of(&timed, meter.stop())
     };
     let after = bench.rate(|| read(store, workload, slice, 2))?;
     let alone = Sample::new(f64::midpoint(before.value, after.value), before.load.worse(after.load));
@@ -78,7 +77,7 @@ fn together(bench: &Bench, workload: &Workload, store: &Inner, writer: &mut Writ
         (join(reading), join(writing))
     });
     let load = meter.stop();
-    Ok((gets?.sample(load), inserts?.sample(load)))
+    Ok((Sample::of(&gets?, load), Sample::of(&inserts?, load)))
 }
 
 /// Latest reads of the workload's keys, whichever round's value they have by now.
@@ -121,6 +120,7 @@ impl<'a> Writer<'a> {
 
     fn run(&mut self, slice: Duration) -> Outcome<Timed> {
         let Self { store, workload, random, next_new, last } = self;
+        let mut value = Vec::new();
         run_for(slice, 1, |_| {
             let mut batch = stores::batch_of(COMMIT_ENTRIES);
             for _ in 0..COMMIT_ENTRIES {
@@ -130,7 +130,7 @@ impl<'a> Writer<'a> {
                 } else {
                     random.below(workload.keys)
                 };
-                stores::write(&mut batch, workload, index, workload.rounds);
+                stores::write(&mut batch, workload, index, workload.rounds, &mut value);
             }
             let version = store.commit(batch)?;
             if Some(version) != last.next() {

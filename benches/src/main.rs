@@ -27,10 +27,7 @@
 mod arguments;
 mod bench;
 mod beside;
-mod failure;
-mod machine;
 mod memory_probe;
-mod meter;
 mod read_rows;
 mod reads;
 mod report;
@@ -38,7 +35,6 @@ mod rows;
 mod stores;
 mod sync_rows;
 mod tier_rows;
-mod workload;
 mod write_rows;
 
 use std::error::Error as _;
@@ -52,11 +48,12 @@ use tempfile::TempDir;
 
 use crate::arguments::{Arguments, Data};
 use crate::bench::Bench;
-use crate::failure::{Failure, Outcome};
-use crate::machine::Machine;
 use crate::memory_probe::Probe;
 use crate::rows::{ROWS, TIER_ROWS};
-use crate::workload::Workload;
+use serde_json::{Value, json};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::machine::Machine;
+use thermocline_yardstick::workload::Workload;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -87,15 +84,26 @@ fn run(arguments: Arguments, out: &mut dyn Write) -> Outcome<bool> {
     }
     let directory = scratch_directory(arguments.dir.as_deref())?;
     let machine = Machine::look(directory.path())?;
-    machine.print(&arguments, out).map_err(printing)?;
+    machine.print(out).map_err(Failure::machine("print"))?;
+    let size = if arguments.quick { "a tenth of the data" } else { "all data" };
+    let (rounds, slice, seed) = (arguments.rounds(), arguments.slice().as_millis(), arguments.seed);
+    writeln!(out, "{size}, {rounds} rounds, slices of {slice} ms, seed {seed}\n").map_err(Failure::machine("print"))?;
     let mut bench = Bench::new(arguments, directory.path(), machine.cores());
     measure(&mut bench)?;
     bench.report.print(out).map_err(Failure::machine("print"))?;
     if let Some(file) = &bench.arguments.json {
-        let text = format!("{:#}\n", bench.report.to_json(&machine.to_json(&bench.arguments)));
+        let text = format!("{:#}\n", bench.report.to_json(&header(&machine, &bench.arguments)));
         fs::write(file, text).map_err(Failure::machine("write the file of figures"))?;
     }
     Ok(!bench.report.has_wrong())
+}
+
+/// What the file of figures says about the run.
+fn header(machine: &Machine, arguments: &Arguments) -> Value {
+    let run = json!({
+        "quick": arguments.quick, "rounds": arguments.rounds(), "slice_ms": arguments.slice().as_secs_f64() * 1e3, "seed": arguments.seed,
+    });
+    json!({ "machine": machine.to_json(), "run": run })
 }
 
 fn list(out: &mut dyn Write) -> io::Result<()> {

@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::failure::Outcome;
-use crate::reads::run_for;
 use crate::report::Sample;
-use crate::workload::Random;
+use thermocline_yardstick::failure::Outcome;
+use thermocline_yardstick::meter::run_for;
+use thermocline_yardstick::workload::Random;
 
 /// The sizes that are walked, as rows and words: what the last cache should hold, and what no cache holds. Neighbours on the same chip
 /// show in the first, long before the second.

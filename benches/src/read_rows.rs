@@ -9,13 +9,13 @@ use thermocline_store::StoreOptions;
 use thermocline_tier::TierStorage;
 
 use crate::bench::{Bench, progress};
-use crate::failure::Outcome;
-use crate::meter::{Meter, join, pin};
-use crate::reads::{Point, Reads, Timed, check_edges, many, points, scans};
+use crate::reads::{Point, Reads, check_edges, many, points, scans};
 use crate::report::Sample;
 use crate::stores::{self, SnapshotReads, StoreReads};
 use crate::tier_rows::TierReads;
-use crate::workload::Workload;
+use thermocline_yardstick::failure::Outcome;
+use thermocline_yardstick::meter::{Meter, Timed, join, pin};
+use thermocline_yardstick::workload::Workload;
 
 const W_ROWS: [&str; 10] = [
     "get-latest",
@@ -139,7 +139,7 @@ pub(crate) fn measure_overhead(bench: &mut Bench, workload: &Workload) -> Outcom
     }
     drop(store_reads);
     store.close()?;
-    std::fs::remove_dir_all(&directory).map_err(crate::failure::Failure::machine("remove a store's directory"))
+    std::fs::remove_dir_all(&directory).map_err(thermocline_yardstick::failure::Failure::machine("remove a store's directory"))
 }
 
 /// The processor time of one operation: unlike elapsed time, free of waits for a processor that others use.

@@ -2,15 +2,14 @@
 //! model when the clock has stopped.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use thermocline_tier::{Direction, EntryKind, Result, Version};
 
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Load, thread_time};
-use crate::report::Sample;
-use crate::workload::{KEY_SIZE_BYTES, Key, Random, ScanLimit, Workload, table_of};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Timed, run_for};
+use thermocline_yardstick::workload::{KEY_SIZE_BYTES, Key, Random, ScanLimit, Workload, table_of};
 
 /// The length of the scans.
 pub(crate) const SCAN_ENTRIES: usize = 100;
@@ -44,51 +43,6 @@ pub(crate) struct ScanOf<'a> {
     pub(crate) direction: Direction,
     pub(crate) at: Version,
     pub(crate) limit: usize,
-}
-
-/// What one slice counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timed {
-    pub(crate) units: u64,
-    pub(crate) wall: Duration,
-    /// The processor time of the measuring thread; zero where several threads measured.
-    pub(crate) cpu: Duration,
-}
-
-impl Timed {
-    /// Times work of a known size.
-    pub(crate) fn of(units: u64, work: impl FnOnce() -> Outcome<()>) -> Outcome<Self> {
-        let (began, cpu) = (Instant::now(), thread_time());
-        work()?;
-        Ok(Self { units, wall: began.elapsed(), cpu: thread_time().saturating_sub(cpu) })
-    }
-
-    /// Units a second.
-    pub(crate) fn rate(&self) -> f64 {
-        self.units as f64 / self.wall.as_secs_f64()
-    }
-
-    pub(crate) fn sample(&self, load: Load) -> Sample {
-        let per_cpu_second = (!self.cpu.is_zero()).then(|| self.units as f64 / self.cpu.as_secs_f64());
-        Sample { per_cpu_second, ..Sample::new(self.rate(), load) }
-    }
-}
-
-/// Repeats `operation`, which is told its number and answers how many units it did, for `slice`; looks at the clock after every
-/// `stride` times.
-pub(crate) fn run_for(slice: Duration, stride: u64, mut operation: impl FnMut(u64) -> Outcome<u64>) -> Outcome<Timed> {
-    let (began, cpu) = (Instant::now(), thread_time());
-    let (mut number, mut units) = (0, 0);
-    loop {
-        for _ in 0..stride {
-            units += operation(number)?;
-            number += 1;
-        }
-        let wall = began.elapsed();
-        if wall >= slice {
-            return Ok(Timed { units, wall, cpu: thread_time().saturating_sub(cpu) });
-        }
-    }
 }
 
 /// Which point reads.
@@ -211,7 +165,7 @@ pub(crate) fn scans<R: Reads>(
 
 fn check_answers(workload: &Workload, answers: &[Answer]) -> Outcome<()> {
     for (index, at, value) in answers {
-        if value.as_deref() != workload.expected(*index, *at).as_ref().map(<[u8; 100]>::as_slice) {
+        if value.as_deref() != workload.expected(*index, *at).as_deref() {
             return Err(Failure::Wrong(format!("key {index} at version {at}")));
         }
     }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::meter::{FOREIGN_CPUS_MAX, Load};
 use crate::rows::{Bar, ROWS, Row, TIER_ROWS, Unit};
+use thermocline_yardstick::meter::{FOREIGN_CPUS_MAX, Load, Timed};
 
 /// One measurement of one row.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,12 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn new(value: f64, load: Load) -> Self {
         Self { value, load, per_cpu_second: None }
+    }
+
+    /// What was counted in a slice, a second.
+    pub(crate) fn of(timed: &Timed, load: Load) -> Self {
+        let per_cpu_second = (!timed.cpu.is_zero()).then(|| timed.units as f64 / timed.cpu.as_secs_f64());
+        Self { per_cpu_second, ..Self::new(timed.rate(), load) }
     }
 }
 

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use thermocline::{Batch, Direction, Durability, EntryKind, KeyRange, Result, Snapshot, Store, Version};
 
 use crate::bench::Bench;
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, join, pin};
-use crate::reads::{MANY_KEYS, Reads, SCAN_ENTRIES, ScanOf, Timed};
+use crate::reads::{MANY_KEYS, Reads, SCAN_ENTRIES, ScanOf};
 use crate::report::Sample;
-use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Key, ScanLimit, VALUE_SIZE_BYTES, Workload, table_of};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Meter, Timed, join, pin};
+use thermocline_yardstick::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Key, ScanLimit, VALUE_SIZE_BYTES, Workload, table_of};
 
 /// The store that the facade derefs to: what the calls are made on.
 pub(crate) type Inner = <Store as std::ops::Deref>::Target;
@@ -124,13 +124,14 @@ fn range_of(scan: &ScanOf<'_>) -> KeyRange {
     }
 }
 
-/// Adds what `round` writes to key `index`.
-pub(crate) fn write(batch: &mut Batch, workload: &Workload, index: u32, round: u32) {
+/// Adds what `round` writes to key `index`; `value` is room to make the value in.
+pub(crate) fn write(batch: &mut Batch, workload: &Workload, index: u32, round: u32, value: &mut Vec<u8>) {
     let (table, key) = (table_of(index), workload.key(index));
     if workload.is_tombstone(index, round) {
         batch.remove(table, &key);
     } else {
-        batch.put(table, &key, &workload.value(index, round));
+        workload.write_value(index, round, value);
+        batch.put(table, &key, value);
     }
 }
 
@@ -141,11 +142,12 @@ pub(crate) fn batch_of(entries: usize) -> Batch {
 
 /// Commits the rounds in order.
 pub(crate) fn load(store: &Inner, workload: &Workload, rounds: &[Vec<u32>]) -> Outcome<()> {
+    let mut value = Vec::new();
     for (round, order) in (0..).zip(rounds) {
         for commit in order.chunks(COMMIT_ENTRIES) {
             let mut batch = batch_of(commit.len());
             for index in commit {
-                write(&mut batch, workload, *index, round);
+                write(&mut batch, workload, *index, round, &mut value);
             }
             store.commit(batch)?;
         }
@@ -180,7 +182,7 @@ pub(crate) fn timed_load(bench: &Bench, store: &Inner, workload: &Workload, comm
         return Err(Failure::Wrong(format!("the load ended at version {}, not {expected}", store.last_version())));
     }
     let cpu = if let [only] = timed[..] { only.cpu } else { std::time::Duration::ZERO };
-    Ok(Timed { units: workload.entries(), wall, cpu }.sample(load))
+    Ok(Sample::of(&Timed { units: workload.entries(), wall, cpu }, load))
 }
 
 /// A store that holds the workload, all of whose bytes have reached the disk, so that write-back disturbs nothing later.

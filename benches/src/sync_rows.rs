@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use thermocline::{Batch, CommitOptions, Durability};
 
 use crate::bench::{Bench, progress, ratio};
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Meter, await_quiet, join};
-use crate::reads::{Timed, run_for};
 use crate::report::Sample;
 use crate::stores::{Inner, Placed};
-use crate::workload::{Random, Workload, table_of};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Meter, Timed, await_quiet, join, run_for};
+use thermocline_yardstick::workload::{Random, Workload, table_of};
 
 /// What is overwritten and synced at a time.
 const BLOCK_SIZE_BYTES: usize = 4096;

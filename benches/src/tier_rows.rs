@@ -10,9 +10,10 @@ use thermocline_tier::{
 };
 
 use crate::bench::{Bench, progress};
-use crate::failure::Outcome;
-use crate::reads::{MANY_KEYS, Point, Reads, SCAN_ENTRIES, ScanOf, Timed, check_content, many, points, scans};
-use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Key, ScanLimit, VALUE_SIZE_BYTES, Workload, table_of};
+use crate::reads::{MANY_KEYS, Point, Reads, SCAN_ENTRIES, ScanOf, check_content, many, points, scans};
+use thermocline_yardstick::failure::Outcome;
+use thermocline_yardstick::meter::Timed;
+use thermocline_yardstick::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Key, ScanLimit, VALUE_SIZE_BYTES, Workload, table_of};
 
 /// The rows that need W.
 const W_ROWS: [&str; 7] = [
@@ -71,7 +72,7 @@ impl Reads for TierReads {
 
 /// Writes the whole workload into a tier.
 pub(crate) fn load(tier: &dyn TierStorage, workload: &Workload, rounds: &[Vec<u32>]) -> Outcome<()> {
-    let mut version = Version::ZERO;
+    let (mut version, mut value) = (Version::ZERO, Vec::new());
     for (round, order) in (0..).zip(rounds) {
         for commit in order.chunks(COMMIT_ENTRIES) {
             let mut batch = BatchBuilder::with_capacity(commit.len(), commit.len() * (KEY_SIZE_BYTES + VALUE_SIZE_BYTES));
@@ -80,7 +81,8 @@ pub(crate) fn load(tier: &dyn TierStorage, workload: &Workload, rounds: &[Vec<u3
                 if workload.is_tombstone(*index, round) {
                     batch.remove(table, &key)?;
                 } else {
-                    batch.put(table, &key, &workload.value(*index, round))?;
+                    workload.write_value(*index, round, &mut value);
+                    batch.put(table, &key, &value)?;
                 }
             }
             version = version.next().unwrap_or(Version::MAX);

@@ -8,12 +8,12 @@ use thermocline_wal::{Log, LogOptions, OpenLog};
 
 use crate::bench::{Bench, progress, ratio};
 use crate::beside;
-use crate::failure::{Failure, Outcome};
-use crate::meter::{Load, Meter, await_quiet, resident_bytes};
-use crate::reads::{Timed, check_content, check_latest, run_for};
+use crate::reads::{check_content, check_latest};
 use crate::report::Sample;
 use crate::stores::{self, Inner, Placed, StoreReads};
-use crate::workload::{Random, Workload};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::meter::{Load, Meter, Timed, await_quiet, resident_bytes, run_for};
+use thermocline_yardstick::workload::{Random, Workload};
 
 const ROWS: [&str; 7] = ["load", "load-two", "memory", "memory-resident", "replay", "replay-log", "single"];
 /// The rows that need a single committer's store.
@@ -127,7 +127,7 @@ fn recover(bench: &mut Bench, workload: &Workload, placed: Placed) -> Outcome<Pl
     let with_meter = |work: &dyn Fn() -> Outcome<()>| {
         let meter = Meter::start();
         let timed = Timed::of(workload.entries(), work)?;
-        Ok(timed.sample(meter.stop()))
+        Ok(Sample::of(&timed, meter.stop()))
     };
     if bench.wants("replay-log") {
         let outcome = bench.retried(|| with_meter(&|| replay_log(&directory, workload)));
@@ -140,7 +140,7 @@ fn recover(bench: &mut Bench, workload: &Workload, placed: Placed) -> Outcome<Pl
                 reopened = Some(stores::open(&directory)?);
                 Ok(())
             })?;
-            let sample = timed.sample(meter.stop());
+            let sample = Sample::of(&timed, meter.stop());
             reopened.map_or(Ok(()), |store| store.close())?;
             Ok(sample)
         });
@@ -180,15 +180,15 @@ fn replay_log(directory: &std::path::Path, workload: &Workload) -> Outcome<()> {
 /// Commits of one entry each over the loaded keys.
 fn single(bench: &mut Bench, workload: &Workload, store: &Inner, round: u32) -> Outcome<()> {
     let mut random = Random::new(u64::from(round));
-    let seed = random.next();
+    let seed = random.next_word();
     let before = store.last_version().0;
     let commits = std::sync::atomic::AtomicU64::new(0);
     let slice = bench.slice();
     bench.row("single", || {
-        let mut random = Random::new(seed);
+        let (mut random, mut value) = (Random::new(seed), Vec::new());
         let timed = run_for(slice, 16, |_| {
             let mut batch = Batch::new();
-            stores::write(&mut batch, workload, random.below(workload.keys), workload.rounds);
+            stores::write(&mut batch, workload, random.below(workload.keys), workload.rounds, &mut value);
             store.commit(batch)?;
             Ok(1)
         })?;

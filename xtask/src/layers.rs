@@ -34,7 +34,12 @@ const LAYERS: &[Layer] = &[
     Layer { name: FACADE, uses: &[TIER, IO, WAL, HOT, STORE], tests_use: &[CONFORMANCE] },
     Layer { name: CONFORMANCE, uses: &[TIER, IO, WAL, STORE, FACADE], tests_use: &[HOT] },
     Layer { name: "thermocline-cli", uses: &[FACADE], tests_use: &[] },
-    Layer { name: "thermocline-benches", uses: &[TIER, FORMAT, IO, WAL, HOT, STORE, FACADE], tests_use: &[] },
+    Layer { name: "thermocline-yardstick", uses: &[FACADE], tests_use: &[] },
+    Layer {
+        name: "thermocline-benches",
+        uses: &[TIER, FORMAT, IO, WAL, HOT, STORE, FACADE, "thermocline-yardstick"],
+        tests_use: &[],
+    },
     Layer { name: "xtask", uses: &[], tests_use: &[] },
 ];
 

@@ -8,7 +8,6 @@ use std::process::Command;
 use rustix::fs::statfs;
 use serde_json::{Value, json};
 
-use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 
 /// `f_type` of a file system in memory, where a sync is no sync (`TMPFS_MAGIC` in Linux' `magic.h`).
@@ -19,7 +18,7 @@ const FILE_SYSTEMS: [(u64, &str); 5] =
 
 /// The machine, the tools and the source.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     cpu: String,
     cores: usize,
     memory_gib: u64,
@@ -33,7 +32,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// `directory` is where the stores will lie.
-    pub(crate) fn look(directory: &Path) -> Outcome<Self> {
+    pub fn look(directory: &Path) -> Outcome<Self> {
         let space = statfs(directory).map_err(|source| Failure::Machine { what: "ask for free space", source: source.into() })?;
         let kind = u64::try_from(space.f_type).unwrap_or_default();
         let name = FILE_SYSTEMS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| (*name).to_owned());
@@ -53,17 +52,19 @@ impl Machine {
         })
     }
 
-    pub(crate) fn cores(&self) -> usize {
+    /// The processors that this process may use.
+    pub fn cores(&self) -> usize {
         self.cores
     }
 
-    pub(crate) fn print(&self, arguments: &Arguments, out: &mut dyn Write) -> io::Result<()> {
+    /// Two lines about the machine, and a warning for each way in which it spoils the figures.
+    ///
+    /// # Errors
+    /// As `out`.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { cpu, cores, memory_gib, kernel, file_system, free_gib, rustc, commit, is_tmpfs } = self;
         writeln!(out, "{cpu}, {cores} cores, {memory_gib} GiB; Linux {kernel}; {file_system}, {free_gib} GiB free")?;
         writeln!(out, "{rustc}; commit {commit}")?;
-        let size = if arguments.quick { "a tenth of the data" } else { "all data" };
-        let (rounds, slice, seed) = (arguments.rounds(), arguments.slice().as_millis(), arguments.seed);
-        writeln!(out, "{size}, {rounds} rounds, slices of {slice} ms, seed {seed}")?;
         if *is_tmpfs {
             writeln!(
                 out,
@@ -73,14 +74,14 @@ impl Machine {
         if *cores < 2 {
             writeln!(out, "WARNING: one processor: the rows with two threads mean nothing")?;
         }
-        writeln!(out)
+        Ok(())
     }
 
-    pub(crate) fn to_json(&self, arguments: &Arguments) -> Value {
+    /// The same for reports.
+    pub fn to_json(&self) -> Value {
         json!({
             "cpu": self.cpu, "cores": self.cores, "memory_gib": self.memory_gib, "kernel": self.kernel,
-            "file_system": self.file_system, "rustc": self.rustc, "commit": self.commit, "quick": arguments.quick,
-            "rounds": arguments.rounds(), "slice_ms": arguments.slice().as_secs_f64() * 1e3, "seed": arguments.seed,
+            "file_system": self.file_system, "rustc": self.rustc, "commit": self.commit,
         })
     }
 }

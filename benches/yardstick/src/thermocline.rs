@@ -1,0 +1,113 @@
+//! Thermocline as a contestant, through the facade's public interface alone.
+
+use thermocline::{Batch, CommitOptions, EntryKind, KeyRange, Store, Version};
+
+use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, VisitChange, Write};
+use crate::failure::{Failure, Outcome};
+
+/// A store whose tables are the sources with the workload's numbers.
+#[derive(Debug)]
+pub struct Thermocline(Store);
+
+fn kind(table: Table) -> EntryKind {
+    EntryKind::source(u32::from(table))
+}
+
+impl Engine for Thermocline {
+    const NAME: &'static str = "thermocline";
+
+    fn settings(_options: &Options) -> Settings {
+        Settings {
+            release: concat!("thermocline ", env!("CARGO_PKG_VERSION")).to_owned(),
+            versions: "native".to_owned(),
+            durability: "Buffered: written to the log; Sync: log synced, group commit".to_owned(),
+            memory: "all data in memory (hot tier alone), no cache to limit".to_owned(),
+            other: "log without compression; xxh3 checksums".to_owned(),
+        }
+    }
+
+    fn open(options: &Options) -> Outcome<Self> {
+        let store = Store::builder(&options.directory).durability(thermocline::Durability::Buffered).open()?;
+        Ok(Self(store))
+    }
+
+    fn commit(&self, version: Option<u64>, writes: &[Write<'_>], durability: Durability) -> Outcome<()> {
+        let bytes = writes.iter().map(|write| write.key.len() + write.value.map_or(0, <[u8]>::len)).sum();
+        let mut batch = Batch::with_capacity(writes.len(), bytes);
+        for write in writes {
+            match write.value {
+                Some(value) => batch.put(kind(write.table), write.key, value),
+                None => batch.remove(kind(write.table), write.key),
+            };
+        }
+        let durability = match durability {
+            Durability::Sync => thermocline::Durability::Sync,
+            Durability::Buffered => thermocline::Durability::Buffered,
+        };
+        let options = CommitOptions { version: version.map(Version), durability: Some(durability) };
+        self.0.commit_with(batch, options)?;
+        Ok(())
+    }
+
+    fn get(&self, table: Table, key: &[u8], at: At, visit: &mut dyn FnMut(Option<&[u8]>)) -> Outcome<()> {
+        let value = match at {
+            At::Latest => self.0.get(kind(table), key)?,
+            At::Version(version) => self.0.get_at(kind(table), key, Version(version))?,
+        };
+        visit(value.as_deref());
+        Ok(())
+    }
+
+    fn get_many(&self, table: Table, keys: &[&[u8]], at: At, visit: &mut dyn FnMut(Option<&[u8]>)) -> Outcome<()> {
+        let values = match at {
+            At::Latest => self.0.get_many(kind(table), keys)?,
+            At::Version(version) => self.0.at(Version(version))?.get_many(kind(table), keys)?,
+        };
+        for value in &values {
+            visit(value.as_deref());
+        }
+        Ok(())
+    }
+
+    fn scan(&self, scan: &Scan<'_>, visit: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()> {
+        let snapshot = match scan.at {
+            At::Latest => self.0.snapshot()?,
+            At::Version(version) => self.0.at(Version(version))?,
+        };
+        let range = match (scan.direction, scan.from) {
+            (_, None) => KeyRange::all(),
+            (Direction::Forward, Some(from)) => KeyRange::new(from..),
+            (Direction::Reverse, Some(from)) => KeyRange::new(..=from),
+        };
+        let rows = snapshot.scan(kind(scan.table), range);
+        let hand = |row: thermocline::Result<(bytes::Bytes, bytes::Bytes)>| -> Outcome<()> {
+            let (key, value) = row?;
+            visit(&key, &value);
+            Ok(())
+        };
+        match scan.direction {
+            Direction::Forward => rows.take(scan.limit).try_for_each(hand),
+            Direction::Reverse => rows.rev().take(scan.limit).try_for_each(hand),
+        }
+    }
+
+    fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()> {
+        for entry in self.0.diff(kind(table), KeyRange::all(), Version(from)..Version(to))? {
+            let entry = entry?;
+            visit(&entry.key, entry.before.as_deref(), entry.after.as_deref());
+        }
+        Ok(())
+    }
+
+    fn reclaim(&self, _version: u64) -> Outcome<()> {
+        Err(Failure::Unsupported("the drop worker is not built yet".to_owned()))
+    }
+
+    fn settle(&self) -> Outcome<()> {
+        Ok(self.0.sync()?)
+    }
+
+    fn close(self) -> Outcome<()> {
+        Ok(self.0.close()?)
+    }
+}

@@ -1,0 +1,518 @@
+//! One engine through one workload, once: runs in a process of its own, so that memory, processor time and written bytes are the
+//! engine's, and one engine's crash or leak is no other's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use thermocline::Version;
+
+use crate::engine::{At, Direction, Durability, Engine, Options, Settings, Skip, Write};
+use crate::failure::{Failure, Outcome};
+use crate::meter::{Meter, Timed, join, on_cpu, pin, run_for};
+use crate::process::{Usage, forget_peak, size_on_disk};
+use crate::reading::{Point, Scans, check_diff, diff, full_scan, many, points, scans};
+use crate::spec::{Kind, Spec};
+use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Random, Workload, Zipf, place_of};
+
+/// What a worker is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The engine's name.
+    pub engine: String,
+    /// The workload.
+    pub spec: Spec,
+    /// Seeds keys, values and orders.
+    pub seed: u64,
+    /// How long one loop of reads or commits lasts, in milliseconds.
+    pub slice_ms: u64,
+    /// An empty directory for the store.
+    pub directory: PathBuf,
+    /// The processors that measuring threads are tied to.
+    pub cpus: Vec<usize>,
+    /// For [`Kind::Real`]: the history.
+    pub history: Option<crate::real::Source>,
+}
+
+/// What became of a phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// It was measured, and no answer was found to be wrong.
+    Measured,
+    /// The engine cannot do it, and says why.
+    Unsupported(String),
+    /// It answered wrongly: whatever was measured says nothing.
+    Wrong(String),
+    /// It failed.
+    Failed(String),
+}
+
+/// The figure of one phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The phase's name.
+    pub phase: String,
+    /// In the phase's unit; 0 unless it was measured.
+    pub value: f64,
+    /// Processors that the engine's process used meanwhile, on average.
+    pub own_cpus: f64,
+    /// Processors that others used.
+    pub foreign_cpus: f64,
+    /// What became of it.
+    pub status: Status,
+    /// How it was measured, where there was a choice.
+    pub note: String,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// How the engine was set up.
+    pub settings: Settings,
+    /// The phases, in order.
+    pub figures: Vec<Figure>,
+}
+
+/// A figure with a remark.
+type Measured = (f64, String);
+
+/// Runs the job.
+pub fn run<E: Engine>(job: &Job) -> Outcome<Answer> {
+    let options = Options {
+        directory: job.directory.clone(),
+        cache_bytes: job.spec.cache_bytes,
+        data_bytes: job.spec.user_bytes(),
+        key_len: (job.spec.kind != Kind::Real).then_some(KEY_SIZE_BYTES),
+    };
+    if let (Kind::Real, Some(source)) = (job.spec.kind, &job.history) {
+        return crate::real::run::<E>(job, source, options);
+    }
+    let workload = Workload::new(job.spec.keys, job.spec.rounds, job.seed).with_value_size(job.spec.value_size_bytes);
+    forget_peak();
+    let mut worker = Worker { job, workload: &workload, recorder: Recorder::start(), options };
+    let engine = E::open(&worker.options)?;
+    match job.spec.kind {
+        Kind::Whole => worker.whole(engine)?,
+        Kind::Curve => worker.curve(engine)?,
+        Kind::Mixed => worker.mixed(engine)?,
+        Kind::Commits => worker.commits(engine)?,
+        Kind::Real => return Err(Failure::Usage("workload H needs --tsv FILE or --git REPOSITORY".to_owned())),
+    }
+    Ok(Answer { settings: E::settings(&worker.options), figures: worker.recorder.finish() })
+}
+
+/// Notes figures, and what the process used.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    figures: Vec<Figure>,
+    before: Usage,
+    meter: Meter,
+    began: Instant,
+}
+
+impl Recorder {
+    pub(crate) fn start() -> Self {
+        Self { figures: Vec::new(), before: Usage::now(), meter: Meter::start(), began: Instant::now() }
+    }
+
+    /// Runs and notes a phase. A phase that fails does not keep the others from being run.
+    pub(crate) fn phase(&mut self, name: &str, measure: impl FnOnce() -> Outcome<Measured>) {
+        let meter = Meter::start();
+        let outcome = measure();
+        let load = meter.stop();
+        let (value, note, status) = match outcome {
+            Ok((value, note)) => (value, note, Status::Measured),
+            Err(Failure::Unsupported(why)) => (0.0, String::new(), Status::Unsupported(why)),
+            Err(Failure::Wrong(what)) => (0.0, String::new(), Status::Wrong(what)),
+            Err(failure) => (0.0, String::new(), Status::Failed(failure.to_string())),
+        };
+        let (own_cpus, foreign_cpus) = (load.own_cpus, load.foreign_cpus);
+        self.figures.push(Figure { phase: name.to_owned(), value, own_cpus, foreign_cpus, status, note });
+    }
+
+    /// Notes a figure that is read off rather than timed.
+    pub(crate) fn note(&mut self, name: &str, value: f64) {
+        self.phase(name, || Ok((value, String::new())));
+    }
+
+    pub(crate) fn written_bytes(&self) -> u64 {
+        Usage::now().written_bytes.saturating_sub(self.before.written_bytes)
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Figure> {
+        let peak = Usage::now().peak_memory_bytes.saturating_sub(self.before.memory_bytes);
+        let cpu = self.meter.stop().own_cpus * self.began.elapsed().as_secs_f64();
+        self.note("memory", peak as f64 / f64::from(1 << 20));
+        self.note("cpu", cpu);
+        self.figures
+    }
+}
+
+/// Waits for the system to have written back what it holds, so that it does not do so during the next phase.
+pub(crate) fn write_back(directory: &Path) -> Outcome<()> {
+    let directory = std::fs::File::open(directory).map_err(Failure::machine("open the store's directory"))?;
+    rustix::fs::syncfs(directory).map_err(|error| Failure::Machine { what: "wait for write-back", source: error.into() })
+}
+
+fn per_second(timed: &Timed) -> Measured {
+    (timed.rate(), String::new())
+}
+
+struct Worker<'a> {
+    job: &'a Job,
+    workload: &'a Workload,
+    recorder: Recorder,
+    options: Options,
+}
+
+impl Worker<'_> {
+    fn slice(&self) -> Duration {
+        Duration::from_millis(self.job.slice_ms)
+    }
+
+    fn cpu(&self, number: usize) -> usize {
+        let cpus = &self.job.cpus;
+        cpus.get(number % cpus.len().max(1)).copied().unwrap_or(0)
+    }
+
+    /// Runs a phase that reads, on a thread that is tied to a processor: the last one, since interrupts tend to go to the first.
+    fn read_phase(&mut self, name: &str, measure: impl FnOnce(&Workload, Duration, u64) -> Outcome<Measured> + Send) {
+        let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+        let cpu = self.cpu(self.job.cpus.len().saturating_sub(1));
+        self.recorder.phase(name, || on_cpu(cpu, || measure(workload, slice, seed)));
+    }
+
+    /// Loads the workload; false if that failed, and nothing else makes sense.
+    fn load<E: Engine>(&mut self, engine: &E) -> bool {
+        let began = Instant::now();
+        let workload = self.workload;
+        self.recorder.phase("load", || Ok(per_second(&Timed::of(workload.entries(), || load(engine, workload))?)));
+        let directory = &self.options.directory;
+        self.recorder.phase("load-settled", || {
+            engine.settle()?;
+            write_back(directory)?;
+            Ok((workload.entries() as f64 / began.elapsed().as_secs_f64(), String::new()))
+        });
+        let user_bytes = workload.user_bytes() as f64;
+        self.recorder.note("size", size_on_disk(directory) as f64 / user_bytes);
+        let written = self.recorder.written_bytes() as f64 / user_bytes;
+        self.recorder.note("written", written);
+        !self.recorder.figures.iter().any(|figure| matches!(figure.status, Status::Failed(_)))
+    }
+
+    fn reopen<E: Engine>(&mut self, engine: E) -> Outcome<E> {
+        let (options, workload) = (&self.options, self.workload);
+        let mut reopened = None;
+        self.recorder.phase("reopen", || {
+            let began = Instant::now();
+            engine.close()?;
+            let engine = E::open(options)?;
+            let mut answer = None;
+            engine.get(place_of(0), &workload.key(0), At::Latest, &mut |value| answer = Some(value.map(<[u8]>::to_vec)))?;
+            let seconds = began.elapsed().as_secs_f64();
+            reopened = Some(engine);
+            match answer {
+                Some(value) if value == workload.expected(0, Version::MAX) => Ok((seconds, String::new())),
+                _ => Err(Failure::Wrong("the first read after opening again".to_owned())),
+            }
+        });
+        reopened.ok_or_else(|| Failure::Usage("the store could not be opened again".to_owned()))
+    }
+
+    fn gets<E: Engine>(&mut self, engine: &E) {
+        self.read_phase("get", |workload, slice, seed| Ok(per_second(&points(engine, workload, Point::Latest, slice, seed)?)));
+        self.read_phase("get-at", |workload, slice, seed| Ok(per_second(&points(engine, workload, Point::AsOf, slice, seed)?)));
+    }
+
+    /// Tries both ways of skipping where there are two, and keeps the faster.
+    fn scans<E: Engine>(&mut self, engine: &E, name: &str, direction: Direction, point: Point) {
+        self.read_phase(name, |workload, slice, seed| {
+            let run = |skip, slice| scans(engine, workload, Scans { direction, point, skip }, slice, seed);
+            let (skip, note) = faster::<E>(|skip| Ok(run(skip, slice / 4)?.rate()))?;
+            Ok((run(skip, slice)?.rate(), note))
+        });
+    }
+
+    fn full_scan<E: Engine>(&mut self, engine: &E, name: &str, at: At) {
+        self.read_phase(name, |workload, _, _| {
+            let run = |skip| Ok(full_scan(engine, workload, at, skip)?.rate());
+            let (skip, note) = faster::<E>(run)?;
+            Ok((run(skip)?, note))
+        });
+    }
+
+    fn whole<E: Engine>(&mut self, engine: E) -> Outcome<()> {
+        if !self.load(&engine) {
+            return Ok(());
+        }
+        let engine = self.reopen(engine)?;
+        self.gets(&engine);
+        self.two_readers(&engine);
+        for (name, point) in [("get-16", Point::Latest), ("get-16-at", Point::AsOf)] {
+            self.read_phase(name, |workload, slice, seed| Ok(per_second(&many(&engine, workload, point, slice, seed)?)));
+        }
+        self.read_phase("get-missing", |workload, slice, seed| {
+            Ok(per_second(&points(&engine, workload, Point::Missing, slice, seed)?))
+        });
+        self.scans(&engine, "scan", Direction::Forward, Point::Latest);
+        self.scans(&engine, "scan-reverse", Direction::Reverse, Point::Latest);
+        self.scans(&engine, "scan-at", Direction::Forward, Point::AsOf);
+        let last = self.workload.last_version().0;
+        self.full_scan(&engine, "scan-full", At::Latest);
+        self.full_scan(&engine, "scan-full-at", At::Version(last / 2 + 1));
+        let from = last - (last / 100).max(1);
+        self.read_phase("diff", |workload, _, _| {
+            let expected = check_diff(&engine, workload, from, last)?;
+            let began = Instant::now();
+            let found = diff(&engine, from, last)?;
+            let seconds = began.elapsed().as_secs_f64();
+            if found == expected {
+                Ok((seconds, format!("{found} keys")))
+            } else {
+                Err(Failure::Wrong(format!("{found} keys, then {expected}")))
+            }
+        });
+        self.reclaim(&engine);
+        engine.close()
+    }
+
+    /// Reclaims up to the start of the last round, and checks that what may still be read is what it was.
+    fn reclaim<E: Engine>(&mut self, engine: &E) {
+        let (workload, directory) = (self.workload, self.options.directory.clone());
+        let rounds = u64::from(workload.rounds);
+        let horizon = workload.last_version().0 / rounds * (rounds - 1);
+        if horizon == 0 {
+            return;
+        }
+        self.recorder.phase("reclaim", || {
+            let began = Instant::now();
+            engine.reclaim(horizon)?;
+            engine.settle()?;
+            let seconds = began.elapsed().as_secs_f64();
+            for at in [horizon, horizon + 1, workload.last_version().0] {
+                for index in (0..workload.keys).step_by(workload.keys as usize / 400) {
+                    let mut answer = None;
+                    let key = workload.key(index);
+                    engine.get(place_of(index), &key, At::Version(at), &mut |value| answer = value.map(<[u8]>::to_vec))?;
+                    if answer != workload.expected(index, Version(at)) {
+                        return Err(Failure::Wrong(format!("key {index} at {at} after reclaiming up to {horizon}")));
+                    }
+                }
+            }
+            Ok((seconds, String::new()))
+        });
+        if self.recorder.figures.last().is_some_and(|figure| figure.status == Status::Measured) {
+            let size = size_on_disk(&directory) as f64 / workload.user_bytes() as f64;
+            self.recorder.note("size-reclaimed", size);
+        }
+    }
+
+    fn curve<E: Engine>(&mut self, engine: E) -> Outcome<()> {
+        if !self.load(&engine) {
+            return Ok(());
+        }
+        self.gets(&engine);
+        self.scans(&engine, "scan", Direction::Forward, Point::Latest);
+        self.scans(&engine, "scan-at", Direction::Forward, Point::AsOf);
+        engine.close()
+    }
+
+    fn two_readers<E: Engine>(&mut self, engine: &E) {
+        let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+        let cpus = [self.cpu(0), self.cpu(1)];
+        self.recorder.phase("get-2", || {
+            let rates = in_parallel(&cpus, |number| points(engine, workload, Point::Latest, slice, seed + number as u64))?;
+            Ok((rates.iter().map(Timed::rate).sum(), String::new()))
+        });
+    }
+
+    fn mixed<E: Engine>(&mut self, engine: E) -> Outcome<()> {
+        if !self.load(&engine) {
+            return Ok(());
+        }
+        let zipf = Zipf::new(self.workload.keys);
+        for (name, reads_percent, threads) in [
+            ("mixed-95-1", 95, 1),
+            ("mixed-95-2", 95, 2),
+            ("mixed-95-4", 95, 4),
+            ("mixed-50-1", 50, 1),
+            ("mixed-50-2", 50, 2),
+            ("mixed-50-4", 50, 4),
+        ] {
+            let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+            let cpus: Vec<usize> = (0..threads).map(|number| self.cpu(number)).collect();
+            let mix = Mix { workload, zipf: &zipf, reads_percent };
+            self.recorder.phase(name, || {
+                let rates = in_parallel(&cpus, |number| mix.run(&engine, slice, seed + number as u64))?;
+                Ok((rates.iter().map(Timed::rate).sum(), String::new()))
+            });
+        }
+        engine.close()
+    }
+
+    fn commits<E: Engine>(&mut self, engine: E) -> Outcome<()> {
+        // A commit with a version comes before those without.
+        load(&engine, self.workload)?;
+        engine.settle()?;
+        write_back(&self.options.directory)?;
+        let (workload, slice) = (self.workload, self.slice());
+        let file = self.options.directory.with_extension("bare");
+        self.recorder.phase("fdatasync", || Ok(per_second(&bare_syncs(&file, slice)?)));
+        for (name, threads) in [("sync-1", 1), ("sync-8", 8), ("sync-32", 32)] {
+            let cpus = vec![None; threads];
+            self.recorder.phase(name, || {
+                let commit = |number: usize| {
+                    let mut random = Random::new(self.job.seed + number as u64);
+                    run_for(slice, 1, |round| commit_one(&engine, workload, &mut random, round, Durability::Sync))
+                };
+                let rates = untied(&cpus, commit)?;
+                Ok((rates.iter().map(Timed::rate).sum(), String::new()))
+            });
+        }
+        self.recorder.phase("single", || {
+            let mut random = Random::new(self.job.seed);
+            let timed = run_for(slice, 16, |round| commit_one(&engine, workload, &mut random, round, Durability::Buffered))?;
+            Ok(per_second(&timed))
+        });
+        engine.close()
+    }
+}
+
+/// Which way of skipping is faster, and its name; without a choice no name.
+pub(crate) fn faster<E: Engine>(rate: impl Fn(Skip) -> Outcome<f64>) -> Outcome<(Skip, String)> {
+    if !E::HAS_SKIPS {
+        return Ok((Skip::Step, String::new()));
+    }
+    let (step, seek) = (rate(Skip::Step)?, rate(Skip::Seek)?);
+    Ok(if step >= seek { (Skip::Step, "steps".to_owned()) } else { (Skip::Seek, "seeks".to_owned()) })
+}
+
+/// Runs `work` at once on as many threads as there are processors named, each tied to its own.
+fn in_parallel<T: Send>(cpus: &[usize], work: impl Fn(usize) -> Outcome<T> + Sync) -> Outcome<Vec<T>> {
+    let cpus: Vec<Option<usize>> = cpus.iter().copied().map(Some).collect();
+    untied(&cpus, work)
+}
+
+fn untied<T: Send>(cpus: &[Option<usize>], work: impl Fn(usize) -> Outcome<T> + Sync) -> Outcome<Vec<T>> {
+    let (barrier, work) = (Barrier::new(cpus.len()), &work);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = cpus
+            .iter()
+            .enumerate()
+            .map(|(number, cpu)| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let tied = cpu.map_or(Ok(()), pin);
+                    barrier.wait();
+                    tied?;
+                    work(number)
+                })
+            })
+            .collect();
+        threads.into_iter().map(join).collect()
+    })
+}
+
+/// Commits the whole workload, commit n at version n.
+fn load(engine: &impl Engine, workload: &Workload) -> Outcome<()> {
+    let mut keys = vec![[0; KEY_SIZE_BYTES]; COMMIT_ENTRIES];
+    let mut values = vec![Vec::new(); COMMIT_ENTRIES];
+    let mut version = 0;
+    for (round, order) in (0..).zip(workload.orders()) {
+        for commit in order.chunks(COMMIT_ENTRIES) {
+            for ((index, key), value) in commit.iter().zip(&mut keys).zip(&mut values) {
+                *key = workload.key(*index);
+                workload.write_value(*index, round, value);
+            }
+            let writes: Vec<Write<'_>> = commit
+                .iter()
+                .zip(&keys)
+                .zip(&values)
+                .map(|((index, key), value)| Write {
+                    table: place_of(*index),
+                    key,
+                    value: (!workload.is_tombstone(*index, round)).then_some(value.as_slice()),
+                })
+                .collect();
+            version += 1;
+            engine.commit(Some(version), &writes, Durability::Buffered)?;
+        }
+    }
+    Ok(())
+}
+
+/// One write of a random key, with a value that names a round behind those of the workload.
+fn commit_one(
+    engine: &impl Engine,
+    workload: &Workload,
+    random: &mut Random,
+    number: u64,
+    durability: Durability,
+) -> Outcome<u64> {
+    let index = random.below(workload.keys);
+    write_one(engine, workload, index, number, durability)?;
+    Ok(1)
+}
+
+fn write_one(engine: &impl Engine, workload: &Workload, index: u32, number: u64, durability: Durability) -> Outcome<()> {
+    let round = workload.rounds + u32::try_from(number % LATER_ROUNDS).unwrap_or(0);
+    let (key, value) = (workload.key(index), workload.value(index, round));
+    engine.commit(None, &[Write { table: place_of(index), key: &key, value: Some(&value) }], durability)
+}
+
+/// Values of so many rounds are told apart beyond those of the workload.
+const LATER_ROUNDS: u64 = 1 << 20;
+
+/// Reads and writes by one distribution.
+#[derive(Clone, Copy)]
+struct Mix<'a> {
+    workload: &'a Workload,
+    zipf: &'a Zipf,
+    reads_percent: u32,
+}
+
+impl Mix<'_> {
+    fn run(&self, engine: &impl Engine, slice: Duration, seed: u64) -> Outcome<Timed> {
+        let Self { workload, zipf, reads_percent } = *self;
+        let mut random = Random::new(seed);
+        let rounds_max = workload.rounds + u32::try_from(LATER_ROUNDS).unwrap_or(0);
+        let mut wrong = None;
+        let timed = run_for(slice, 16, |number| {
+            let index = zipf.draw(&mut random);
+            if random.below(100) >= reads_percent {
+                write_one(engine, workload, index, number, Durability::Buffered)?;
+                return Ok(1);
+            }
+            let is_checked = number % 64 == 0;
+            engine.get(place_of(index), &workload.key(index), At::Latest, &mut |value| {
+                std::hint::black_box(value.map(|value| (value.first(), value.last())));
+                // Some writer's value, or what the load left: no value only if that was a deletion.
+                let is_right = || match value {
+                    Some(value) => workload.is_some_rounds_value(index, value, rounds_max),
+                    None => workload.expected(index, Version::MAX).is_none(),
+                };
+                if is_checked && !is_right() {
+                    wrong = Some(index);
+                }
+            })?;
+            Ok(1)
+        })?;
+        wrong.map_or(Ok(timed), |index| Err(Failure::Wrong(format!("key {index} beside writers"))))
+    }
+}
+
+/// Bare syncs of one block, overwritten in place.
+fn bare_syncs(path: &Path, slice: Duration) -> Outcome<Timed> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(path).map_err(Failure::machine("make a file to sync"))?;
+    let block = [7; 4096];
+    let sync = || {
+        file.write_all_at(&block, 0)?;
+        file.sync_data()
+    };
+    sync().map_err(Failure::machine("sync a file"))?;
+    let timed = run_for(slice, 1, |_| sync().map(|()| 1).map_err(Failure::machine("sync a file")))?;
+    std::fs::remove_file(path).map_err(Failure::machine("remove the synced file"))?;
+    Ok(timed)
+}

@@ -1,0 +1,159 @@
+//! The harness, on engines that are right and on engines that are wrong.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "what goes wrong in a test fails it")]
+
+mod ordered;
+
+use std::path::Path;
+
+use thermocline_yardstick::engine::Engine;
+use thermocline_yardstick::model::Model;
+use thermocline_yardstick::real::Source;
+use thermocline_yardstick::report::{Cell, Report, Run};
+use thermocline_yardstick::spec::{Kind, Spec};
+use thermocline_yardstick::thermocline::Thermocline;
+use thermocline_yardstick::versioned::Versioned;
+use thermocline_yardstick::worker::{Answer, Figure, Job, Status, run};
+
+use ordered::OrderedMap;
+
+fn spec(kind: Kind, keys: u32, rounds: u32) -> Spec {
+    Spec { name: "T".into(), kind, keys, rounds, value_size_bytes: 40, cache_bytes: 1 << 20 }
+}
+
+fn measure<E: Engine>(spec: Spec, directory: &Path, history: Option<Source>) -> Answer {
+    let job =
+        Job { engine: E::NAME.into(), spec, seed: 3, slice_ms: 20, directory: directory.to_path_buf(), cpus: vec![0], history };
+    run::<E>(&job).unwrap()
+}
+
+#[track_caller]
+fn all_measured(answer: &Answer, phases: &[&str]) {
+    for Figure { phase, status, .. } in &answer.figures {
+        assert!(matches!(status, Status::Measured | Status::Unsupported(_)), "{phase}: {status:?}");
+    }
+    for phase in phases {
+        let figure = answer.figures.iter().find(|figure| figure.phase == *phase);
+        assert!(figure.is_some_and(|figure| figure.status == Status::Measured && figure.value > 0.0), "{phase}: {figure:?}");
+    }
+}
+
+fn check_right<E: Engine>(reclaims: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let answer = measure::<E>(spec(Kind::Whole, 1200, 3), &place("whole"), None);
+    let phases =
+        ["load", "reopen", "get", "get-2", "get-at", "get-16", "get-16-at", "get-missing", "scan", "scan-reverse", "scan-at"];
+    all_measured(&answer, &phases);
+    all_measured(&answer, &["scan-full", "scan-full-at", "diff", "cpu"]);
+    if reclaims {
+        all_measured(&answer, &["reclaim"]);
+    }
+    all_measured(&measure::<E>(spec(Kind::Curve, 400, 4), &place("curve"), None), &["load", "get", "scan-at"]);
+    all_measured(&measure::<E>(spec(Kind::Mixed, 400, 1), &place("mixed"), None), &["mixed-95-4", "mixed-50-4"]);
+    all_measured(&measure::<E>(spec(Kind::Commits, 400, 1), &place("commits"), None), &["sync-8", "single", "fdatasync"]);
+    let file = directory.path().join("history.tsv");
+    let change =
+        |version: u32| format!("{version}\tput\tpath/{}\t{version:040}\n{version}\tdel\tpath/{}\t\n", version % 23, version % 7);
+    std::fs::write(&file, (1..200).map(change).collect::<String>()).unwrap();
+    let real = measure::<E>(spec(Kind::Real, 0, 0), &place("real"), Some(Source(file)));
+    all_measured(&real, &["load", "get", "get-at", "scan-full", "scan-full-at", "diff"]);
+}
+
+#[test]
+fn the_model_passes_every_phase() {
+    check_right::<Model<0>>(true);
+}
+
+#[test]
+fn thermocline_passes_every_phase() {
+    check_right::<Thermocline>(false);
+}
+
+#[test]
+fn versions_in_keys_pass_every_phase() {
+    check_right::<Versioned<OrderedMap>>(true);
+}
+
+/// The phases that must notice a mistake, and some that cannot.
+#[track_caller]
+fn check_wrong<E: Engine>(wrong: &[&str], right: &[&str]) -> Answer {
+    let directory = tempfile::tempdir().unwrap();
+    let answer = measure::<E>(spec(Kind::Whole, 1200, 3), directory.path(), None);
+    let status = |name: &str| &answer.figures.iter().find(|figure| figure.phase == name).unwrap().status;
+    for phase in wrong {
+        assert!(matches!(status(phase), Status::Wrong(_)), "{phase}: {:?}", status(phase));
+    }
+    for phase in right {
+        assert_eq!(*status(phase), Status::Measured, "{phase}");
+    }
+    answer
+}
+
+#[test]
+fn forgotten_deletions_are_noticed() {
+    check_wrong::<Model<1>>(&["get", "get-16", "scan", "scan-reverse", "scan-full"], &["load", "get-missing"]);
+}
+
+#[test]
+fn reads_of_the_wrong_version_are_noticed() {
+    check_wrong::<Model<2>>(&["get-at", "get-16-at", "scan-at", "scan-full-at"], &["get", "get-16", "scan", "scan-full"]);
+}
+
+#[test]
+fn missing_rows_are_noticed() {
+    check_wrong::<Model<3>>(&["scan", "scan-reverse", "scan-at", "scan-full"], &["get", "get-at"]);
+}
+
+#[test]
+fn missing_changes_are_noticed() {
+    check_wrong::<Model<4>>(&["diff"], &["get", "scan-full"]);
+}
+
+#[test]
+fn a_wrong_answer_in_one_round_voids_the_row() {
+    let wrong = check_wrong::<Model<3>>(&["scan"], &["get"]);
+    let directory = tempfile::tempdir().unwrap();
+    let right = measure::<Model<0>>(spec(Kind::Whole, 1200, 3), directory.path(), None);
+    let round = |round, answer: &Answer| Run { workload: "T".into(), engine: "model".into(), round, outcome: Ok(answer.clone()) };
+    let runs = vec![round(0, &right), round(1, &wrong), round(2, &right)];
+    let report = Report { engines: vec!["model".into()], workloads: vec!["T".into()], runs };
+    assert!(matches!(report.cell("T", "model", "scan"), Cell::Missing(Status::Wrong(_))));
+    assert!(matches!(report.cell("T", "model", "get"), Cell::Figure(_)));
+    let text = report.to_text();
+    assert!(text.contains("void") && text.contains("answered wrongly"), "{text}");
+    assert!(report.to_csv().contains("wrong: "));
+    assert_eq!(report.wrong().iter().filter(|line| line.starts_with("T model scan:")).count(), 1);
+}
+
+#[test]
+fn medians_and_ratios_are_what_they_say() {
+    let figure = |phase: &str, value| Figure {
+        phase: phase.into(),
+        value,
+        own_cpus: 1.0,
+        foreign_cpus: 0.0,
+        status: Status::Measured,
+        note: String::new(),
+    };
+    let settings = measure::<Model<0>>(spec(Kind::Curve, 400, 1), tempfile::tempdir().unwrap().path(), None).settings;
+    let run = |engine: &str, round, gets, size| {
+        let answer = Answer { settings: settings.clone(), figures: vec![figure("get", gets), figure("size", size)] };
+        Run { workload: "T".into(), engine: engine.into(), round, outcome: Ok(answer) }
+    };
+    let mut runs = vec![run("thermocline", 0, 90.0, 3.0), run("thermocline", 1, 10.0, 3.0), run("thermocline", 2, 80.0, 3.0)];
+    runs.extend([run("a", 0, 40.0, 1.0), run("b", 0, 20.0, 6.0)]);
+    let report = Report { engines: ["thermocline", "a", "b"].map(str::to_owned).to_vec(), workloads: vec!["T".into()], runs };
+    let Cell::Figure(gets) = report.cell("T", "thermocline", "get") else { panic!("no figure") };
+    assert_eq!((gets.median, gets.min, gets.max), (80.0, 10.0, 90.0));
+    let [get, size] = ["get", "size"].map(|name| thermocline_yardstick::spec::phase_named(name).unwrap());
+    assert_eq!((report.best_peer("T", get), report.best_peer("T", size)), (Some(("a", 40.0)), Some(("a", 1.0))));
+    assert_eq!(report.ratio("T", get), Some(2.0));
+    assert_eq!(report.ratio("T", size), Some(1.0 / 3.0));
+    let (mean, count) = report.mean_ratio("T").unwrap();
+    assert!((mean - (2.0_f64 / 3.0).sqrt()).abs() < 1e-12 && count == 2, "{mean} of {count}");
+}
