@@ -40,6 +40,11 @@ usage: cargo xtask <command> [options]
   msrv                 check that every crate and dependency fits the minimum supported Rust version
   models               run the models of the lock-free parts through every interleaving
   bench [ARGS]         run the benchmark harness in release; ARGS go to it
+  bench --setup        install what the next two need (Debian)
+  bench --compare [--engines A,B] [--workloads W,D] [--quick] [--git REPOSITORY | --tsv FILE] ...
+                       build other engines and measure them beside this one
+  bench --gate [--update]
+                       count the instructions of small workloads, and compare with benches/gate.tsv
   demo [REPOSITORY] [--seed S]
                        the main job: import a git history, kill the import, read back, compare with git
   histories [--data DIR] [--kill N] [--seed S] [--cli FILE]

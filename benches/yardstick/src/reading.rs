@@ -68,8 +68,8 @@ fn describe(value: Option<&[u8]>) -> String {
     )
 }
 
-/// What every loop does with a value.
-fn touch(value: Option<&[u8]>) {
+/// What every loop does with a value: looks at its first and its last byte.
+pub fn touch(value: Option<&[u8]>) {
     black_box(value.map(|value| (value.first(), value.last())));
 }
 

@@ -415,7 +415,7 @@ fn untied<T: Send>(cpus: &[Option<usize>], work: impl Fn(usize) -> Outcome<T> + 
 }
 
 /// Commits the whole workload, commit n at version n.
-fn load(engine: &impl Engine, workload: &Workload) -> Outcome<()> {
+pub fn load(engine: &impl Engine, workload: &Workload) -> Outcome<()> {
     let mut keys = vec![[0; KEY_SIZE_BYTES]; COMMIT_ENTRIES];
     let mut values = vec![Vec::new(); COMMIT_ENTRIES];
     let mut version = 0;

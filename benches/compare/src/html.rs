@@ -1,0 +1,286 @@
+//! The page that people look at: one file, with the charts drawn into it as SVG.
+
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use thermocline_yardstick::failure::{Failure, Outcome};
+use thermocline_yardstick::report::{Cell, OWN, Report, show_cell, show_figure};
+use thermocline_yardstick::spec::{Better, KEY_CURVE, PHASES, Phase, VERSION_CURVE};
+
+const STYLE: &str = "
+:root { color-scheme: light; --ink: #1c2530; --soft: #5c6b7a; --line: #dfe5ea; --own: #c8502d; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #f6f8fa; margin: 0 auto; max-width: 1240px; padding: 2rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { margin: 2.4rem 0 .4rem; font-size: 1.25rem; }
+pre.machine, p.note { color: var(--soft); margin: .2rem 0; white-space: pre-wrap; font: inherit; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(370px, 1fr)); gap: 14px; margin-top: .8rem; }
+figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .7rem .8rem .4rem; }
+figcaption b { font-size: .95rem; } figcaption { color: var(--soft); font-size: .8rem; line-height: 1.3; min-height: 3.2em; }
+svg { width: 100%; height: auto; display: block; }
+details { margin-top: 1rem; } summary { cursor: pointer; color: var(--soft); }
+table { border-collapse: collapse; background: #fff; font-size: .8rem; margin-top: .6rem; display: block; overflow-x: auto; }
+th, td { border: 1px solid var(--line); padding: .25rem .5rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, .settings td { text-align: left; white-space: normal; } td.best { font-weight: 700; }
+.ratio { font-weight: 700; } .ahead { color: #1d7a46; } .behind { color: var(--own); }
+";
+
+/// A colour for each engine, the same in all charts: Thermocline's first, then ten that are told apart well (Tableau 10).
+const COLOURS: [RGBColor; 11] = [
+    RGBColor(200, 80, 45),
+    RGBColor(78, 121, 167),
+    RGBColor(118, 183, 178),
+    RGBColor(89, 161, 79),
+    RGBColor(237, 201, 72),
+    RGBColor(176, 122, 161),
+    RGBColor(156, 117, 95),
+    RGBColor(186, 176, 172),
+    RGBColor(242, 142, 43),
+    RGBColor(95, 106, 180),
+    RGBColor(140, 140, 140),
+];
+const INK: RGBColor = RGBColor(28, 37, 48);
+const SOFT: RGBColor = RGBColor(92, 107, 122);
+const FONT: &str = "system-ui, sans-serif";
+
+fn drawing(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("could not draw a chart: {error}"))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The whole page. `header` says where and when it was measured.
+pub fn page(report: &Report, header: &str) -> Outcome<String> {
+    let mut body = String::new();
+    push(&mut body, &format!("<h1>Thermocline beside its peers</h1><pre class=\"machine\">{}</pre>", escaped(header)));
+    push(&mut body, "<p class=\"note\">Medians of all rounds; whiskers from the lowest to the highest. Longer bars are better, but where the caption says lower.</p>");
+    push(&mut body, &curves(report)?);
+    let is_curve = |workload: &str| workload.starts_with('V') || workload.starts_with('K');
+    for workload in report.workloads.iter().filter(|workload| !is_curve(workload)) {
+        push(&mut body, &section(report, workload)?);
+    }
+    push(&mut body, &settings(report));
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>Thermocline beside its peers</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+    ))
+}
+
+fn push(text: &mut String, part: &str) {
+    text.push_str(part);
+    text.push('\n');
+}
+
+fn colour(report: &Report, engine: &str) -> RGBColor {
+    let place = report.engines.iter().position(|other| other == engine).unwrap_or(0);
+    COLOURS[place % COLOURS.len()]
+}
+
+/// One workload: a chart for each phase, and the table behind a click.
+fn section(report: &Report, workload: &str) -> Outcome<String> {
+    let phases = report.phases(workload);
+    if phases.is_empty() {
+        return Ok(String::new());
+    }
+    let mut text = format!("<h2>Workload {}</h2>\n", escaped(workload));
+    if let Some((mean, count)) = report.mean_ratio(workload) {
+        let class = if mean >= 1.0 { "ahead" } else { "behind" };
+        push(&mut text, &format!("<p class=\"note\">{OWN} against the best peer of each row: <span class=\"ratio {class}\">{mean:.2} times</span>, geometric mean of {count} rows.</p>"));
+    }
+    push(&mut text, "<div class=\"grid\">");
+    for phase in &phases {
+        let lower = if phase.better == Better::Lower { "; lower is better" } else { "" };
+        let ratio = report.ratio(workload, phase).map(|ratio| {
+            let class = if ratio >= 1.0 { "ahead" } else { "behind" };
+            format!(" · <span class=\"ratio {class}\">{ratio:.2}×</span>")
+        });
+        let caption = format!("<b>{}</b>{}<br>{}, {}{lower}", phase.name, ratio.unwrap_or_default(), phase.what, phase.unit);
+        push(&mut text, &format!("<figure><figcaption>{caption}</figcaption>{}</figure>", bars(report, workload, phase)?));
+    }
+    push(&mut text, "</div>");
+    push(&mut text, &format!("<details><summary>Table</summary>{}</details>", table(report, workload, &phases)));
+    Ok(text)
+}
+
+/// Horizontal bars, the best first; engines without a figure below, with the reason's kind.
+fn bars(report: &Report, workload: &str, phase: &Phase) -> Outcome<String> {
+    const WIDTH: i32 = 380;
+    const ROW: i32 = 22;
+    const LABEL: i32 = 96;
+    const FIGURE: i32 = 64;
+    let mut rows: Vec<(&String, Cell)> = report.engines.iter().map(|engine| (engine, report.cell(workload, engine, phase.name))).collect();
+    rows.retain(|(_, cell)| *cell != Cell::Empty);
+    let rank = |cell: &Cell| match cell {
+        Cell::Figure(figure) if phase.better == Better::Higher => -figure.median,
+        Cell::Figure(figure) => figure.median,
+        _ => f64::INFINITY,
+    };
+    rows.sort_by(|(_, left), (_, right)| rank(left).total_cmp(&rank(right)));
+    let top = |cell: &Cell| if let Cell::Figure(figure) = cell { figure.max } else { 0.0 };
+    let largest = rows.iter().map(|(_, cell)| top(cell)).fold(f64::MIN_POSITIVE, f64::max);
+    let height = ROW * i32::try_from(rows.len()).unwrap_or(0) + 4;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
+        let x = |value: f64| LABEL + (f64::from(WIDTH - LABEL - FIGURE) * value / largest) as i32;
+        for (number, (engine, cell)) in (0..).zip(&rows) {
+            let y = number * ROW + 2;
+            let weight = if *engine == OWN { FontStyle::Bold } else { FontStyle::Normal };
+            let label = (FONT, 12).into_font().style(weight).color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
+            root.draw(&Text::new((*engine).clone(), (LABEL - 7, y + ROW / 2), label)).map_err(drawing)?;
+            let mut end = LABEL;
+            if let Cell::Figure(figure) = cell {
+                end = x(figure.median).max(LABEL + 1);
+                let fill = colour(report, engine).filled();
+                root.draw(&Rectangle::new([(LABEL, y + 3), (end, y + ROW - 3)], fill)).map_err(drawing)?;
+                if figure.max > figure.min {
+                    let middle = y + ROW / 2;
+                    let whisker = [(x(figure.min), middle), (x(figure.max), middle)];
+                    root.draw(&PathElement::new(whisker, INK.mix(0.55).stroke_width(1))).map_err(drawing)?;
+                    end = end.max(x(figure.max));
+                }
+            }
+            let style = (FONT, 12).into_font().color(&SOFT).pos(Pos::new(HPos::Left, VPos::Center));
+            root.draw(&Text::new(show_cell(cell), (end + 6, y + ROW / 2), style)).map_err(drawing)?;
+        }
+        root.present().map_err(drawing)?;
+    }
+    Ok(svg)
+}
+
+fn table(report: &Report, workload: &str, phases: &[&Phase]) -> String {
+    let mut text = String::from("<table><tr><th>phase</th><th>unit</th>");
+    for engine in &report.engines {
+        push(&mut text, &format!("<th>{}</th>", escaped(engine)));
+    }
+    push(&mut text, "<th>best peer</th><th>ratio</th></tr>");
+    for phase in phases {
+        push(&mut text, &format!("<tr><td>{}</td><td>{}</td>", phase.name, phase.unit));
+        let peer = report.best_peer(workload, phase);
+        for engine in &report.engines {
+            let class = if peer.is_some_and(|(best, _)| best == engine) { " class=\"best\"" } else { "" };
+            let cell = report.cell(workload, engine, phase.name);
+            let hint = match &cell {
+                Cell::Figure(figure) => format!("{} to {} {}", show_figure(figure.min), show_figure(figure.max), figure.note),
+                Cell::Missing(status) => format!("{status:?}"),
+                Cell::Empty => String::new(),
+            };
+            let hint = escaped(&hint).replace('"', "&quot;");
+            push(&mut text, &format!("<td{class} title=\"{hint}\">{}</td>", escaped(&show_cell(&cell))));
+        }
+        let ratio = report.ratio(workload, phase).map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+        push(&mut text, &format!("<td>{}</td><td>{ratio}</td></tr>", peer.map(|(engine, _)| engine).unwrap_or_default()));
+    }
+    text.push_str("</table>");
+    text
+}
+
+fn settings(report: &Report) -> String {
+    let mut text = String::from("<h2>Settings</h2><table class=\"settings\"><tr><th>engine</th><th>release</th><th>versions</th><th>durability</th><th>memory</th><th>other</th></tr>\n");
+    for (engine, settings) in report.settings() {
+        let cells = [engine, &settings.release, &settings.versions, &settings.durability, &settings.memory, &settings.other];
+        push(&mut text, &format!("<tr>{}</tr>", cells.map(|cell| format!("<td>{}</td>", escaped(cell))).concat()));
+    }
+    text.push_str("</table>");
+    text
+}
+
+/// The charts over versions per key and over keys, if they were measured.
+fn curves(report: &Report) -> Outcome<String> {
+    let of_versions: Vec<(String, f64)> = VERSION_CURVE.iter().map(|versions| (format!("V{versions}"), f64::from(*versions))).collect();
+    let of_keys: Vec<(String, f64)> = KEY_CURVE.iter().map(|power| (format!("K{power}"), 10_f64.powi(*power as i32))).collect();
+    let mut text = String::new();
+    for (title, axis, points) in [
+        ("What history costs", "versions per key, 512,000 entries", of_versions),
+        ("What size costs", "keys, one version each", of_keys),
+    ] {
+        if points.iter().filter(|(workload, _)| report.workloads.contains(workload)).count() < 2 {
+            continue;
+        }
+        let mut charts = String::new();
+        for phase in PHASES.iter().filter(|phase| ["get", "get-at", "scan", "scan-at", "load"].contains(&phase.name)) {
+            if let Some(svg) = curve(report, &points, phase, axis)? {
+                push(&mut charts, &format!("<figure><figcaption><b>{}</b><br>{}, {}</figcaption>{svg}</figure>", phase.name, phase.what, phase.unit));
+            }
+        }
+        push(&mut text, &format!("<h2>{title}</h2><div class=\"grid\">{charts}</div>"));
+    }
+    Ok(text)
+}
+
+fn curve(report: &Report, points: &[(String, f64)], phase: &Phase, axis: &str) -> Outcome<Option<String>> {
+    let line = |engine: &String| -> Vec<(f64, f64)> {
+        let figure = |(workload, x): &(String, f64)| match report.cell(workload, engine, phase.name) {
+            Cell::Figure(figure) if figure.median > 0.0 => Some((*x, figure.median)),
+            _ => None,
+        };
+        points.iter().filter_map(figure).collect()
+    };
+    let lines: Vec<(&String, Vec<(f64, f64)>)> = report.engines.iter().map(|engine| (engine, line(engine))).collect();
+    let lines: Vec<_> = lines.into_iter().filter(|(_, line)| line.len() > 1).collect();
+    let all = || lines.iter().flat_map(|(_, line)| line);
+    let (low, high) = all().fold((f64::INFINITY, 0.0_f64), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
+    let (first, last) = all().fold((f64::INFINITY, 0.0_f64), |(low, high), (x, _)| (low.min(*x), high.max(*x)));
+    if lines.is_empty() || first >= last {
+        return Ok(None);
+    }
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (420, 330)).into_drawing_area();
+        draw_curve(&root, report, &lines, (first..last, low / 1.6..high * 1.6), axis).map_err(drawing)?;
+        root.present().map_err(drawing)?;
+    }
+    Ok(Some(svg))
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Ranges = (std::ops::Range<f64>, std::ops::Range<f64>);
+
+fn draw_curve(
+    root: &Area<'_>,
+    report: &Report,
+    lines: &[(&String, Vec<(f64, f64)>)],
+    (across, up): Ranges,
+    axis: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let (plot, legend) = root.split_horizontally(318);
+    let mut chart = ChartBuilder::on(&plot)
+        .margin(8)
+        .x_label_area_size(36)
+        .y_label_area_size(52)
+        .build_cartesian_2d(across.log_scale(), up.log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(RGBColor(240, 243, 246))
+        .bold_line_style(RGBColor(223, 229, 234))
+        .axis_style(SOFT)
+        .label_style((FONT, 11).into_font().color(&SOFT))
+        .x_desc(axis)
+        .x_label_formatter(&|x| show_figure(*x))
+        .y_label_formatter(&|y| show_figure(*y))
+        .draw()?;
+    for (number, (engine, line)) in (0..).zip(lines) {
+        let colour = colour(report, engine);
+        let width = if *engine == OWN { 3 } else { 2 };
+        chart.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(width)))?;
+        chart.draw_series(line.iter().map(|point| Circle::new(*point, width, colour.filled())))?;
+        let y = 14 + number * 17;
+        legend.draw(&Rectangle::new([(0, y), (12, y + 4)], colour.filled()))?;
+        legend.draw(&Text::new((*engine).clone(), (17, y - 4), (FONT, 11).into_font().color(&INK)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thermocline_yardstick::report::Run;
+
+    #[test]
+    fn a_page_of_nothing_is_a_page() {
+        let report = Report { engines: vec![OWN.into()], workloads: vec!["W".into()], runs: Vec::<Run>::new() };
+        let page = page(&report, "<machine>").expect("a page");
+        assert!(page.starts_with("<!doctype html>") && page.contains("&lt;machine&gt;") && !page.contains("<svg"));
+    }
+}
