@@ -4,7 +4,6 @@
 //! cargo xtask bench --compare [--engines a,b] [--workloads W,D] [--quick]
 //! ```
 
-#![forbid(unsafe_code)]
 
 mod engines;
 mod html;

@@ -1,5 +1,7 @@
 //! Thermocline as a contestant, through the facade's public interface alone.
 
+use std::ops::ControlFlow;
+
 use thermocline::{Batch, CommitOptions, EntryKind, KeyRange, Store, Version};
 
 use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, VisitChange, Write};
@@ -79,16 +81,11 @@ impl Engine for Thermocline {
             (Direction::Forward, Some(from)) => KeyRange::new(from..),
             (Direction::Reverse, Some(from)) => KeyRange::new(..=from),
         };
-        let rows = snapshot.scan(kind(scan.table), range);
-        let hand = |row: thermocline::Result<(bytes::Bytes, bytes::Bytes)>| -> Outcome<()> {
-            let (key, value) = row?;
-            visit(&key, &value);
-            Ok(())
-        };
-        match scan.direction {
-            Direction::Forward => rows.take(scan.limit).try_for_each(hand),
-            Direction::Reverse => rows.rev().take(scan.limit).try_for_each(hand),
-        }
+        snapshot.visit(kind(scan.table), range, scan.direction, scan.limit, |key, value| {
+            visit(key, value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
     }
 
     fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()> {

@@ -45,6 +45,11 @@ pub(crate) struct Found {
     pub(crate) value: ValueAt,
 }
 
+impl Found {
+    /// No entry.
+    pub(crate) const NOTHING: Self = Self { version: Version::ZERO, value: ValueAt::NONE };
+}
+
 /// What is visible of a record, as far as the record itself tells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sight {
@@ -216,7 +221,7 @@ impl<'a> Record<'a> {
 
     /// Makes `newest` the newest entry and `history` the history.
     pub(crate) fn set(self, newest: Option<Found>, history: u32) {
-        let newest = newest.unwrap_or(Found { version: Version::ZERO, value: ValueAt::NONE });
+        let newest = newest.unwrap_or(Found::NOTHING);
         self.words[0].store(newest.version.0, Ordering::Release);
         self.words[1].store(join(newest.value.to_bits(), history), Ordering::Release);
     }

@@ -105,8 +105,12 @@ impl Run {
 /// Room for what the steps of a scan hand on to one another.
 struct Steps<'a> {
     records: [Record<'a>; SLOTS],
-    sights: [Sight; SLOTS],
-    found: [Option<Found>; SLOTS],
+    /// What is to be copied; [`Found::NOTHING`] for records that show nothing, and for those whose history is still to be looked into.
+    found: [Found; SLOTS],
+    /// The first history block of those, else 0.
+    histories: [u32; SLOTS],
+    /// Whether any of a group has one.
+    has_history: [bool; SLOTS.div_ceil(GROUP)],
 }
 
 impl State {
@@ -122,7 +126,12 @@ impl State {
             Bound::Unbounded => table.tree.end_leaf(region, page.direction == Direction::Reverse),
         };
         let mut is_first = true;
-        let mut steps = Steps { records: [Record::new(region, 0); SLOTS], sights: [Sight::Nothing; SLOTS], found: [None; SLOTS] };
+        let mut steps = Steps {
+            records: [Record::new(region, 0); SLOTS],
+            found: [Found::NOTHING; SLOTS],
+            histories: [0; SLOTS],
+            has_history: [false; SLOTS.div_ceil(GROUP)],
+        };
         loop {
             let next = match page.direction {
                 Direction::Forward => leaf.next(),
@@ -164,7 +173,7 @@ impl State {
     /// points at; find the entry and ask for it; copy it.
     fn emit_part<'a>(&'a self, part: &[u32], page: &Page<'_>, view: View, steps: &mut Steps<'a>, out: &mut RangeBatch) -> bool {
         let region = &*self.region;
-        let Steps { records, sights, found } = steps;
+        let Steps { records, found, histories, has_history } = steps;
         let group = |number: usize| number * GROUP..(number * GROUP + GROUP).min(part.len());
         let groups = part.len().div_ceil(GROUP);
         Self::ask(region, &part[group(0)], &mut records[group(0)]);
@@ -173,10 +182,10 @@ impl State {
                 Self::ask(region, &part[group(step + 1)], &mut records[group(step + 1)]);
             }
             if step < groups {
-                self.look(&records[group(step)], view, &mut sights[group(step)]);
+                has_history[step] = self.look(&records[group(step)], view, &mut found[group(step)], &mut histories[group(step)]);
             }
-            if let Some(number) = step.checked_sub(1).filter(|number| *number < groups) {
-                self.resolve(&sights[group(number)], view, &mut found[group(number)]);
+            if let Some(number) = step.checked_sub(1).filter(|number| *number < groups && has_history[*number]) {
+                self.resolve(&histories[group(number)], view, &mut found[group(number)]);
             }
             if let Some(number) = step.checked_sub(2)
                 && !self.copy(&records[group(number)], &found[group(number)], page, out)
@@ -195,40 +204,46 @@ impl State {
         }
     }
 
+    /// Looks at records; answers whether any history is to be looked into.
     #[inline]
-    fn look(&self, records: &[Record<'_>], view: View, sights: &mut [Sight]) {
-        for (record, sight) in records.iter().zip(sights) {
-            *sight = record.look(&self.values, view.at, view.published);
-            match sight {
-                Sight::Newest(newest) => self.values.prefetch_value(newest.value),
-                Sight::History(block) => self.region.prefetch(*block),
+    fn look(&self, records: &[Record<'_>], view: View, found: &mut [Found], histories: &mut [u32]) -> bool {
+        let mut has_history = false;
+        for ((record, found), history) in records.iter().zip(found).zip(histories) {
+            (*found, *history) = (Found::NOTHING, 0);
+            match record.look(&self.values, view.at, view.published) {
+                Sight::Newest(newest) => {
+                    self.values.prefetch_value(newest.value);
+                    *found = newest;
+                }
+                Sight::History(block) => {
+                    self.region.prefetch(block);
+                    *history = block;
+                    has_history = true;
+                }
                 Sight::Nothing => {}
             }
         }
+        has_history
     }
 
     #[inline]
-    fn resolve(&self, sights: &[Sight], view: View, found: &mut [Option<Found>]) {
-        for (sight, found) in sights.iter().zip(found) {
-            *found = match sight {
-                Sight::Newest(newest) => Some(*newest),
-                Sight::Nothing => None,
-                Sight::History(block) => {
-                    let older = find(&self.region, *block, view.at);
-                    if let Some(older) = older {
-                        self.values.prefetch_value(older.value);
-                    }
-                    older
-                }
-            };
+    fn resolve(&self, histories: &[u32], view: View, found: &mut [Found]) {
+        for (block, found) in histories.iter().zip(found).filter(|(block, _)| **block != 0) {
+            if let Some(older) = find(&self.region, *block, view.at) {
+                self.values.prefetch_value(older.value);
+                *found = older;
+            }
         }
     }
 
     /// Copies entries to the page; `false` once it is full, and known to be so.
     #[inline]
-    fn copy(&self, records: &[Record<'_>], found: &[Option<Found>], page: &Page<'_>, out: &mut RangeBatch) -> bool {
+    fn copy(&self, records: &[Record<'_>], found: &[Found], page: &Page<'_>, out: &mut RangeBatch) -> bool {
         for (record, found) in records.iter().zip(found) {
-            let Some(visible) = found else { continue };
+            if found.value.is_none() {
+                continue;
+            }
+            let visible = *found;
             if page.window.after.is_some_and(|after| visible.version <= after) {
                 continue;
             }

@@ -1,9 +1,10 @@
-//! Pages of visible rows, for those who read in pieces.
+//! Visible rows many at a time: in pages, for those who read in pieces, and handed out borrowed, for those who read fast.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thermocline_tier::{Direction, ErrorKind, RangeCursor, Result};
+use thermocline_tier::{Direction, ErrorKind, RangeBatch, RangeCursor, RangeRequest, Result};
 
 use crate::cursor::Cursor;
 use crate::store::Inner;
@@ -22,6 +23,42 @@ pub struct Page {
     pub entries: Vec<(Bytes, Bytes)>,
     /// The place after the last row; `None` exactly if there is no further row.
     pub next: Option<Cursor>,
+}
+
+/// Hands the first `limit` visible rows to `visit`, until it breaks off.
+pub(crate) fn visit(
+    inner: &Arc<Inner>,
+    request: RangeRequest,
+    limit: usize,
+    mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    inner.check_open()?;
+    let (table, at) = (request.table, request.window.at);
+    let cleared_below = inner.marks.clears(table).newest(at);
+    let mut scan = Arc::clone(&inner.tier).scan(request)?;
+    let (mut batch, mut left) = (RangeBatch::new(), limit);
+    while left > 0 {
+        // Some more than asked for, since some may be tombstones: another read costs another seek.
+        scan.next_batch(left.saturating_add(left / 16).min(READ_ENTRIES_MAX), &mut batch)?;
+        inner.marks.check_floor(table, at)?;
+        for row in batch.rows() {
+            let Some(value) = row.value else { continue };
+            if cleared_below.is_some_and(|clear| row.version < clear) {
+                continue;
+            }
+            if visit(row.key, value).is_break() {
+                return Ok(());
+            }
+            left -= 1;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        if !batch.has_more {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Reads the next `limit` visible rows from `position` on.

@@ -1,7 +1,7 @@
 //! A view of the store at one version.
 
 use std::fmt;
-use std::ops::RangeBounds;
+use std::ops::{ControlFlow, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -110,6 +110,44 @@ impl Snapshot {
         Scan::new(self.clone(), table, range)
     }
 
+    /// Hands the first `limit` rows of a range to `visit`, key and value, in key order or the reverse, until it breaks off. The rows are
+    /// borrowed, so that none of them costs an allocation or a count: the fastest way to read many.
+    ///
+    /// ```
+    /// # let store = thermocline::Store::in_memory()?;
+    /// use std::ops::ControlFlow;
+    /// use thermocline_store::Batch;
+    /// use thermocline_tier::{Direction, EntryKind, KeyRange};
+    ///
+    /// let mut batch = Batch::new();
+    /// batch.put(EntryKind::Multi, b"a", b"1").put(EntryKind::Multi, b"b", b"22").put(EntryKind::Multi, b"c", b"333");
+    /// store.commit(batch)?;
+    /// let mut bytes = 0;
+    /// store.snapshot()?.visit(EntryKind::Multi, KeyRange::all(), Direction::Reverse, 2, |_key, value| {
+    ///     bytes += value.len();
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(bytes, 5);
+    /// # Ok::<(), thermocline_tier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); rows may have been handed out before.
+    pub fn visit(
+        &self,
+        table: EntryKind,
+        range: KeyRange,
+        direction: Direction,
+        limit: usize,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        page::visit(&self.inner, self.request(table, range, direction), limit, visit)
+    }
+
+    fn request(&self, table: EntryKind, range: KeyRange, direction: Direction) -> RangeRequest {
+        RangeRequest { table, range, window: ReadWindow::as_of(self.version), direction }
+    }
+
     /// The first `limit` rows of a range and a cursor to the next ones.
     ///
     /// # Errors
@@ -127,8 +165,7 @@ impl Snapshot {
     }
 
     fn page_in(&self, table: EntryKind, range: KeyRange, direction: Direction, limit: usize) -> Result<Page> {
-        let request = RangeRequest { table, range, window: ReadWindow::as_of(self.version), direction };
-        page::read(&self.inner, request.into_cursor(), limit)
+        page::read(&self.inner, self.request(table, range, direction).into_cursor(), limit)
     }
 
     /// Every version of a key up to this snapshot's, newest first.

@@ -21,7 +21,7 @@ pub use batch::{BatchBuilder, TierBatch};
 pub use entry::{EntryRef, KeyRef, Lookup, RawEntry};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FixedSuffix, KeyLayout, SharedLayout, WholeKey};
-pub use page::{INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, Row, Rows};
+pub use page::{INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, Row, RowRef, Rows};
 pub use paged::PagedScan;
 pub use range::{Direction, KeyRange, RangeCursor, RangeRequest, ReadWindow};
 pub use rule::DropRule;

@@ -156,6 +156,23 @@ impl RangeBatch {
         self.slots.iter().map(|slot| self.entry(slot))
     }
 
+    /// The entries with their whole keys, in the order of the scan.
+    #[inline]
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = RowRef<'_>> + DoubleEndedIterator {
+        self.slots.iter().map(|slot| {
+            let value_start = slot.start + slot.prefix_len + slot.suffix_len;
+            RowRef {
+                key: &self.buffer[slot.start..value_start],
+                version: slot.version,
+                value: match slot.value {
+                    SlotValue::Tombstone => None,
+                    SlotValue::Inline(len) => Some(&self.buffer[value_start..value_start + len]),
+                    SlotValue::Shared(index) => Some(&self.shared[index]),
+                },
+            }
+        })
+    }
+
     fn entry(&self, slot: &Slot) -> EntryRef<'_> {
         let suffix_start = slot.start + slot.prefix_len;
         let value_start = suffix_start + slot.suffix_len;
@@ -208,6 +225,25 @@ impl RangeBatch {
             }
         })
     }
+}
+
+/// An entry with its whole key, borrowed from the batch.
+///
+/// ```
+/// use thermocline_tier::{RangeBatch, RowRef, Version};
+///
+/// let mut batch = RangeBatch::new();
+/// batch.push(b"k", b"suffix", Version(1), None);
+/// assert_eq!(batch.rows().next(), Some(RowRef { key: b"ksuffix", version: Version(1), value: None }));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRef<'a> {
+    /// The key: prefix, then suffix.
+    pub key: &'a [u8],
+    /// The version at which the row was written.
+    pub version: Version,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
 }
 
 /// An entry with its whole key, owned.

@@ -1,0 +1,104 @@
+//! What both ways of keeping versions in RocksDB share: memory, files, compaction.
+//!
+//! After RocksDB's wiki: "Setup Options and Basic Tuning", "RocksDB Tuning Guide", "Block Cache", "Write Buffer Manager".
+
+use std::thread::available_parallelism;
+
+use rocksdb::{
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Options as DbOptions,
+    WaitForCompactOptions, WriteBufferManager, WriteOptions,
+};
+use thermocline_yardstick::engine::{Durability, Options};
+use thermocline_yardstick::failure::{Failure, Outcome};
+
+use super::mebibytes;
+
+/// The crate's release, and that of the library in it.
+pub(super) const RELEASE: &str = "0.25 (library 11.8)";
+/// The newest format of tables of that library.
+const FORMAT_VERSION: i32 = 7;
+const FILTER_BITS_PER_KEY: f64 = 10.0;
+const MEMTABLE_FILTER_RATIO: f64 = 0.1;
+const BYTES_PER_SYNC: u64 = 1 << 20;
+const MEMTABLES_MAX: i32 = 4;
+
+/// One write buffer: an eighth of the memory, from 4 to 64 MiB.
+fn write_buffer_bytes(options: &Options) -> u64 {
+    (options.cache_bytes / 8).clamp(4 << 20, 64 << 20)
+}
+
+fn background_threads() -> i32 {
+    available_parallelism().map_or(2, |count| i32::try_from(count.get()).unwrap_or(2).max(2))
+}
+
+/// The setting as words: memory.
+pub(super) fn memory_setting(options: &Options) -> String {
+    format!(
+        "one HyperClockCache of {} for blocks, indexes, filters and memtables (write buffer manager, without stalls); memtables of {}, {MEMTABLES_MAX} at most",
+        mebibytes(options.cache_bytes),
+        mebibytes(write_buffer_bytes(options))
+    )
+}
+
+/// The setting as words: durability.
+pub(super) const DURABILITY: &str =
+    "Buffered: log written to the operating system by each commit, no sync; Sync: WriteOptions::sync (fdatasync)";
+
+/// The setting as words: what both ways share.
+pub(super) fn shared_setting() -> String {
+    format!(
+        "lz4, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, 4 KiB blocks, \
+         indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
+         {} background threads, bytes_per_sync 1 MiB",
+        background_threads()
+    )
+}
+
+/// Sets the database's options, and makes those of tables, but for what says which part of a key the filters know.
+pub(super) fn prepare(database: &mut DbOptions, options: &Options) -> Outcome<BlockBasedOptions> {
+    let cache_bytes = usize::try_from(options.cache_bytes).map_err(Failure::engine)?;
+    let write_buffer = write_buffer_bytes(options);
+    let write_buffer_size = usize::try_from(write_buffer).map_err(Failure::engine)?;
+    let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
+
+    database.create_if_missing(true);
+    database.increase_parallelism(background_threads());
+    database.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        write_buffer_size.saturating_mul(4).min(cache_bytes / 2),
+        false,
+        cache.clone(),
+    ));
+    database.set_write_buffer_size(write_buffer_size);
+    database.set_max_write_buffer_number(MEMTABLES_MAX);
+    database.set_max_bytes_for_level_base(write_buffer * 4);
+    database.set_level_compaction_dynamic_level_bytes(true);
+    database.set_compression_type(DBCompressionType::Lz4);
+    database.set_bytes_per_sync(BYTES_PER_SYNC);
+    database.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
+
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&cache);
+    tables.set_format_version(FORMAT_VERSION);
+    tables.set_bloom_filter(FILTER_BITS_PER_KEY, false);
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_cache_index_and_filter_blocks_with_high_priority(true);
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    Ok(tables)
+}
+
+/// Write options for a durability.
+pub(super) fn write_options(durability: Durability) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(durability == Durability::Sync);
+    options
+}
+
+/// Flushes, compacts everything with `compaction`, and waits.
+pub(super) fn settle(database: &DB, compaction: &mut CompactOptions) -> Outcome<()> {
+    database.flush().map_err(Failure::engine)?;
+    compaction.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+    database.compact_range_opt(None::<&[u8]>, None::<&[u8]>, compaction);
+    let mut wait = WaitForCompactOptions::default();
+    wait.set_flush(true);
+    database.wait_for_compact(&wait).map_err(Failure::engine)
+}
