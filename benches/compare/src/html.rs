@@ -1,6 +1,5 @@
 //! The page that people look at: one file, with the charts drawn into it as SVG.
 
-
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -54,7 +53,8 @@ fn escaped(text: &str) -> String {
 pub fn page(report: &Report, header: &str) -> Outcome<String> {
     let mut body = String::new();
     push(&mut body, &format!("<h1>Thermocline beside its peers</h1><pre class=\"machine\">{}</pre>", escaped(header)));
-    push(&mut body, "<p class=\"note\">Medians of all rounds; whiskers from the lowest to the highest. Longer bars are better, but where the caption says lower.</p>");
+    let legend = "Medians of all rounds; whiskers from the lowest to the highest. Longer bars are better, but where the caption says lower.";
+    push(&mut body, &format!("<p class=\"note\">{legend}</p>"));
     push(&mut body, &curves(report)?);
     let is_curve = |workload: &str| workload.starts_with('V') || workload.starts_with('K');
     for workload in report.workloads.iter().filter(|workload| !is_curve(workload)) {
@@ -86,7 +86,8 @@ fn section(report: &Report, workload: &str) -> Outcome<String> {
     let mut text = format!("<h2>Workload {}</h2>\n", escaped(workload));
     if let Some((mean, count)) = report.mean_ratio(workload) {
         let class = if mean >= 1.0 { "ahead" } else { "behind" };
-        push(&mut text, &format!("<p class=\"note\">{OWN} against the best peer of each row: <span class=\"ratio {class}\">{mean:.2} times</span>, geometric mean of {count} rows.</p>"));
+        let mean = format!("<span class=\"ratio {class}\">{mean:.2} times</span>, geometric mean of {count} rows");
+        push(&mut text, &format!("<p class=\"note\">{OWN} against the best peer of each row: {mean}.</p>"));
     }
     push(&mut text, "<div class=\"grid\">");
     for phase in &phases {
@@ -109,7 +110,8 @@ fn bars(report: &Report, workload: &str, phase: &Phase) -> Outcome<String> {
     const ROW: i32 = 22;
     const LABEL: i32 = 96;
     const FIGURE: i32 = 64;
-    let mut rows: Vec<(&String, Cell)> = report.engines.iter().map(|engine| (engine, report.cell(workload, engine, phase.name))).collect();
+    let mut rows: Vec<(&String, Cell)> =
+        report.engines.iter().map(|engine| (engine, report.cell(workload, engine, phase.name))).collect();
     rows.retain(|(_, cell)| *cell != Cell::Empty);
     let rank = |cell: &Cell| match cell {
         Cell::Figure(figure) if phase.better == Better::Higher => -figure.median,
@@ -177,7 +179,9 @@ fn table(report: &Report, workload: &str, phases: &[&Phase]) -> String {
 }
 
 fn settings(report: &Report) -> String {
-    let mut text = String::from("<h2>Settings</h2><table class=\"settings\"><tr><th>engine</th><th>release</th><th>versions</th><th>durability</th><th>memory</th><th>other</th></tr>\n");
+    let names =
+        ["engine", "release", "versions", "durability", "memory", "other"].map(|name| format!("<th>{name}</th>")).concat();
+    let mut text = format!("<h2>Settings</h2><table class=\"settings\"><tr>{names}</tr>\n");
     for (engine, settings) in report.settings() {
         let cells = [engine, &settings.release, &settings.versions, &settings.durability, &settings.memory, &settings.other];
         push(&mut text, &format!("<tr>{}</tr>", cells.map(|cell| format!("<td>{}</td>", escaped(cell))).concat()));
@@ -188,7 +192,8 @@ fn settings(report: &Report) -> String {
 
 /// The charts over versions per key and over keys, if they were measured.
 fn curves(report: &Report) -> Outcome<String> {
-    let of_versions: Vec<(String, f64)> = VERSION_CURVE.iter().map(|versions| (format!("V{versions}"), f64::from(*versions))).collect();
+    let of_versions: Vec<(String, f64)> =
+        VERSION_CURVE.iter().map(|versions| (format!("V{versions}"), f64::from(*versions))).collect();
     let of_keys: Vec<(String, f64)> = KEY_CURVE.iter().map(|power| (format!("K{power}"), 10_f64.powi(*power as i32))).collect();
     let mut text = String::new();
     for (title, axis, points) in [
@@ -201,7 +206,13 @@ fn curves(report: &Report) -> Outcome<String> {
         let mut charts = String::new();
         for phase in PHASES.iter().filter(|phase| ["get", "get-at", "scan", "scan-at", "load"].contains(&phase.name)) {
             if let Some(svg) = curve(report, &points, phase, axis)? {
-                push(&mut charts, &format!("<figure><figcaption><b>{}</b><br>{}, {}</figcaption>{svg}</figure>", phase.name, phase.what, phase.unit));
+                push(
+                    &mut charts,
+                    &format!(
+                        "<figure><figcaption><b>{}</b><br>{}, {}</figcaption>{svg}</figure>",
+                        phase.name, phase.what, phase.unit
+                    ),
+                );
             }
         }
         push(&mut text, &format!("<h2>{title}</h2><div class=\"grid\">{charts}</div>"));
@@ -257,6 +268,8 @@ fn draw_curve(
         .axis_style(SOFT)
         .label_style((FONT, 11).into_font().color(&SOFT))
         .x_desc(axis)
+        .x_labels(5)
+        .y_labels(6)
         .x_label_formatter(&|x| show_figure(*x))
         .y_label_formatter(&|y| show_figure(*y))
         .draw()?;

@@ -4,7 +4,6 @@
 //! cargo xtask bench --compare [--engines a,b] [--workloads W,D] [--quick]
 //! ```
 
-
 mod engines;
 mod html;
 

@@ -114,6 +114,8 @@ pub trait Engine: Send + Sync + Sized {
     const NAME: &'static str;
     /// Whether [`Scan::skip`] makes a difference: then both are tried, and the faster is kept.
     const HAS_SKIPS: bool = false;
+    /// Whether it keeps versions at all. One that does not is shown, but is no peer: what it leaves out is what the others pay for.
+    const KEEPS_VERSIONS: bool = true;
 
     /// How it is set up with these options.
     fn settings(options: &Options) -> Settings;

@@ -196,7 +196,7 @@ pub(crate) fn run<E: Engine>(job: &Job, source: &Source, mut options: Options) -
         Ok((elapsed.as_secs_f64(), format!("{keys} keys")))
     });
     engine.close()?;
-    Ok(Answer { settings: E::settings(&options), figures: recorder.finish() })
+    Ok(Answer { settings: E::settings(&options), keeps_versions: E::KEEPS_VERSIONS, figures: recorder.finish() })
 }
 
 #[cfg(test)]

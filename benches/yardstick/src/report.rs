@@ -131,15 +131,21 @@ impl Report {
         PHASES.iter().filter(has).filter(is_measured).collect()
     }
 
-    /// The best of the others in a phase: who, and its median.
+    /// The best of the others that keep versions in a phase: who, and its median.
     pub fn best_peer(&self, workload: &str, phase: &Phase) -> Option<(&str, f64)> {
-        let peers = self.engines.iter().filter(|engine| *engine != OWN);
+        let peers = self.engines.iter().filter(|engine| *engine != OWN && self.keeps_versions(engine));
         let figures =
             peers.filter_map(|engine| Some((engine.as_str(), self.cell(workload, engine, phase.name).figure()?.median)));
         figures.reduce(|best, other| {
             let is_better = if phase.better == Better::Higher { other.1 > best.1 } else { other.1 < best.1 };
             if is_better { other } else { best }
         })
+    }
+
+    /// Whether an engine says that it keeps versions.
+    fn keeps_versions(&self, engine: &str) -> bool {
+        let answers = self.runs.iter().filter(|run| run.engine == engine).filter_map(|run| run.outcome.as_ref().ok());
+        answers.into_iter().all(|answer| answer.keeps_versions)
     }
 
     /// How many times better than the best of the others this project's engine is in a phase; below 1 it is worse.
@@ -206,12 +212,12 @@ impl Report {
             ),
         );
         push_line(&mut text, "");
-        let header = ["engine", "release", "versions", "durability", "memory", "other"].map(str::to_owned);
-        let rows = self.settings().into_iter().map(|(engine, settings)| {
+        for (engine, settings) in self.settings() {
             let Settings { release, versions, durability, memory, other } = settings;
-            [engine, release, versions, durability, memory, other].map(ToOwned::to_owned).to_vec()
-        });
-        push_table(&mut text, &header, &rows.collect::<Vec<_>>());
+            let peer = if self.keeps_versions(engine) { "" } else { " Not counted as a peer." };
+            let parts = format!("Versions: {versions}. {durability}. Memory: {memory}. Other: {other}.{peer}");
+            push_line(&mut text, &format!("- **{engine}** ({release}). {parts}"));
+        }
         let reasons = self.reasons();
         if !reasons.is_empty() {
             push_line(&mut text, "");

@@ -70,6 +70,8 @@ pub struct Figure {
 pub struct Answer {
     /// How the engine was set up.
     pub settings: Settings,
+    /// As [`Engine::KEEPS_VERSIONS`].
+    pub keeps_versions: bool,
     /// The phases, in order.
     pub figures: Vec<Figure>,
 }
@@ -99,7 +101,8 @@ pub fn run<E: Engine>(job: &Job) -> Outcome<Answer> {
         Kind::Commits => worker.commits(engine)?,
         Kind::Real => return Err(Failure::Usage("workload H needs --tsv FILE or --git REPOSITORY".to_owned())),
     }
-    Ok(Answer { settings: E::settings(&worker.options), figures: worker.recorder.finish() })
+    let (settings, figures) = (E::settings(&worker.options), worker.recorder.finish());
+    Ok(Answer { settings, keeps_versions: E::KEEPS_VERSIONS, figures })
 }
 
 /// Notes figures, and what the process used.

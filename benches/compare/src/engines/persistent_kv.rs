@@ -37,6 +37,7 @@ fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
 
 impl Engine for PersistentKv {
     const NAME: &'static str = "persistent-kv";
+    const KEEPS_VERSIONS: bool = false;
 
     fn settings(_options: &Options) -> Settings {
         Settings {

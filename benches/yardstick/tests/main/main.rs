@@ -142,12 +142,18 @@ fn medians_and_ratios_are_what_they_say() {
     };
     let settings = measure::<Model<0>>(spec(Kind::Curve, 400, 1), tempfile::tempdir().unwrap().path(), None).settings;
     let run = |engine: &str, round, gets, size| {
-        let answer = Answer { settings: settings.clone(), figures: vec![figure("get", gets), figure("size", size)] };
+        let answer = Answer {
+            settings: settings.clone(),
+            keeps_versions: engine != "c",
+            figures: vec![figure("get", gets), figure("size", size)],
+        };
         Run { workload: "T".into(), engine: engine.into(), round, outcome: Ok(answer) }
     };
     let mut runs = vec![run("thermocline", 0, 90.0, 3.0), run("thermocline", 1, 10.0, 3.0), run("thermocline", 2, 80.0, 3.0)];
-    runs.extend([run("a", 0, 40.0, 1.0), run("b", 0, 20.0, 6.0)]);
-    let report = Report { engines: ["thermocline", "a", "b"].map(str::to_owned).to_vec(), workloads: vec!["T".into()], runs };
+    // The last keeps no versions, and counts for nothing.
+    runs.extend([run("a", 0, 40.0, 1.0), run("b", 0, 20.0, 6.0), run("c", 0, 500.0, 0.1)]);
+    let report =
+        Report { engines: ["thermocline", "a", "b", "c"].map(str::to_owned).to_vec(), workloads: vec!["T".into()], runs };
     let Cell::Figure(gets) = report.cell("T", "thermocline", "get") else { panic!("no figure") };
     assert_eq!((gets.median, gets.min, gets.max), (80.0, 10.0, 90.0));
     let [get, size] = ["get", "size"].map(|name| thermocline_yardstick::spec::phase_named(name).unwrap());
