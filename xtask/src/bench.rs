@@ -9,7 +9,7 @@ use crate::process::{Failure, capture, capture_text, cargo, run as run_command};
 use crate::workspace::Workspace;
 
 /// What building the other engines needs beyond Rust, and the counter of instructions, as Debian calls it.
-const PACKAGES: [&str; 5] = ["g++", "make", "cmake", "libclang-dev", "valgrind"];
+const PACKAGES: [&str; 3] = ["g++", "libclang-dev", "valgrind"];
 
 /// The workloads of the gate; its program knows them by these names.
 const GATE: [&str; 9] = ["load", "reopen", "get", "get-at", "get-16", "scan", "scan-at", "scan-full", "diff"];
@@ -73,7 +73,7 @@ fn export(workspace: &Workspace, repository: &str) -> Result<PathBuf, Failure> {
     }
     std::fs::create_dir_all(&directory).map_err(Failure::io("create", &directory))?;
     run_command(Command::new(&program).arg("import").arg(&store).args(["--git", repository]))?;
-    let changes = capture(Command::new(&program).arg("export").arg(&store))?;
+    let changes = capture(Command::new(&program).arg("export").arg(&store).arg("--history"))?;
     std::fs::write(&file, changes).map_err(Failure::io("write", &file))?;
     Ok(file)
 }

@@ -49,7 +49,7 @@ struct Arguments {
     /// Seeds keys, values and orders.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// The history for workload H, in the format of `thermocline export`.
+    /// The history for workload H, in the format of `thermocline export --history`.
     #[arg(long, value_name = "FILE")]
     tsv: Option<PathBuf>,
     /// Where compare.txt, .json, .csv and .html are written.

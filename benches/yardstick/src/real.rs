@@ -1,7 +1,7 @@
 //! A real history as a workload: keys of many lengths, commits of many sizes, and a state that is mostly old.
 //!
 //! The file has a line a change, in the order of the commits: number of the commit, `put` or `del`, key, value, with tabs between;
-//! what `thermocline export` writes.
+//! what `thermocline export --history` writes.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

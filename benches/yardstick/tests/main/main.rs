@@ -163,3 +163,20 @@ fn medians_and_ratios_are_what_they_say() {
     let (mean, count) = report.mean_ratio("T").unwrap();
     assert!((mean - (2.0_f64 / 3.0).sqrt()).abs() < 1e-12 && count == 2, "{mean} of {count}");
 }
+
+#[test]
+fn the_page_about_benchmarks_names_every_workload_and_phase() {
+    let page = include_str!("../../../../docs/BENCHMARKS.md");
+    let is_named = |name: &str| {
+        let family = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        [format!("| {name} "), format!(" {name},"), format!(" {name} "), format!("{family}N"), format!("| {family}")]
+            .iter()
+            .any(|form| page.contains(form.as_str()))
+    };
+    for spec in Spec::all() {
+        assert!(is_named(&spec.name), "workload {}", spec.name);
+    }
+    for phase in thermocline_yardstick::spec::PHASES {
+        assert!(is_named(phase.name), "phase {}", phase.name);
+    }
+}
