@@ -116,6 +116,9 @@ pub trait Engine: Send + Sync + Sized {
     const HAS_SKIPS: bool = false;
     /// Whether it keeps versions at all. One that does not is shown, but is no peer: what it leaves out is what the others pay for.
     const KEEPS_VERSIONS: bool = true;
+    /// Phases, by the start of their names, in which it promises less than was asked for, so that it is shown, but is no peer: an
+    /// acknowledged commit that dies with the process costs nothing.
+    const PROMISES_LESS_IN: &'static [&'static str] = &[];
 
     /// How it is set up with these options.
     fn settings(options: &Options) -> Settings;
@@ -141,15 +144,20 @@ pub trait Engine: Send + Sync + Sized {
 
     /// Hands each key of a table whose value differs between two versions to `visit`, in key order, with the value before and after.
     /// [`Failure::Unsupported`](crate::failure::Failure::Unsupported) if there is no way.
-    fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()>;
+    fn diff(&self, table: Table, from: u64, to: u64, skip: Skip, visit: VisitChange<'_>) -> Outcome<()>;
 
     /// Removes every entry that no read at `version` or later can see.
     /// [`Failure::Unsupported`](crate::failure::Failure::Unsupported) if there is no way.
     fn reclaim(&self, version: u64) -> Outcome<()>;
 
-    /// Finishes what goes on in the background: flushes, compactions, checkpoints, so that reads find the store at rest, and its size
-    /// on disk says something.
+    /// Finishes what the commits have caused in the background: flushes, compactions, checkpoints.
     fn settle(&self) -> Outcome<()>;
+
+    /// Brings the store into its best form for reads and for its size, where there is a way to ask for that. Is not timed, but after
+    /// [`reclaim`](Self::reclaim).
+    fn compact(&self) -> Outcome<()> {
+        Ok(())
+    }
 
     /// Closes the store. Everything committed is there when it is opened again.
     fn close(self) -> Outcome<()>;

@@ -28,6 +28,7 @@ pub struct Machine {
     is_tmpfs: bool,
     rustc: String,
     commit: String,
+    date: String,
 }
 
 impl Machine {
@@ -48,6 +49,7 @@ impl Machine {
             free_gib: free_bytes >> 30,
             is_tmpfs: kind == TMPFS,
             rustc: output("rustc", &["--version"]),
+            date: output("date", &["--utc", "+%F"]),
             commit: output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]),
         })
     }
@@ -62,9 +64,9 @@ impl Machine {
     /// # Errors
     /// As `out`.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self { cpu, cores, memory_gib, kernel, file_system, free_gib, rustc, commit, is_tmpfs } = self;
+        let Self { cpu, cores, memory_gib, kernel, file_system, free_gib, rustc, commit, date, is_tmpfs } = self;
         writeln!(out, "{cpu}, {cores} cores, {memory_gib} GiB; Linux {kernel}; {file_system}, {free_gib} GiB free")?;
-        writeln!(out, "{rustc}; commit {commit}")?;
+        writeln!(out, "{rustc}; commit {commit}; {date}")?;
         if *is_tmpfs {
             writeln!(
                 out,
@@ -81,7 +83,7 @@ impl Machine {
     pub fn to_json(&self) -> Value {
         json!({
             "cpu": self.cpu, "cores": self.cores, "memory_gib": self.memory_gib, "kernel": self.kernel,
-            "file_system": self.file_system, "rustc": self.rustc, "commit": self.commit,
+            "file_system": self.file_system, "rustc": self.rustc, "commit": self.commit, "date": self.date,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, VisitChange, Write};
+use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use crate::failure::{Failure, Outcome};
 
 type Versions = BTreeMap<u64, Option<Vec<u8>>>;
@@ -26,6 +26,10 @@ pub enum Mistake {
     SkipsRows,
     /// Differences leave out keys that were deleted.
     HidesDeletionsInDiffs,
+    /// Commits of a single entry are acknowledged and forgotten.
+    LosesCommits,
+    /// Nothing is reclaimed.
+    KeepsAll,
 }
 
 /// The model, and its mistake.
@@ -48,6 +52,8 @@ impl<const MISTAKE: u8> Model<MISTAKE> {
         2 => Mistake::ReadsAhead,
         3 => Mistake::SkipsRows,
         4 => Mistake::HidesDeletionsInDiffs,
+        5 => Mistake::LosesCommits,
+        6 => Mistake::KeepsAll,
         _ => Mistake::None,
     };
 
@@ -82,6 +88,9 @@ impl<const MISTAKE: u8> Engine for Model<MISTAKE> {
     }
 
     fn commit(&self, version: Option<u64>, writes: &[Write<'_>], _durability: Durability) -> Outcome<()> {
+        if Self::MISTAKE == Mistake::LosesCommits && writes.len() == 1 {
+            return Ok(());
+        }
         let mut rows = self.rows()?;
         rows.0 = version.unwrap_or(rows.0 + 1);
         let version = rows.0;
@@ -117,7 +126,7 @@ impl<const MISTAKE: u8> Engine for Model<MISTAKE> {
         Ok(())
     }
 
-    fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()> {
+    fn diff(&self, table: Table, from: u64, to: u64, _skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
         let rows = self.rows()?;
         for ((_, key), versions) in rows.1.range((table, Vec::new())..(table + 1, Vec::new())) {
             let [before, after] = [from, to].map(|version| Self::visible(versions, At::Version(version)));
@@ -130,6 +139,9 @@ impl<const MISTAKE: u8> Engine for Model<MISTAKE> {
     }
 
     fn reclaim(&self, version: u64) -> Outcome<()> {
+        if Self::MISTAKE == Mistake::KeepsAll {
+            return Ok(());
+        }
         for versions in self.rows()?.1.values_mut() {
             let newest = versions.range(..=version).next_back().map(|(version, value)| (*version, value.is_none()));
             if let Some((newest, is_deletion)) = newest {

@@ -18,7 +18,10 @@ impl Usage {
     /// As of now; zeros where the system does not tell.
     pub fn now() -> Self {
         let kib = |name| field("/proc/self/status", name) << 10;
-        Self { peak_memory_bytes: kib("VmHWM"), memory_bytes: kib("VmRSS"), written_bytes: field("/proc/self/io", "write_bytes") }
+        let io = |name| field("/proc/self/io", name);
+        // Pages of files that were removed before they were written back were never written.
+        let written_bytes = io("write_bytes").saturating_sub(io("cancelled_write_bytes"));
+        Self { peak_memory_bytes: kib("VmHWM"), memory_bytes: kib("VmRSS"), written_bytes }
     }
 }
 

@@ -227,11 +227,11 @@ pub fn full_scan(engine: &impl Engine, workload: &Workload, at: At, skip: Skip) 
 }
 
 /// Everything that differs between two versions, checked whole: how many keys.
-pub fn check_diff(engine: &impl Engine, workload: &Workload, from: u64, to: u64) -> Outcome<u64> {
+pub fn check_diff(engine: &impl Engine, workload: &Workload, from: u64, to: u64, skip: Skip) -> Outcome<u64> {
     let mut total = 0;
     for table in 0..4 {
         let mut found = Vec::new();
-        engine.diff(table, from, to, &mut |key, before, after| {
+        engine.diff(table, from, to, skip, &mut |key, before, after| {
             found.push((key.to_vec(), before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)));
         })?;
         let value = |index, version| workload.expected(index, Version(version));
@@ -253,10 +253,10 @@ pub fn check_diff(engine: &impl Engine, workload: &Workload, from: u64, to: u64)
 }
 
 /// The same without looking: how many keys.
-pub fn diff(engine: &impl Engine, from: u64, to: u64) -> Outcome<u64> {
+pub fn diff(engine: &impl Engine, from: u64, to: u64, skip: Skip) -> Outcome<u64> {
     let mut total = 0;
     for table in 0..4 {
-        engine.diff(table, from, to, &mut |key, before, after| {
+        engine.diff(table, from, to, skip, &mut |key, before, after| {
             touch(Some(key));
             touch(before);
             touch(after);

@@ -4,7 +4,6 @@
 //! what `thermocline export --history` writes.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Skip, Writ
 use crate::failure::{Failure, Outcome};
 use crate::meter::{Timed, on_cpu, run_for};
 use crate::process::{forget_peak, size_on_disk};
+use crate::reading::touch;
 use crate::worker::{Answer, Job, Recorder, faster, write_back};
 use crate::workload::Random;
 
@@ -104,14 +104,17 @@ impl History {
     }
 
     fn points(&self, engine: &impl Engine, is_latest: bool, slice: Duration, seed: u64) -> Outcome<Timed> {
+        const CHECK_ONE_IN: u64 = 64;
         let mut random = Random::new(seed);
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let mut below = |count: usize| random.below(u32::try_from(count).unwrap_or(u32::MAX)) as usize;
         let mut wrong = None;
-        let timed = run_for(slice, 256, |_| {
-            let index = random.below(count(self.keys.len())) as usize;
-            let at = if is_latest { At::Latest } else { At::Version(u64::from(random.below(count(self.commits.len()))) + 1) };
+        let timed = run_for(slice, 256, |number| {
+            let index = below(self.keys.len());
+            let at = if is_latest { At::Latest } else { At::Version(self.commits[below(self.commits.len())].0) };
+            let is_checked = number % CHECK_ONE_IN == 0;
             engine.get(0, &self.keys[index], at, &mut |value| {
-                if black_box(value) != self.expected(index, at) {
+                touch(value);
+                if is_checked && value != self.expected(index, at) {
                     wrong = Some((index, at));
                 }
             })?;
@@ -123,33 +126,44 @@ impl History {
         }
     }
 
+    /// A full scan that is checked whole, and another that is timed.
     fn full_scan(&self, engine: &impl Engine, at: At, skip: Skip) -> Outcome<Timed> {
         let mut found = Vec::with_capacity(self.keys.len());
         let scan = Scan { table: 0, from: None, direction: Direction::Forward, at, limit: usize::MAX, skip };
-        let mut timed = Timed::of(0, || engine.scan(&scan, &mut |key, value| found.push((key.to_vec(), value.to_vec()))))?;
-        timed.units = found.len() as u64;
+        engine.scan(&scan, &mut |key, value| found.push((key.to_vec(), value.to_vec())))?;
         let expected = (0..self.keys.len()).filter_map(|index| Some((&self.keys[index], self.expected(index, at)?)));
         let is_right = expected.clone().count() == found.len()
             && expected.zip(&found).all(|((key, value), (found_key, found_value))| key == found_key && value == found_value);
-        if is_right { Ok(timed) } else { Err(Failure::Wrong(format!("a full scan at {at:?} of {} rows", found.len()))) }
+        if !is_right {
+            return Err(Failure::Wrong(format!("a full scan at {at:?} of {} rows", found.len())));
+        }
+        Timed::of(found.len() as u64, || {
+            engine.scan(&scan, &mut |key, value| {
+                touch(Some(key));
+                touch(Some(value));
+            })
+        })
     }
 
-    /// What differs between two versions, checked whole.
-    fn diff(&self, engine: &impl Engine, from: u64, to: u64) -> Outcome<(Duration, usize)> {
+    /// What differs between two versions: checked whole, then timed.
+    fn diff(&self, engine: &impl Engine, from: u64, to: u64, skip: Skip) -> Outcome<(Duration, usize)> {
         let mut found = Vec::new();
-        let began = Instant::now();
-        engine.diff(0, from, to, &mut |key, before, after| {
+        engine.diff(0, from, to, skip, &mut |key, before, after| {
             found.push((key.to_vec(), before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)));
         })?;
-        let elapsed = began.elapsed();
         let side = |index, version| self.expected(index, At::Version(version)).map(<[u8]>::to_vec);
         let both = (0..self.keys.len()).map(|index| (self.keys[index].clone(), side(index, from), side(index, to)));
         let expected: Vec<_> = both.filter(|(_, before, after)| before != after).collect();
-        if found == expected {
-            Ok((elapsed, found.len()))
-        } else {
-            Err(Failure::Wrong(format!("{} keys, not {}", found.len(), expected.len())))
+        if found != expected {
+            return Err(Failure::Wrong(format!("{} keys, not {}", found.len(), expected.len())));
         }
+        let began = Instant::now();
+        engine.diff(0, from, to, skip, &mut |key, before, after| {
+            touch(Some(key));
+            touch(before);
+            touch(after);
+        })?;
+        Ok((began.elapsed(), found.len()))
     }
 }
 
@@ -159,25 +173,39 @@ pub(crate) fn run<E: Engine>(job: &Job, source: &Source, mut options: Options) -
     options.data_bytes = history.user_bytes();
     forget_peak();
     let mut recorder = Recorder::start();
-    let engine = E::open(&options)?;
+    let outcome = E::open(&options).and_then(|engine| phases(job, &history, &options, &mut recorder, engine));
+    Ok(Answer::new::<E>(&options, recorder.finish(outcome)))
+}
+
+fn phases<E: Engine>(job: &Job, history: &History, options: &Options, recorder: &mut Recorder, engine: E) -> Outcome<()> {
     let (began, user_bytes) = (Instant::now(), history.user_bytes() as f64);
     recorder.phase("load", || Ok((Timed::of(history.entries(), || history.load(&engine))?.rate(), String::new())));
+    if !recorder.is_measured() {
+        return Err(Failure::Usage("the history was not loaded".to_owned()));
+    }
     recorder.phase("load-settled", || {
         engine.settle()?;
         write_back(&options.directory)?;
         Ok((history.entries() as f64 / began.elapsed().as_secs_f64(), String::new()))
     });
-    recorder.note("size", size_on_disk(&options.directory) as f64 / user_bytes);
     let written = recorder.written_bytes() as f64 / user_bytes;
     recorder.note("written", written);
-    let began = Instant::now();
-    engine.close()?;
-    let engine = E::open(&options)?;
+    engine.compact()?;
+    write_back(&options.directory)?;
+    recorder.note("size", size_on_disk(&options.directory) as f64 / user_bytes);
+    let mut reopened = None;
     recorder.phase("reopen", || {
-        history.points(&engine, true, Duration::ZERO, job.seed)?;
-        Ok((began.elapsed().as_secs_f64(), String::new()))
+        let began = Instant::now();
+        engine.close()?;
+        let engine = E::open(options)?;
+        engine.get(0, &history.keys[0], At::Latest, &mut touch)?;
+        let seconds = began.elapsed().as_secs_f64();
+        reopened = Some(engine);
+        Ok((seconds, String::new()))
     });
+    let engine = reopened.ok_or_else(|| Failure::Usage("the store could not be opened again".to_owned()))?;
     let (slice, cpu) = (Duration::from_millis(job.slice_ms), job.cpus.last().copied().unwrap_or(0));
+    history.points(&engine, true, slice, job.seed + 1)?;
     let mut read = |name: &str, measure: &(dyn Fn() -> Outcome<(f64, String)> + Sync)| {
         recorder.phase(name, || on_cpu(cpu, measure));
     };
@@ -191,12 +219,13 @@ pub(crate) fn run<E: Engine>(job: &Job, source: &Source, mut options: Options) -
             Ok((history.full_scan(&engine, at, skip)?.rate(), note))
         });
     }
+    let from = last - (last / 100).max(1);
     read("diff", &|| {
-        let (elapsed, keys) = history.diff(&engine, last - (last / 100).max(1), last)?;
+        let (skip, _) = faster::<E>(|skip| Ok(1.0 / history.diff(&engine, from, last, skip)?.0.as_secs_f64()))?;
+        let (elapsed, keys) = history.diff(&engine, from, last, skip)?;
         Ok((elapsed.as_secs_f64(), format!("{keys} keys")))
     });
-    engine.close()?;
-    Ok(Answer { settings: E::settings(&options), keeps_versions: E::KEEPS_VERSIONS, figures: recorder.finish() })
+    engine.close()
 }
 
 #[cfg(test)]

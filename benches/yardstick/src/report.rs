@@ -10,7 +10,7 @@ use crate::engine::Settings;
 use crate::meter::FOREIGN_CPUS_MAX;
 use crate::runner::Plan;
 use crate::spec::{Better, PHASES, Phase, phase_named};
-use crate::worker::{Answer, Status};
+use crate::worker::{Answer, END, Status};
 
 /// The engine whose ratios are shown.
 pub const OWN: &str = "thermocline";
@@ -79,6 +79,15 @@ fn median(sorted: &[f64]) -> f64 {
     if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] }
 }
 
+/// Why a run has no figure of a phase, if it should have one: that of the phase itself, or of what ended the run before.
+fn status_of(answer: &Answer, phase: &str) -> Option<Status> {
+    let bad = |name: &str| answer.figures.iter().find(|figure| figure.phase == name && figure.status != Status::Measured);
+    if answer.figures.iter().any(|figure| figure.phase == phase) {
+        return bad(phase).map(|figure| figure.status.clone());
+    }
+    bad("load").or_else(|| bad(END)).map(|figure| figure.status.clone())
+}
+
 impl Report {
     /// A report of no runs yet.
     pub fn new(plan: &Plan) -> Self {
@@ -91,12 +100,13 @@ impl Report {
         let runs = || self.runs.iter().filter(|run| run.workload == workload && run.engine == engine);
         let mut missing = None;
         for run in runs() {
-            match &run.outcome {
-                Err(why) => missing = Some(Status::Failed(why.clone())),
-                Ok(answer) => {
-                    let bad = answer.figures.iter().find(|figure| figure.phase == phase && figure.status != Status::Measured);
-                    missing = bad.map(|figure| figure.status.clone()).or(missing);
-                }
+            let status = match &run.outcome {
+                Err(why) => Some(Status::Failed(why.clone())),
+                Ok(answer) => status_of(answer, phase),
+            };
+            // A wrong answer outweighs whatever other rounds came to.
+            if !matches!(missing, Some(Status::Wrong(_))) {
+                missing = status.or(missing);
             }
         }
         if let Some(status) = missing {
@@ -133,7 +143,7 @@ impl Report {
 
     /// The best of the others that keep versions in a phase: who, and its median.
     pub fn best_peer(&self, workload: &str, phase: &Phase) -> Option<(&str, f64)> {
-        let peers = self.engines.iter().filter(|engine| *engine != OWN && self.keeps_versions(engine));
+        let peers = self.engines.iter().filter(|engine| *engine != OWN && self.is_peer(engine, phase.name));
         let figures =
             peers.filter_map(|engine| Some((engine.as_str(), self.cell(workload, engine, phase.name).figure()?.median)));
         figures.reduce(|best, other| {
@@ -142,10 +152,11 @@ impl Report {
         })
     }
 
-    /// Whether an engine says that it keeps versions.
-    fn keeps_versions(&self, engine: &str) -> bool {
-        let answers = self.runs.iter().filter(|run| run.engine == engine).filter_map(|run| run.outcome.as_ref().ok());
-        answers.into_iter().all(|answer| answer.keeps_versions)
+    /// Whether an engine says that it keeps versions, and promises in a phase what was asked for.
+    fn is_peer(&self, engine: &str, phase: &str) -> bool {
+        let mut answers = self.runs.iter().filter(|run| run.engine == engine).filter_map(|run| run.outcome.as_ref().ok());
+        answers
+            .all(|answer| answer.keeps_versions && !answer.promises_less_in.iter().any(|start| phase.starts_with(start.as_str())))
     }
 
     /// How many times better than the best of the others this project's engine is in a phase; below 1 it is worse.
@@ -166,9 +177,10 @@ impl Report {
         (!logarithms.is_empty()).then_some((mean, logarithms.len()))
     }
 
-    /// How each engine was set up, as it said in its last run through a workload.
+    /// How each engine was set up, as it said in its first run.
     pub fn settings(&self) -> BTreeMap<&str, &Settings> {
-        self.runs.iter().filter_map(|run| Some((run.engine.as_str(), &run.outcome.as_ref().ok()?.settings))).collect()
+        let runs = self.runs.iter().rev();
+        runs.filter_map(|run| Some((run.engine.as_str(), &run.outcome.as_ref().ok()?.settings))).collect()
     }
 
     /// Every wrong answer.
@@ -200,7 +212,10 @@ impl Report {
             if let Some((mean, count)) = self.mean_ratio(workload) {
                 push_line(
                     &mut text,
-                    &format!("{OWN} against the best peer of each row: {mean:.2} times, geometric mean of {count} rows"),
+                    &format!(
+                        "{OWN} against the best peer of each row: {mean:.2} times, geometric mean of {count} rows; {} have no ratio or are not counted",
+                        phases.len() - count
+                    ),
                 );
             }
             push_line(&mut text, "");
@@ -208,13 +223,18 @@ impl Report {
         push_line(
             &mut text,
             &format!(
-                "`!`: others used more than {FOREIGN_CPUS_MAX} processors in most rounds. `n/a`: not supported. `void`: wrong answer."
+                "`!`: others used more than {FOREIGN_CPUS_MAX} processors in most rounds. `±`: half of what lies between the lowest and the highest round. `n/a`: not supported. `void`: wrong answer."
             ),
         );
         push_line(&mut text, "");
         for (engine, settings) in self.settings() {
             let Settings { release, versions, durability, memory, other } = settings;
-            let peer = if self.keeps_versions(engine) { "" } else { " Not counted as a peer." };
+            let not_in: Vec<&str> = PHASES.iter().map(|phase| phase.name).filter(|phase| !self.is_peer(engine, phase)).collect();
+            let peer = match not_in.len() {
+                0 => String::new(),
+                all if all == PHASES.len() => " Not counted as a peer.".to_owned(),
+                _ => format!(" Not counted as a peer in {}.", not_in.join(", ")),
+            };
             let parts = format!("Versions: {versions}. {durability}. Memory: {memory}. Other: {other}.{peer}");
             push_line(&mut text, &format!("- **{engine}** ({release}). {parts}"));
         }
@@ -230,7 +250,7 @@ impl Report {
 
     fn row(&self, workload: &str, phase: &Phase) -> Vec<String> {
         let mut row = vec![phase.name.to_owned(), phase.unit.to_owned()];
-        row.extend(self.engines.iter().map(|engine| show_cell(&self.cell(workload, engine, phase.name))));
+        row.extend(self.engines.iter().map(|engine| show_spread(&self.cell(workload, engine, phase.name))));
         row.push(self.best_peer(workload, phase).map(|(engine, _)| engine.to_owned()).unwrap_or_default());
         row.push(self.ratio(workload, phase).map(|ratio| format!("{ratio:.2}")).unwrap_or_default());
         row
@@ -275,7 +295,14 @@ impl Report {
     pub fn to_csv(&self) -> String {
         let mut text = String::from("workload,phase,unit,engine,round,value,own_cpus,foreign_cpus,status,note\n");
         for run in &self.runs {
-            let Ok(answer) = &run.outcome else { continue };
+            let answer = match &run.outcome {
+                Ok(answer) => answer,
+                Err(why) => {
+                    let fields = [&run.workload, END, "", &run.engine].map(quoted).join(",");
+                    push_line(&mut text, &format!("{fields},{},0,0,0,{},", run.round, quoted(&format!("failed: {why}"))));
+                    continue;
+                }
+            };
             for figure in &answer.figures {
                 let unit = phase_named(&figure.phase).map_or("", |phase| phase.unit);
                 let status = match &figure.status {
@@ -336,6 +363,17 @@ pub fn show_cell(cell: &Cell) -> String {
         Cell::Missing(Status::Wrong(_)) => "void".to_owned(),
         Cell::Missing(_) => "failed".to_owned(),
         Cell::Empty => String::new(),
+    }
+}
+
+/// The same with half of what lies between the lowest and the highest figure, in per cent of the median, if there were several rounds.
+fn show_spread(cell: &Cell) -> String {
+    match cell {
+        Cell::Figure(summary) if summary.max > summary.min && summary.median > 0.0 => {
+            let percent = (summary.max - summary.min) / 2.0 / summary.median * 100.0;
+            format!("{} ±{percent:.0}%", show_cell(cell))
+        }
+        _ => show_cell(cell),
     }
 }
 

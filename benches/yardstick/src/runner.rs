@@ -9,6 +9,7 @@ use crate::real::Source;
 use crate::report::{Report, Run};
 use crate::spec::{Kind, Spec};
 use crate::worker::{Answer, Job};
+use crate::workload::Random;
 
 /// The word before a job on the command line of a worker.
 pub const WORKER: &str = "worker";
@@ -45,10 +46,12 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Report> {
             continue;
         }
         for round in 0..plan.rounds {
-            // Whoever comes first in one round comes last in the next.
+            // In another order in every round, so that nobody always comes after the same one.
             let mut engines: Vec<&String> = plan.engines.iter().collect();
-            let turn = round as usize % engines.len().max(1);
-            engines.rotate_left(turn);
+            let mut random = Random::new(plan.seed + u64::from(round));
+            for last in (1..engines.len()).rev() {
+                engines.swap(last, random.below(u32::try_from(last + 1).unwrap_or(1)) as usize);
+            }
             for engine in engines {
                 progress(&format!("workload {}, round {} of {}: {engine}", spec.name, round + 1, plan.rounds));
                 let directory = plan.directory.join("store");

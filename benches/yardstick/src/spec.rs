@@ -93,7 +93,10 @@ impl Spec {
         const ENTRIES_MAX: u32 = 200_000;
         let most = ENTRIES_MAX / self.rounds.max(1);
         let keys = (self.keys / 10).min(most).next_multiple_of(COMMIT_KEYS).max(4 * COMMIT_KEYS);
-        Self { keys: if self.kind == Kind::Real { 0 } else { keys }, ..self }
+        let share = self.cache_bytes.min(self.user_bytes()) as f64 / self.user_bytes().max(1) as f64;
+        let quick = Self { keys: if self.kind == Kind::Real { 0 } else { keys }, ..self };
+        // What did not fit into the cache shall not fit now.
+        if share < 1.0 { Self { cache_bytes: quick.user_bytes() / 3, ..quick } } else { quick }
     }
 
     /// Keys and values of all entries, in bytes.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use thermocline::{Batch, CommitOptions, EntryKind, KeyRange, Store, Version};
 
-use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, VisitChange, Write};
+use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use crate::failure::{Failure, Outcome};
 
 /// A store whose tables are the sources with the workload's numbers.
@@ -18,18 +18,21 @@ fn kind(table: Table) -> EntryKind {
 impl Engine for Thermocline {
     const NAME: &'static str = "thermocline";
 
-    fn settings(_options: &Options) -> Settings {
+    fn settings(options: &Options) -> Settings {
         Settings {
             release: concat!("thermocline ", env!("CARGO_PKG_VERSION")).to_owned(),
             versions: "native".to_owned(),
             durability: "Buffered: written to the log; Sync: log synced, group commit".to_owned(),
-            memory: "all data in memory (hot tier alone), no cache to limit".to_owned(),
+            memory: format!("all data in memory (hot tier alone), refused beyond {} MiB", options.cache_bytes >> 20),
             other: "log without compression; xxh3 checksums".to_owned(),
         }
     }
 
     fn open(options: &Options) -> Outcome<Self> {
-        let store = Store::builder(&options.directory).durability(thermocline::Durability::Buffered).open()?;
+        let store = Store::builder(&options.directory)
+            .durability(thermocline::Durability::Buffered)
+            .memory_budget(options.cache_bytes)
+            .open()?;
         Ok(Self(store))
     }
 
@@ -88,7 +91,7 @@ impl Engine for Thermocline {
         Ok(())
     }
 
-    fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()> {
+    fn diff(&self, table: Table, from: u64, to: u64, _skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
         for entry in self.0.diff(kind(table), KeyRange::all(), Version(from)..Version(to))? {
             let entry = entry?;
             visit(&entry.key, entry.before.as_deref(), entry.after.as_deref());

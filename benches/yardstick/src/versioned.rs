@@ -14,13 +14,15 @@ const VERSION_SIZE_BYTES: usize = 8;
 const PRESENT: u8 = 1;
 /// In place of a value: deleted.
 const DELETED: u8 = 0;
-/// Keys that `reclaim` deletes with one write.
+/// So many keys `reclaim` deletes with one write, or some more.
 const RECLAIM_BATCH_KEYS: usize = 10_000;
 
 /// An ordered store of bytes, as most engines are.
 pub trait Ordered: Send + Sync + Sized {
     /// As [`Engine::NAME`].
     const NAME: &'static str;
+    /// As [`Engine::PROMISES_LESS_IN`].
+    const PROMISES_LESS_IN: &'static [&'static str] = &[];
     /// What reads run on: one consistent state.
     type Snapshot<'a>: Snapshot
     where
@@ -40,6 +42,11 @@ pub trait Ordered: Send + Sync + Sized {
 
     /// As [`Engine::settle`].
     fn settle(&self) -> Outcome<()>;
+
+    /// As [`Engine::compact`].
+    fn compact(&self) -> Outcome<()> {
+        Ok(())
+    }
 
     /// As [`Engine::close`].
     fn close(self) -> Outcome<()>;
@@ -83,6 +90,9 @@ pub struct Versioned<O> {
     last: AtomicU64,
     has_terminator: bool,
 }
+
+/// A key as stored.
+type Key = Vec<u8>;
 
 /// An entry's key, taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -256,20 +266,35 @@ impl<O: Ordered> Versioned<O> {
         Ok(())
     }
 
-    /// Hands all entries to `visit`, of one table or of all.
-    fn for_each_entry(&self, table: Option<Table>, mut visit: impl FnMut(Parts<'_>, &[u8]) -> Outcome<()>) -> Outcome<()> {
+    /// Finds the next entries that no read at `version` or later can see, from `start` on: of whole keys, until there are enough. Answers
+    /// with their keys, the oldest of each user key first, and where to go on.
+    fn covered(&self, start: &[u8], version: u64) -> Outcome<(Vec<Key>, Option<Key>)> {
         let snapshot = self.store.snapshot()?;
         let mut cursor = snapshot.cursor(Direction::Forward)?;
-        cursor.seek(&[table.unwrap_or(0)])?;
+        cursor.seek(start)?;
+        let (mut deletes, mut of_owner): (Vec<Key>, Vec<Key>) = (Vec::new(), Vec::new());
+        let (mut owner, mut is_covered) = (Vec::new(), false);
         while let Some((key, value)) = cursor.entry() {
             let parts = Parts::of(key)?;
-            if table.is_some() && parts.table() != table {
-                break;
+            if parts.owner != owner {
+                deletes.extend(of_owner.drain(..).rev());
+                if deletes.len() >= RECLAIM_BATCH_KEYS {
+                    return Ok((deletes, Some(key.to_vec())));
+                }
+                owner = parts.owner.to_vec();
+                is_covered = false;
             }
-            visit(parts, value)?;
+            if parts.version <= version {
+                // The newest that a read at `version` sees stays, unless it is a deletion.
+                if is_covered || user_value(value).is_none() {
+                    of_owner.push(key.to_vec());
+                }
+                is_covered = true;
+            }
             cursor.step()?;
         }
-        Ok(())
+        deletes.extend(of_owner.drain(..).rev());
+        Ok((deletes, None))
     }
 }
 
@@ -296,6 +321,13 @@ struct Change {
 }
 
 impl Change {
+    /// Goes to the next key.
+    fn start(&mut self, owner: &[u8]) {
+        self.owner.clear();
+        self.owner.extend_from_slice(owner);
+        (self.after, self.before, self.is_settled) = (None, None, false);
+    }
+
     fn note(&mut self, version: u64, value: &[u8], from: u64, to: u64) {
         if self.is_settled || version > to {
             return;
@@ -320,6 +352,7 @@ impl Change {
 impl<O: Ordered> Engine for Versioned<O> {
     const NAME: &'static str = O::NAME;
     const HAS_SKIPS: bool = true;
+    const PROMISES_LESS_IN: &'static [&'static str] = O::PROMISES_LESS_IN;
 
     fn settings(options: &Options) -> Settings {
         O::settings(options)
@@ -368,48 +401,56 @@ impl<O: Ordered> Engine for Versioned<O> {
         }
     }
 
-    fn diff(&self, table: Table, from: u64, to: u64, visit: VisitChange<'_>) -> Outcome<()> {
-        let mut change = Change::default();
-        self.for_each_entry(Some(table), |parts, value| {
+    fn diff(&self, table: Table, from: u64, to: u64, skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
+        let snapshot = self.store.snapshot()?;
+        let mut cursor = snapshot.cursor(Direction::Forward)?;
+        let (mut change, mut key) = (Change::default(), vec![table]);
+        cursor.seek(&key)?;
+        while let Some((entry_key, value)) = cursor.entry() {
+            let parts = Parts::of(entry_key)?;
+            if parts.table() != Some(table) {
+                break;
+            }
             if parts.owner != change.owner {
                 change.hand_out(self.user_key(&change.owner), visit);
-                change = Change { owner: parts.owner.to_vec(), ..Change::default() };
+                change.start(parts.owner);
             }
             change.note(parts.version, value, from, to);
-            Ok(())
-        })?;
+            match skip {
+                Skip::Seek if change.is_settled => {
+                    set_key_behind(&mut key, parts.owner);
+                    cursor.seek(&key)?;
+                }
+                Skip::Seek if change.after.is_some() || parts.version > to => {
+                    set_key(&mut key, parts.owner, if parts.version > to { to } else { from });
+                    cursor.seek(&key)?;
+                }
+                Skip::Seek | Skip::Step => cursor.step()?,
+            }
+        }
         change.hand_out(self.user_key(&change.owner), visit);
         Ok(())
     }
 
     fn reclaim(&self, version: u64) -> Outcome<()> {
-        let (mut owner, mut is_covered, mut deletes) = (Vec::new(), false, Vec::new());
-        self.for_each_entry(None, |parts, value| {
-            if parts.owner != owner {
-                owner = parts.owner.to_vec();
-                is_covered = false;
-            }
-            if parts.version > version {
-                return Ok(());
-            }
-            // The newest that a read at `version` sees stays, unless it is a deletion.
-            if is_covered || user_value(value).is_none() {
-                let mut key = Vec::new();
-                set_key(&mut key, parts.owner, parts.version);
-                deletes.push(key);
-            }
-            is_covered = true;
-            if deletes.len() >= RECLAIM_BATCH_KEYS {
+        let mut start = Some(vec![0]);
+        while let Some(from) = start {
+            // The snapshot is gone before the write: an old state that is held keeps some engines from using space again.
+            let (deletes, next) = self.covered(&from, version)?;
+            if !deletes.is_empty() {
                 self.store.write(&[], &deletes, Durability::Buffered)?;
-                deletes.clear();
             }
-            Ok(())
-        })?;
-        self.store.write(&[], &deletes, Durability::Buffered)
+            start = next;
+        }
+        Ok(())
     }
 
     fn settle(&self) -> Outcome<()> {
         self.store.settle()
+    }
+
+    fn compact(&self) -> Outcome<()> {
+        self.store.compact()
     }
 
     fn close(self) -> Outcome<()> {

@@ -3,18 +3,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thermocline::Version;
 
-use crate::engine::{At, Direction, Durability, Engine, Options, Settings, Skip, Write};
+use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Write};
 use crate::failure::{Failure, Outcome};
 use crate::meter::{Meter, Timed, join, on_cpu, pin, run_for};
 use crate::process::{Usage, forget_peak, size_on_disk};
 use crate::reading::{Point, Scans, check_diff, diff, full_scan, many, points, scans};
 use crate::spec::{Kind, Spec};
 use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Random, Workload, Zipf, place_of};
+
+/// Added to the seed for what comes before a measurement, so that it draws other keys.
+const WARMING: u64 = 1 << 32;
 
 /// What a worker is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +76,8 @@ pub struct Answer {
     pub settings: Settings,
     /// As [`Engine::KEEPS_VERSIONS`].
     pub keeps_versions: bool,
+    /// As [`Engine::PROMISES_LESS_IN`].
+    pub promises_less_in: Vec<String>,
     /// The phases, in order.
     pub figures: Vec<Figure>,
 }
@@ -93,16 +99,21 @@ pub fn run<E: Engine>(job: &Job) -> Outcome<Answer> {
     let workload = Workload::new(job.spec.keys, job.spec.rounds, job.seed).with_value_size(job.spec.value_size_bytes);
     forget_peak();
     let mut worker = Worker { job, workload: &workload, recorder: Recorder::start(), options };
-    let engine = E::open(&worker.options)?;
-    match job.spec.kind {
-        Kind::Whole => worker.whole(engine)?,
-        Kind::Curve => worker.curve(engine)?,
-        Kind::Mixed => worker.mixed(engine)?,
-        Kind::Commits => worker.commits(engine)?,
-        Kind::Real => return Err(Failure::Usage("workload H needs --tsv FILE or --git REPOSITORY".to_owned())),
+    let outcome = E::open(&worker.options).and_then(|engine| match job.spec.kind {
+        Kind::Whole => worker.whole(engine),
+        Kind::Curve => worker.curve(engine),
+        Kind::Mixed => worker.mixed(engine),
+        Kind::Commits => worker.commits(engine),
+        Kind::Real => Err(Failure::Usage("workload H needs --tsv FILE or --git REPOSITORY".to_owned())),
+    });
+    Ok(Answer::new::<E>(&worker.options, worker.recorder.finish(outcome)))
+}
+
+impl Answer {
+    pub(crate) fn new<E: Engine>(options: &Options, figures: Vec<Figure>) -> Self {
+        let promises_less_in = E::PROMISES_LESS_IN.iter().map(|phase| (*phase).to_owned()).collect();
+        Self { settings: E::settings(options), keeps_versions: E::KEEPS_VERSIONS, promises_less_in, figures }
     }
-    let (settings, figures) = (E::settings(&worker.options), worker.recorder.finish());
-    Ok(Answer { settings, keeps_versions: E::KEEPS_VERSIONS, figures })
 }
 
 /// Notes figures, and what the process used.
@@ -136,14 +147,32 @@ impl Recorder {
 
     /// Notes a figure that is read off rather than timed.
     pub(crate) fn note(&mut self, name: &str, value: f64) {
-        self.phase(name, || Ok((value, String::new())));
+        let status = Status::Measured;
+        self.figures.push(Figure {
+            phase: name.to_owned(),
+            value,
+            own_cpus: 0.0,
+            foreign_cpus: 0.0,
+            status,
+            note: String::new(),
+        });
+    }
+
+    /// Whether the last phase was measured.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.figures.last().is_some_and(|figure| figure.status == Status::Measured)
     }
 
     pub(crate) fn written_bytes(&self) -> u64 {
         Usage::now().written_bytes.saturating_sub(self.before.written_bytes)
     }
 
-    pub(crate) fn finish(mut self) -> Vec<Figure> {
+    /// The figures, with those of the whole run, and with what ended it before its time.
+    pub(crate) fn finish(mut self, outcome: Outcome<()>) -> Vec<Figure> {
+        if let Err(failure) = outcome {
+            self.phase(END, || Err(failure));
+            return self.figures;
+        }
         let peak = Usage::now().peak_memory_bytes.saturating_sub(self.before.memory_bytes);
         let cpu = self.meter.stop().own_cpus * self.began.elapsed().as_secs_f64();
         self.note("memory", peak as f64 / f64::from(1 << 20));
@@ -151,6 +180,9 @@ impl Recorder {
         self.figures
     }
 }
+
+/// The name under which stands why a run ended before its time: all phases that it has not come to have failed.
+pub(crate) const END: &str = "end";
 
 /// Waits for the system to have written back what it holds, so that it does not do so during the next phase.
 pub(crate) fn write_back(directory: &Path) -> Outcome<()> {
@@ -186,11 +218,15 @@ impl Worker<'_> {
         self.recorder.phase(name, || on_cpu(cpu, || measure(workload, slice, seed)));
     }
 
-    /// Loads the workload; false if that failed, and nothing else makes sense.
-    fn load<E: Engine>(&mut self, engine: &E) -> bool {
+    /// Loads the workload, settles it, and brings it into the form in which it is read. Fails if that does.
+    fn load<E: Engine>(&mut self, engine: &E) -> Outcome<()> {
         let began = Instant::now();
         let workload = self.workload;
         self.recorder.phase("load", || Ok(per_second(&Timed::of(workload.entries(), || load(engine, workload))?)));
+        if !self.recorder.is_measured() {
+            // Whatever is there is a part of it: to measure that would flatter.
+            return Err(Failure::Usage("the workload was not loaded".to_owned()));
+        }
         let directory = &self.options.directory;
         self.recorder.phase("load-settled", || {
             engine.settle()?;
@@ -198,10 +234,26 @@ impl Worker<'_> {
             Ok((workload.entries() as f64 / began.elapsed().as_secs_f64(), String::new()))
         });
         let user_bytes = workload.user_bytes() as f64;
-        self.recorder.note("size", size_on_disk(directory) as f64 / user_bytes);
         let written = self.recorder.written_bytes() as f64 / user_bytes;
         self.recorder.note("written", written);
-        !self.recorder.figures.iter().any(|figure| matches!(figure.status, Status::Failed(_)))
+        engine.compact()?;
+        write_back(directory)?;
+        self.recorder.note("size", size_on_disk(directory) as f64 / user_bytes);
+        Ok(())
+    }
+
+    /// Reads everything once, and then keys at random: some engines have filled their caches by loading, others not at all. What is wrong
+    /// or not supported shows in the phases that follow.
+    fn warm<E: Engine>(&self, engine: &E) -> Outcome<()> {
+        let scan = |table| {
+            let (direction, at) = (Direction::Forward, At::Latest);
+            engine.scan(&Scan { table, from: None, direction, at, limit: usize::MAX, skip: Skip::Step }, &mut |_, _| {})
+        };
+        let points = || points(engine, self.workload, Point::Latest, self.slice() * 2, self.job.seed + WARMING).map(drop);
+        match (0..4).try_for_each(scan).and_then(|()| points()) {
+            Ok(()) | Err(Failure::Unsupported(_) | Failure::Wrong(_)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn reopen<E: Engine>(&mut self, engine: E) -> Outcome<E> {
@@ -231,9 +283,10 @@ impl Worker<'_> {
     /// Tries both ways of skipping where there are two, and keeps the faster.
     fn scans<E: Engine>(&mut self, engine: &E, name: &str, direction: Direction, point: Point) {
         self.read_phase(name, |workload, slice, seed| {
-            let run = |skip, slice| scans(engine, workload, Scans { direction, point, skip }, slice, seed);
-            let (skip, note) = faster::<E>(|skip| Ok(run(skip, slice / 4)?.rate()))?;
-            Ok((run(skip, slice)?.rate(), note))
+            let run = |skip, slice, seed| scans(engine, workload, Scans { direction, point, skip }, slice, seed);
+            // Other keys than those that are measured then, or they would be in the caches.
+            let (skip, note) = faster::<E>(|skip| Ok(run(skip, slice / 4, seed + WARMING)?.rate()))?;
+            Ok((run(skip, slice, seed)?.rate(), note))
         });
     }
 
@@ -246,10 +299,9 @@ impl Worker<'_> {
     }
 
     fn whole<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        if !self.load(&engine) {
-            return Ok(());
-        }
+        self.load(&engine)?;
         let engine = self.reopen(engine)?;
+        self.warm(&engine)?;
         self.gets(&engine);
         self.two_readers(&engine);
         for (name, point) in [("get-16", Point::Latest), ("get-16-at", Point::AsOf)] {
@@ -266,10 +318,14 @@ impl Worker<'_> {
         self.full_scan(&engine, "scan-full-at", At::Version(last / 2 + 1));
         let from = last - (last / 100).max(1);
         self.read_phase("diff", |workload, _, _| {
-            let expected = check_diff(&engine, workload, from, last)?;
-            let began = Instant::now();
-            let found = diff(&engine, from, last)?;
-            let seconds = began.elapsed().as_secs_f64();
+            let expected = check_diff(&engine, workload, from, last, Skip::Step)?;
+            check_diff(&engine, workload, from, last, Skip::Seek)?;
+            let run = |skip| {
+                let began = Instant::now();
+                diff(&engine, from, last, skip).map(|found| (found, began.elapsed().as_secs_f64()))
+            };
+            let (skip, _) = faster::<E>(|skip| Ok(1.0 / run(skip)?.1))?;
+            let (found, seconds) = run(skip)?;
             if found == expected {
                 Ok((seconds, format!("{found} keys")))
             } else {
@@ -292,6 +348,7 @@ impl Worker<'_> {
             let began = Instant::now();
             engine.reclaim(horizon)?;
             engine.settle()?;
+            engine.compact()?;
             let seconds = began.elapsed().as_secs_f64();
             for at in [horizon, horizon + 1, workload.last_version().0] {
                 for index in (0..workload.keys).step_by(workload.keys as usize / 400) {
@@ -303,18 +360,18 @@ impl Worker<'_> {
                     }
                 }
             }
+            check_reclaimed(engine, workload, horizon)?;
             Ok((seconds, String::new()))
         });
-        if self.recorder.figures.last().is_some_and(|figure| figure.status == Status::Measured) {
+        if self.recorder.is_measured() {
             let size = size_on_disk(&directory) as f64 / workload.user_bytes() as f64;
             self.recorder.note("size-reclaimed", size);
         }
     }
 
     fn curve<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        if !self.load(&engine) {
-            return Ok(());
-        }
+        self.load(&engine)?;
+        self.warm(&engine)?;
         self.gets(&engine);
         self.scans(&engine, "scan", Direction::Forward, Point::Latest);
         self.scans(&engine, "scan-at", Direction::Forward, Point::AsOf);
@@ -331,9 +388,9 @@ impl Worker<'_> {
     }
 
     fn mixed<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        if !self.load(&engine) {
-            return Ok(());
-        }
+        self.load(&engine)?;
+        self.warm(&engine)?;
+        let last: Vec<AtomicU32> = (0..self.workload.keys).map(|_| AtomicU32::new(0)).collect();
         let zipf = Zipf::new(self.workload.keys);
         for (name, reads_percent, threads) in [
             ("mixed-95-1", 95, 1),
@@ -345,9 +402,9 @@ impl Worker<'_> {
         ] {
             let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
             let cpus: Vec<usize> = (0..threads).map(|number| self.cpu(number)).collect();
-            let mix = Mix { workload, zipf: &zipf, reads_percent };
+            let mix = Mix { workload, zipf: &zipf, reads_percent, threads: u32::try_from(threads).unwrap_or(1), last: &last };
             self.recorder.phase(name, || {
-                let rates = in_parallel(&cpus, |number| mix.run(&engine, slice, seed + number as u64))?;
+                let rates = in_parallel(&cpus, |number| mix.run(&engine, number, slice, seed + number as u64))?;
                 Ok((rates.iter().map(Timed::rate).sum(), String::new()))
             });
         }
@@ -359,26 +416,94 @@ impl Worker<'_> {
         load(&engine, self.workload)?;
         engine.settle()?;
         write_back(&self.options.directory)?;
-        let (workload, slice) = (self.workload, self.slice());
+        let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
         let file = self.options.directory.with_extension("bare");
-        self.recorder.phase("fdatasync", || Ok(per_second(&bare_syncs(&file, slice)?)));
-        for (name, threads) in [("sync-1", 1), ("sync-8", 8), ("sync-32", 32)] {
-            let cpus = vec![None; threads];
-            self.recorder.phase(name, || {
-                let commit = |number: usize| {
-                    let mut random = Random::new(self.job.seed + number as u64);
-                    run_for(slice, 1, |round| commit_one(&engine, workload, &mut random, round, Durability::Sync))
-                };
-                let rates = untied(&cpus, commit)?;
-                Ok((rates.iter().map(Timed::rate).sum(), String::new()))
-            });
-        }
+        let bare = || Ok::<f64, Failure>(bare_syncs(&file, slice / 2)?.rate());
         self.recorder.phase("single", || {
-            let mut random = Random::new(self.job.seed);
-            let timed = run_for(slice, 16, |round| commit_one(&engine, workload, &mut random, round, Durability::Buffered))?;
+            let commits = Commits { workload, first: 0, threads: 1, durability: Durability::Buffered };
+            let (timed, last) = commits.run(&engine, 0, slice, seed)?;
+            commits.check(&engine, &[last])?;
             Ok(per_second(&timed))
         });
+        let (mut before, mut all, mut acknowledged) = (bare()?, Vec::new(), Vec::new());
+        all.push(before);
+        for (name, threads) in [("sync-1", 1), ("sync-8", 8), ("sync-32", 32)] {
+            let commits = Commits { workload, first: threads, threads, durability: Durability::Sync };
+            let mut after = before;
+            self.recorder.phase(name, || {
+                let ran =
+                    untied(&vec![None; threads as usize], |number| commits.run(&engine, number, slice, seed + number as u64))?;
+                after = bare()?;
+                let last: Vec<Last> = ran.iter().map(|(_, last)| *last).collect();
+                commits.check(&engine, &last)?;
+                acknowledged.push((commits, last));
+                let rate: f64 = ran.iter().map(|(timed, _)| timed.rate()).sum();
+                let note = format!(
+                    "{:.2} a bare sync, of which there were {before:.0} and {after:.0} a second around it",
+                    rate * 2.0 / (before + after)
+                );
+                Ok((rate, note))
+            });
+            all.push(after);
+            before = after;
+        }
+        all.sort_by(f64::total_cmp);
+        self.recorder.note("fdatasync", all[all.len() / 2]);
+        engine.close()?;
+        // What was acknowledged as durable is there when the store is opened again.
+        let engine = E::open(&self.options)?;
+        for (commits, last) in &acknowledged {
+            commits.check(&engine, last)?;
+        }
         engine.close()
+    }
+}
+
+/// The last commit of a thread that was acknowledged: its key and the round of its value.
+type Last = (u32, u32);
+
+/// Commits of one entry each, of keys that no other thread and no other phase writes.
+#[derive(Clone, Copy)]
+struct Commits<'a> {
+    workload: &'a Workload,
+    /// Keys are told apart by what is left when their number is divided by [`Commits::LANES`]: these belong to the first thread.
+    first: u32,
+    threads: u32,
+    durability: Durability,
+}
+
+impl Commits<'_> {
+    /// More than all threads of all phases.
+    const LANES: u32 = 80;
+
+    fn run(&self, engine: &impl Engine, number: usize, slice: Duration, seed: u64) -> Outcome<(Timed, Last)> {
+        let lane = self.first + u32::try_from(number).unwrap_or(0);
+        let (mut random, mut last) = (Random::new(seed), (lane, 0));
+        let stride = if self.durability == Durability::Sync { 1 } else { 16 };
+        let timed = run_for(slice, stride, |round| {
+            let index = random.below(self.workload.keys / Self::LANES) * Self::LANES + lane;
+            last = (index, write_one(engine, self.workload, index, round, self.durability)?);
+            Ok(1)
+        })?;
+        Ok((timed, last))
+    }
+
+    /// Every thread's last commit is there.
+    fn check(&self, engine: &impl Engine, last: &[Last]) -> Outcome<()> {
+        for (index, round) in last {
+            let expected = self.workload.value(*index, *round);
+            let mut is_right = false;
+            engine.get(place_of(*index), &self.workload.key(*index), At::Latest, &mut |value| {
+                is_right = value == Some(&expected);
+            })?;
+            if !is_right {
+                let threads = self.threads;
+                return Err(Failure::Wrong(format!(
+                    "a commit of key {index} by one of {threads} threads was acknowledged, and is not there"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -445,58 +570,74 @@ pub fn load(engine: &impl Engine, workload: &Workload) -> Outcome<()> {
     Ok(())
 }
 
-/// One write of a random key, with a value that names a round behind those of the workload.
-fn commit_one(
-    engine: &impl Engine,
-    workload: &Workload,
-    random: &mut Random,
-    number: u64,
-    durability: Durability,
-) -> Outcome<u64> {
-    let index = random.below(workload.keys);
-    write_one(engine, workload, index, number, durability)?;
-    Ok(1)
-}
-
-fn write_one(engine: &impl Engine, workload: &Workload, index: u32, number: u64, durability: Durability) -> Outcome<()> {
+/// One commit of one key, with a value that names a round behind those of the workload; answers which.
+fn write_one(engine: &impl Engine, workload: &Workload, index: u32, number: u64, durability: Durability) -> Outcome<u32> {
     let round = workload.rounds + u32::try_from(number % LATER_ROUNDS).unwrap_or(0);
     let (key, value) = (workload.key(index), workload.value(index, round));
-    engine.commit(None, &[Write { table: place_of(index), key: &key, value: Some(&value) }], durability)
+    engine.commit(None, &[Write { table: place_of(index), key: &key, value: Some(&value) }], durability)?;
+    Ok(round)
+}
+
+/// What was reclaimed is gone: no read of an old version gives what only that version could see. An engine may refuse such a read.
+fn check_reclaimed(engine: &impl Engine, workload: &Workload, horizon: u64) -> Outcome<()> {
+    for index in (0..workload.keys).step_by(workload.keys as usize / 100) {
+        let [oldest, newest] = [0, workload.rounds - 1].map(|round| workload.version_of(index, round).0);
+        let is_covered = workload.rounds > 2 && newest > horizon;
+        let expected = workload.expected(index, Version(oldest));
+        if !is_covered || expected.is_none() {
+            continue;
+        }
+        let mut answer = None;
+        let read = engine
+            .get(place_of(index), &workload.key(index), At::Version(oldest), &mut |value| answer = value.map(<[u8]>::to_vec));
+        if read.is_ok() && answer == expected {
+            return Err(Failure::Wrong(format!("key {index} at {oldest} is still there after reclaiming up to {horizon}")));
+        }
+    }
+    Ok(())
 }
 
 /// Values of so many rounds are told apart beyond those of the workload.
 const LATER_ROUNDS: u64 = 1 << 20;
 
-/// Reads and writes by one distribution.
+/// Reads and writes by one distribution. Every key has one thread that writes it, which so knows what it must find.
 #[derive(Clone, Copy)]
 struct Mix<'a> {
     workload: &'a Workload,
     zipf: &'a Zipf,
     reads_percent: u32,
+    threads: u32,
+    /// The round of each key's last commit, of any phase; 0 if there was none.
+    last: &'a [AtomicU32],
 }
 
 impl Mix<'_> {
-    fn run(&self, engine: &impl Engine, slice: Duration, seed: u64) -> Outcome<Timed> {
-        let Self { workload, zipf, reads_percent } = *self;
+    fn run(&self, engine: &impl Engine, number: usize, slice: Duration, seed: u64) -> Outcome<Timed> {
+        let Self { workload, zipf, reads_percent, threads, last } = *self;
+        let own = u32::try_from(number).unwrap_or(0);
         let mut random = Random::new(seed);
         let rounds_max = workload.rounds + u32::try_from(LATER_ROUNDS).unwrap_or(0);
         let mut wrong = None;
         let timed = run_for(slice, 16, |number| {
             let index = zipf.draw(&mut random);
             if random.below(100) >= reads_percent {
-                write_one(engine, workload, index, number, Durability::Buffered)?;
+                let index = (index - index % threads + own).min(workload.keys - threads + own);
+                let round = write_one(engine, workload, index, number, Durability::Buffered)?;
+                last[index as usize].store(round, Ordering::Relaxed);
                 return Ok(1);
             }
             let is_checked = number % 64 == 0;
             engine.get(place_of(index), &workload.key(index), At::Latest, &mut |value| {
                 std::hint::black_box(value.map(|value| (value.first(), value.last())));
-                // Some writer's value, or what the load left: no value only if that was a deletion.
-                let is_right = || match value {
-                    Some(value) => workload.is_some_rounds_value(index, value, rounds_max),
-                    None => workload.expected(index, Version::MAX).is_none(),
-                };
-                if is_checked && !is_right() {
-                    wrong = Some(index);
+                if is_checked {
+                    let round = last[index as usize].load(Ordering::Relaxed);
+                    let is_right = match value {
+                        Some(value) if index % threads == own && round != 0 => *value == workload.value(index, round),
+                        // Another thread's newest value, or what the load left.
+                        Some(value) => workload.is_some_rounds_value(index, value, rounds_max),
+                        None => round == 0 && workload.expected(index, Version::MAX).is_none(),
+                    };
+                    wrong = if is_right { wrong } else { Some(index) };
                 }
             })?;
             Ok(1)

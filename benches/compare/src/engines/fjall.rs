@@ -91,8 +91,11 @@ impl Ordered for Store {
         while self.database.outstanding_flushes() > 0 || self.database.active_compactions() > 0 {
             sleep(POLL_INTERVAL);
         }
-        self.keyspace.major_compact().map_err(Failure::engine)?;
         self.database.persist(PersistMode::SyncAll).map_err(Failure::engine)
+    }
+
+    fn compact(&self) -> Outcome<()> {
+        self.keyspace.major_compact().map_err(Failure::engine)
     }
 
     fn close(self) -> Outcome<()> {

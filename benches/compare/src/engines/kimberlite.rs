@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use kimberlite_store::{BTreeStore, Key, MAX_KEY_LENGTH, PAGE_SIZE, ProjectionStore, StoreError, TableId, WriteBatch};
 use kimberlite_types::Offset;
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, Write};
+use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use thermocline_yardstick::failure::{Failure, Outcome};
 
 use super::mebibytes;
@@ -89,6 +89,7 @@ fn get(store: &mut BTreeStore, table: Table, key: &[u8], at: At) -> Outcome<Opti
 
 impl Engine for Kimberlite {
     const NAME: &'static str = "kimberlite";
+    const PROMISES_LESS_IN: &'static [&'static str] = &["load", "written", "single", "mixed", "sync"];
 
     fn settings(options: &Options) -> Settings {
         Settings {
@@ -171,7 +172,7 @@ impl Engine for Kimberlite {
     }
 
     /// There is no way but to read the whole table at both versions.
-    fn diff(&self, table: Table, from: u64, to: u64, visit: &mut dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>)) -> Outcome<()> {
+    fn diff(&self, table: Table, from: u64, to: u64, _skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
         let mut open = self.lock();
         let mut rows_at =
             |version| open.store.scan_at(table_id(table), all(), usize::MAX, offset(At::Version(version))).map_err(failure);

@@ -6,7 +6,7 @@ use std::fs::{File, create_dir_all, read_dir};
 use std::path::PathBuf;
 
 use persistent_kv::{Config, PersistentKeyValueStore, SyncMode};
-use thermocline_yardstick::engine::{At, Durability, Engine, Options, Scan, Settings, Table, Write};
+use thermocline_yardstick::engine::{At, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use thermocline_yardstick::failure::{Failure, Outcome};
 
 const RELEASE: &str = "persistent-kv 1.0";
@@ -99,7 +99,8 @@ impl Engine for PersistentKv {
         _table: Table,
         _from: u64,
         _to: u64,
-        _visit: &mut dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>),
+        _skip: Skip,
+        _visit: VisitChange<'_>,
     ) -> Outcome<()> {
         unsupported("keeps the latest version only")
     }

@@ -44,6 +44,7 @@ impl Store {
 
 impl Ordered for Store {
     const NAME: &'static str = "redb";
+    const PROMISES_LESS_IN: &'static [&'static str] = &["load", "written", "single", "mixed"];
     type Snapshot<'a> = View;
 
     fn settings(options: &Options) -> Settings {
@@ -89,7 +90,10 @@ impl Ordered for Store {
     }
 
     fn settle(&self) -> Outcome<()> {
-        self.commit(Durability::Sync, |_| Ok(()))?;
+        self.commit(Durability::Sync, |_| Ok(()))
+    }
+
+    fn compact(&self) -> Outcome<()> {
         self.database.write().unwrap_or_else(PoisonError::into_inner).compact().map_err(Failure::engine)?;
         Ok(())
     }

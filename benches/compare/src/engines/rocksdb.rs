@@ -80,7 +80,11 @@ impl Ordered for Store {
     }
 
     fn settle(&self) -> Outcome<()> {
-        rocksdb_options::settle(&self.database, &mut CompactOptions::default())
+        rocksdb_options::settle(&self.database)
+    }
+
+    fn compact(&self) -> Outcome<()> {
+        rocksdb_options::compact(&self.database, &mut CompactOptions::default())
     }
 
     fn close(self) -> Outcome<()> {

@@ -93,11 +93,21 @@ pub(super) fn write_options(durability: Durability) -> WriteOptions {
     options
 }
 
+/// Flushes, and waits for the compactions that come of it.
+pub(super) fn settle(database: &DB) -> Outcome<()> {
+    database.flush().map_err(Failure::engine)?;
+    wait(database)
+}
+
 /// Flushes, compacts everything with `compaction`, and waits.
-pub(super) fn settle(database: &DB, compaction: &mut CompactOptions) -> Outcome<()> {
+pub(super) fn compact(database: &DB, compaction: &mut CompactOptions) -> Outcome<()> {
     database.flush().map_err(Failure::engine)?;
     compaction.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
     database.compact_range_opt(None::<&[u8]>, None::<&[u8]>, compaction);
+    wait(database)
+}
+
+fn wait(database: &DB) -> Outcome<()> {
     let mut wait = WaitForCompactOptions::default();
     wait.set_flush(true);
     database.wait_for_compact(&wait).map_err(Failure::engine)

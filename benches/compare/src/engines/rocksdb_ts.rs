@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, Options as DbOptions, ReadOptions, WriteBatch};
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, Write};
+use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use thermocline_yardstick::failure::{Failure, Outcome};
 
 use super::rocksdb_options;
@@ -165,7 +165,7 @@ impl Engine for RocksDbTs {
     }
 
     /// One walk over the versions between, and a point read for each key that has any.
-    fn diff(&self, table: Table, from: u64, to: u64, visit: &mut dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>)) -> Outcome<()> {
+    fn diff(&self, table: Table, from: u64, to: u64, _skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
         if from >= to {
             return Ok(());
         }
@@ -198,11 +198,15 @@ impl Engine for RocksDbTs {
         self.database.increase_full_history_ts_low(self.family()?, timestamp(version)).map_err(Failure::engine)?;
         let mut compaction = CompactOptions::default();
         compaction.set_full_history_ts_low(timestamp(version));
-        rocksdb_options::settle(&self.database, &mut compaction)
+        rocksdb_options::compact(&self.database, &mut compaction)
     }
 
     fn settle(&self) -> Outcome<()> {
-        rocksdb_options::settle(&self.database, &mut CompactOptions::default())
+        rocksdb_options::settle(&self.database)
+    }
+
+    fn compact(&self) -> Outcome<()> {
+        rocksdb_options::compact(&self.database, &mut CompactOptions::default())
     }
 
     fn close(self) -> Outcome<()> {

@@ -24,6 +24,7 @@ pub struct Store {
 
 impl Ordered for Store {
     const NAME: &'static str = "sled";
+    const PROMISES_LESS_IN: &'static [&'static str] = &["load", "written", "single", "mixed", "sync"];
     type Snapshot<'a> = View<'a>;
 
     fn settings(options: &Options) -> Settings {

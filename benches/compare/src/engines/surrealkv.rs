@@ -9,7 +9,7 @@ use surrealkv::{
     CompactRangeOptions, Error, HistoryOptions, LSMIterator, Mode, Options as TreeOptions, ReadOptions, Transaction, Tree,
     TreeBuilder, WriteOptions,
 };
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Table, Write};
+use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use thermocline_yardstick::failure::{Failure, Outcome};
 use tokio::runtime::{Builder, Runtime};
 
@@ -233,7 +233,7 @@ impl Engine for SurrealKv {
     }
 
     /// The history between the versions, which skips tables without any of it, and a point read for each key in it.
-    fn diff(&self, table: Table, from: u64, to: u64, visit: &mut dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>)) -> Outcome<()> {
+    fn diff(&self, table: Table, from: u64, to: u64, _skip: Skip, visit: VisitChange<'_>) -> Outcome<()> {
         if from >= to {
             return Ok(());
         }
@@ -265,6 +265,10 @@ impl Engine for SurrealKv {
     }
 
     fn settle(&self) -> Outcome<()> {
+        self.tree.flush_wal(true).map_err(Failure::engine)
+    }
+
+    fn compact(&self) -> Outcome<()> {
         let _context = self.runtime.enter();
         self.tree.compact_range(None, None, &CompactRangeOptions::default()).map_err(Failure::engine)
     }

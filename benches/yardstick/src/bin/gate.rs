@@ -62,7 +62,7 @@ fn run(name: &str, directory: &Path) -> Outcome<()> {
         "scan" => measured(|| scans(&engine, &workload, At::Latest))?,
         "scan-at" => measured(|| scans(&engine, &workload, At::Version(last / 2)))?,
         "scan-full" => measured(|| scan(&engine, 0, None, At::Latest, usize::MAX))?,
-        "diff" => measured(|| reading::diff(&engine, last - last / 10, last).map(drop))?,
+        "diff" => measured(|| reading::diff(&engine, last - last / 10, last, Skip::Step).map(drop))?,
         other => return Err(Failure::Usage(format!("there is no workload {other:?}"))),
     }
     engine.close()

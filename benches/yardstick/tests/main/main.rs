@@ -18,7 +18,7 @@ use thermocline_yardstick::worker::{Answer, Figure, Job, Status, run};
 use ordered::OrderedMap;
 
 fn spec(kind: Kind, keys: u32, rounds: u32) -> Spec {
-    Spec { name: "T".into(), kind, keys, rounds, value_size_bytes: 40, cache_bytes: 1 << 20 }
+    Spec { name: "T".into(), kind, keys, rounds, value_size_bytes: 40, cache_bytes: 64 << 20 }
 }
 
 fn measure<E: Engine>(spec: Spec, directory: &Path, history: Option<Source>) -> Answer {
@@ -115,6 +115,40 @@ fn missing_changes_are_noticed() {
 }
 
 #[test]
+fn commits_that_are_lost_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let commits = measure::<Model<5>>(spec(Kind::Commits, 400, 1), &path("commits"), None);
+    let mixed = measure::<Model<5>>(spec(Kind::Mixed, 400, 1), &path("mixed"), None);
+    let status = |answer: &Answer, name: &str| answer.figures.iter().find(|figure| figure.phase == name).unwrap().status.clone();
+    for name in ["single", "sync-1", "sync-8", "sync-32"] {
+        assert!(matches!(status(&commits, name), Status::Wrong(_)), "{name}");
+    }
+    assert!(matches!(status(&mixed, "mixed-50-1"), Status::Wrong(_)));
+}
+
+#[test]
+fn versions_that_are_not_reclaimed_are_noticed() {
+    check_wrong::<Model<6>>(&["reclaim"], &["get", "diff"]);
+}
+
+#[test]
+fn an_engine_that_cannot_load_has_no_figures_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    // Thermocline refuses what is more than its memory may hold.
+    let tight = Spec { cache_bytes: 100 << 10, value_size_bytes: 400, ..spec(Kind::Whole, 1200, 3) };
+    let answer = measure::<Thermocline>(tight, directory.path(), None);
+    assert!(answer.figures.iter().all(|figure| matches!(figure.status, Status::Failed(_))), "{:?}", answer.figures);
+    let runs = vec![Run { workload: "T".into(), engine: "thermocline".into(), round: 0, outcome: Ok(answer) }];
+    let report = Report { engines: vec!["thermocline".into()], workloads: vec!["T".into()], runs };
+    assert!(matches!(report.cell("T", "thermocline", "size"), Cell::Missing(Status::Failed(_))));
+}
+
+#[test]
 fn a_wrong_answer_in_one_round_voids_the_row() {
     let wrong = check_wrong::<Model<3>>(&["scan"], &["get"]);
     let directory = tempfile::tempdir().unwrap();
@@ -145,6 +179,7 @@ fn medians_and_ratios_are_what_they_say() {
         let answer = Answer {
             settings: settings.clone(),
             keeps_versions: engine != "c",
+            promises_less_in: vec![],
             figures: vec![figure("get", gets), figure("size", size)],
         };
         Run { workload: "T".into(), engine: engine.into(), round, outcome: Ok(answer) }
