@@ -210,22 +210,19 @@ impl Report {
             let rows = phases.iter().map(|phase| self.row(workload, phase));
             push_table(&mut text, &header, &rows.collect::<Vec<_>>());
             if let Some((mean, count)) = self.mean_ratio(workload) {
+                let means = format!("{mean:.2} times, geometric mean of {count} rows");
+                let other = phases.len() - count;
                 push_line(
                     &mut text,
-                    &format!(
-                        "{OWN} against the best peer of each row: {mean:.2} times, geometric mean of {count} rows; {} have no ratio or are not counted",
-                        phases.len() - count
-                    ),
+                    &format!("{OWN} against the best peer of each row: {means}; {other} have no ratio or are not counted"),
                 );
             }
             push_line(&mut text, "");
         }
-        push_line(
-            &mut text,
-            &format!(
-                "`!`: others used more than {FOREIGN_CPUS_MAX} processors in most rounds. `±`: half of what lies between the lowest and the highest round. `n/a`: not supported. `void`: wrong answer."
-            ),
+        let marks = format!(
+            "`!`: others used more than {FOREIGN_CPUS_MAX} processors in most rounds. `±`: half of what lies between the lowest"
         );
+        push_line(&mut text, &format!("{marks} and the highest round. `n/a`: not supported. `void`: wrong answer."));
         push_line(&mut text, "");
         for (engine, settings) in self.settings() {
             let Settings { release, versions, durability, memory, other } = settings;
