@@ -26,13 +26,12 @@ fn verify_says_what_it_checked() {
 
 #[test]
 fn verify_reports_what_was_cut_off() {
-    use std::io::Write;
-
     let folder = sample();
     let segment = std::fs::read_dir(folder.store()).unwrap().map(|entry| entry.unwrap().path());
     let segment = segment.filter(|path| path.to_string_lossy().contains("wal-")).max().unwrap();
     // Half a record, as a power cut leaves it behind.
-    std::fs::File::options().append(true).open(segment).unwrap().write_all(&[0x5a; 70]).unwrap();
+    let bytes = [std::fs::read(&segment).unwrap(), vec![0x5a; 70]].concat();
+    std::fs::write(&segment, bytes).unwrap();
     let json: serde_json::Value = serde_json::from_str(&folder.say("verify --format json").ok()).unwrap();
     assert_eq!(json["discarded_bytes"], 70, "{json}");
     assert!(folder.say("verify").ok().contains("70 bytes at the end belong to no whole commit"));
