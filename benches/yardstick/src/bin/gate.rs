@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use thermocline_yardstick::engine::{At, Direction, Engine, Options, Scan, Skip, Table};
 use thermocline_yardstick::failure::{Failure, Outcome};
 use thermocline_yardstick::reading;
+use thermocline_yardstick::spec::CACHE_BYTES;
 use thermocline_yardstick::thermocline::Thermocline;
 use thermocline_yardstick::worker;
 use thermocline_yardstick::workload::{KEY_SIZE_BYTES, Random, Workload, place_of};
@@ -43,7 +44,8 @@ fn measured<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
 
 fn run(name: &str, directory: &Path) -> Outcome<()> {
     let workload = Workload::new(KEYS, ROUNDS, SEED);
-    let options = Options { directory: directory.to_path_buf(), cache_bytes: 0, data_bytes: 0, key_len: Some(KEY_SIZE_BYTES) };
+    let options =
+        Options { directory: directory.to_path_buf(), cache_bytes: CACHE_BYTES, data_bytes: 0, key_len: Some(KEY_SIZE_BYTES) };
     let engine = Thermocline::open(&options)?;
     if name == "load" {
         measured(|| worker::load(&engine, &workload))?;
