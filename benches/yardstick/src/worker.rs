@@ -627,10 +627,11 @@ impl Mix<'_> {
                 return Ok(1);
             }
             let is_checked = number % 64 == 0;
+            // Before the read: what was acknowledged by then must be seen.
+            let round = last[index as usize].load(Ordering::Relaxed);
             engine.get(place_of(index), &workload.key(index), At::Latest, &mut |value| {
                 std::hint::black_box(value.map(|value| (value.first(), value.last())));
                 if is_checked {
-                    let round = last[index as usize].load(Ordering::Relaxed);
                     let is_right = match value {
                         Some(value) if index % threads == own && round != 0 => *value == workload.value(index, round),
                         // Another thread's newest value, or what the load left.

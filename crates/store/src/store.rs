@@ -118,7 +118,13 @@ impl Inner {
         loop {
             let at = self.latest();
             match read(at) {
-                Err(error) if matches!(error.kind(), ErrorKind::VersionReclaimed { .. }) && self.latest() > at => {}
+                Err(error) if matches!(error.kind(), ErrorKind::VersionReclaimed { .. }) => {
+                    // A purge holds this lock until its own version is published.
+                    drop(self.pins.lock());
+                    if self.latest() == at {
+                        return Err(error);
+                    }
+                }
                 answer => return answer,
             }
         }

@@ -201,3 +201,23 @@ fn a_read_at_the_latest_version_never_sees_a_later_one() {
         }
     });
 }
+
+#[test]
+fn a_purge_beside_them_does_not_fail_reads_of_the_latest_state() {
+    let (store, _disk) = store();
+    commit(&store, T, &["k=1"]);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3_000 {
+                store.purge_table(T).unwrap();
+                commit(&store, T, &["k=1"]);
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+            assert_eq!(store.get_many(T, [b"k", b"l"]).unwrap().len(), 2);
+            assert!(store.history(T, b"k").unwrap().count() <= 1);
+        }
+    });
+}
