@@ -72,18 +72,24 @@ impl Features {
 pub enum FileKind {
     /// A segment of the commit log.
     Wal,
+    /// A manifest of the warm tier: which sorted files are live.
+    Manifest,
+    /// A sorted file of the warm tier.
+    Sst,
 }
 
 impl FileKind {
     /// All kinds, by number.
-    pub const ALL: &'static [Self] = &[Self::Wal];
+    pub const ALL: &'static [Self] = &[Self::Wal, Self::Manifest, Self::Sst];
     /// The highest number in use.
-    pub const CODE_MAX: u16 = Self::Wal.code();
+    pub const CODE_MAX: u16 = Self::Sst.code();
 
     /// The number that stands for this kind in an envelope.
     pub const fn code(self) -> u16 {
         match self {
             Self::Wal => 1,
+            Self::Manifest => 2,
+            Self::Sst => 3,
         }
     }
 
@@ -91,6 +97,8 @@ impl FileKind {
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             1 => Some(Self::Wal),
+            2 => Some(Self::Manifest),
+            3 => Some(Self::Sst),
             _ => None,
         }
     }
@@ -99,6 +107,8 @@ impl FileKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Wal => "wal",
+            Self::Manifest => "manifest",
+            Self::Sst => "sst",
         }
     }
 
@@ -106,27 +116,29 @@ impl FileKind {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Wal => "a segment of the commit log",
+            Self::Manifest => "the list of the warm tier's live files, and what belongs to it",
+            Self::Sst => "a sorted file of the warm tier",
         }
     }
 
     /// The oldest format version that this release reads.
     pub const fn version_min(self) -> FormatVersion {
         match self {
-            Self::Wal => FormatVersion(1),
+            Self::Wal | Self::Manifest | Self::Sst => FormatVersion(1),
         }
     }
 
     /// The newest format version that this release reads, and the one that it writes.
     pub const fn version_max(self) -> FormatVersion {
         match self {
-            Self::Wal => FormatVersion(1),
+            Self::Wal | Self::Manifest | Self::Sst => FormatVersion(1),
         }
     }
 
     /// The feature bits that this release knows.
     pub const fn features_known(self) -> Features {
         match self {
-            Self::Wal => Features::NONE,
+            Self::Wal | Self::Manifest | Self::Sst => Features::NONE,
         }
     }
 }

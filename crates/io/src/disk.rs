@@ -59,6 +59,20 @@ pub enum Reason {
     WalRead,
     /// Removing a log segment that nothing needs.
     WalRemove,
+    /// Writing a sorted file.
+    SstWrite,
+    /// Reading a sorted file for a reader of the store.
+    SstRead,
+    /// Reading sorted files to rewrite them.
+    SstCompact,
+    /// Removing a sorted file that nothing needs.
+    SstRemove,
+    /// Writing the manifest.
+    ManifestWrite,
+    /// Reading the manifest back.
+    ManifestRead,
+    /// Removing a manifest that a newer one replaces.
+    ManifestRemove,
     /// Checking files.
     Verify,
 }

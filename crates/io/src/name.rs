@@ -116,6 +116,13 @@ impl fmt::Display for Reason {
             Self::WalRecover => "read the log back",
             Self::WalRead => "read the log as a stream",
             Self::WalRemove => "remove a log segment",
+            Self::SstWrite => "write a sorted file",
+            Self::SstRead => "read a sorted file",
+            Self::SstCompact => "rewrite sorted files",
+            Self::SstRemove => "remove a sorted file",
+            Self::ManifestWrite => "write the manifest",
+            Self::ManifestRead => "read the manifest",
+            Self::ManifestRemove => "remove a manifest",
             Self::Verify => "check files",
         })
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod durable;
 mod entry;
 mod error;
 mod key;
@@ -18,6 +19,7 @@ mod table;
 mod version;
 
 pub use batch::{BatchBuilder, TierBatch};
+pub use durable::{Checkpoint, DurableTier, Pins, Pressure, Retained, VerifiedFiles};
 pub use entry::{EntryRef, KeyRef, Lookup, RawEntry};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FixedSuffix, KeyLayout, SharedLayout, WholeKey};

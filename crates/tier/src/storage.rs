@@ -4,10 +4,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::batch::TierBatch;
-use crate::entry::{KeyRef, Lookup, RawEntry};
+use crate::entry::{EntryRef, KeyRef, Lookup, RawEntry};
 use crate::error::Result;
 use crate::page::RangeBatch;
-use crate::range::{RangeCursor, RangeRequest};
+use crate::range::{Direction, KeyRange, RangeCursor, RangeRequest, ReadWindow};
 use crate::table::EntryKind;
 use crate::version::Version;
 
@@ -205,6 +205,29 @@ pub trait TierStorage: Send + Sync + Debug {
     /// # Errors
     /// As [`get`](TierStorage::get).
     fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>>;
+
+    /// Hands every entry that the tier holds to `visit`: the tables in order, within each the keys in order, of each key its
+    /// versions, newest first, tombstones included. The whole of it is the tier's content only if nothing is written meanwhile. For
+    /// moving a tier's content to another.
+    ///
+    /// # Errors
+    /// As [`get`](TierStorage::get), and the first error of `visit`, which ends the visit.
+    fn visit_entries(&self, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>) -> Result<()> {
+        const PAGE_ENTRIES: usize = 1024;
+        for table in self.tables()? {
+            let window = ReadWindow::as_of(Version::MAX);
+            let request = RangeRequest { table, range: KeyRange::all(), window, direction: Direction::Forward };
+            let mut cursor = request.into_cursor();
+            while !cursor.is_exhausted() {
+                for newest in self.range_next(&mut cursor, PAGE_ENTRIES)?.iter() {
+                    for entry in self.get_all_versions(table, newest.prefix)? {
+                        visit(table, entry.as_ref())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 
     /// What the tier holds. Cost: at most one step for each table.
     fn stats(&self) -> TierStats;

@@ -117,7 +117,7 @@ fn file_under_another_number_is_corruption() {
 
 #[test]
 fn newer_format_version_is_unsupported() {
-    let text = "wal-000000000000001a was written by a newer release: format version 0x2 is not supported, this release knows 0x1";
+    let text = "wal-000000000000001a was written by a newer release: format version 0x2 is not supported, this release knows 0x3";
     check(&sealed(10, &[2, 0]), &EXPECTED, text);
 }
 
@@ -134,7 +134,7 @@ fn newer_format_version_may_use_the_reserved_bytes_and_other_feature_bits() {
 
 #[test]
 fn unknown_kind_is_unsupported_and_kind_zero_is_corruption() {
-    let text = "wal-000000000000001a was written by a newer release: file kind 0xffff is not supported, this release knows 0x1";
+    let text = "wal-000000000000001a was written by a newer release: file kind 0xffff is not supported, this release knows 0x3";
     check(&sealed(8, &[0xff, 0xff]), &EXPECTED, text);
     let text = "wal-000000000000001a is damaged at byte 8: envelope file kind: expected a number from 1, found 0";
     check(&sealed(8, &[0, 0]), &EXPECTED, text);

@@ -1,0 +1,186 @@
+//! What a tier on disk offers to the store above it, beyond storage.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::range::KeyRange;
+use crate::storage::TierStorage;
+use crate::table::EntryKind;
+use crate::version::Version;
+
+/// How far a durable tier has taken over from the log.
+///
+/// ```
+/// use thermocline_tier::{Checkpoint, Version};
+///
+/// assert_eq!(Checkpoint::default().version, Version::ZERO);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Every commit at or below it is in the tier, durably: the log need not replay it.
+    pub version: Version,
+    /// What the store itself must know at that version, in the store's own encoding. May be empty.
+    pub state: Bytes,
+}
+
+/// Whether a tier keeps up with what it is given.
+///
+/// ```
+/// assert!(thermocline_tier::Pressure::None < thermocline_tier::Pressure::Stop { why: "level 0 is full".into() });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// It does.
+    None,
+    /// It falls behind: writers should slow down.
+    Slow {
+        /// What is behind, for people.
+        why: String,
+    },
+    /// It is so far behind that writers should wait.
+    Stop {
+        /// What is behind, for people.
+        why: String,
+    },
+}
+
+/// Which versions reads may still ask for: every one from the horizon on, and the pinned ones below it.
+///
+/// ```
+/// use thermocline_tier::{Retained, Version};
+///
+/// let retained = Retained::new(Version(10), [Version(3), Version(12)]);
+/// // Of the versions 9, 4 and 2 of a key, 9 is seen at the horizon and 2 at the pin; 4 is seen by nobody.
+/// assert!(retained.sees(Version(9), None) && retained.sees(Version(2), Some(Version(4))));
+/// assert!(!retained.sees(Version(4), Some(Version(9))));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    horizon: Version,
+    /// Ascending, all below the horizon.
+    pins: Vec<Version>,
+}
+
+impl Retained {
+    /// From a horizon, and pins in any order; pins at or above the horizon change nothing.
+    pub fn new(horizon: Version, pins: impl IntoIterator<Item = Version>) -> Self {
+        let mut pins: Vec<Version> = pins.into_iter().filter(|pin| *pin < horizon).collect();
+        pins.sort_unstable();
+        pins.dedup();
+        Self { horizon, pins }
+    }
+
+    /// The version from which on every version may be read.
+    pub fn horizon(&self) -> Version {
+        self.horizon
+    }
+
+    /// Whether some allowed read sees the entry of version `version` of a key whose next newer entry is of version `newer`.
+    pub fn sees(&self, version: Version, newer: Option<Version>) -> bool {
+        let Some(newer) = newer else { return true };
+        if newer > self.horizon {
+            return true;
+        }
+        // Seen by a pin in version..newer.
+        let first = self.pins.partition_point(|pin| *pin < version);
+        self.pins.get(first).is_some_and(|pin| *pin < newer)
+    }
+}
+
+/// Says which versions are pinned at the moment, in any order.
+pub trait Pins: Send + Sync + Debug {
+    /// The pinned versions.
+    fn pinned(&self) -> Vec<Version>;
+}
+
+/// A tier whose content survives the process, below the tier that takes the writes.
+///
+/// Its work is passive: nothing happens on its own, [`step`](DurableTier::step) does a bounded piece. All methods may be called from any
+/// thread; steps of different threads work on different pieces.
+pub trait DurableTier: TierStorage {
+    /// How far it has taken over.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// Takes over all entries and tables of `source`, to which nothing is written meanwhile, and `checkpoint`, in one atomic and durable
+    /// step: when it returns all of it is readable here and survives a crash; after an error, nothing has changed. An entry that is here
+    /// already is replaced.
+    ///
+    /// # Errors
+    /// [`DiskFull`](crate::ErrorKind::DiskFull), [`Io`](crate::ErrorKind::Io), [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of
+    /// the manifest, and what `source` fails with.
+    fn absorb(&self, source: &dyn TierStorage, checkpoint: Checkpoint) -> Result<()>;
+
+    /// The version from which on nothing is reclaimed; it survives restarts.
+    fn horizon(&self) -> Version;
+
+    /// Moves the horizon forward, durably; entries that no allowed read can see vanish with later rewrites. A lower horizon than
+    /// the present one changes nothing.
+    ///
+    /// # Errors
+    /// As [`absorb`](DurableTier::absorb).
+    fn set_horizon(&self, horizon: Version) -> Result<()>;
+
+    /// From now on, asks `pins` at the start of each rewrite which versions below the horizon must be kept.
+    fn set_pins(&self, pins: Arc<dyn Pins>);
+
+    /// Does one bounded piece of the most urgent background work; false if there is none.
+    ///
+    /// # Errors
+    /// As [`absorb`](DurableTier::absorb); what was there before is untouched then.
+    fn step(&self) -> Result<bool>;
+
+    /// Whether background work keeps up.
+    fn pressure(&self) -> Pressure;
+
+    /// Rewrites what holds keys of a range of a table, so that each key lies in one place and what is reclaimable is gone.
+    ///
+    /// # Errors
+    /// As [`step`](DurableTier::step).
+    fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()>;
+
+    /// Reads every byte of the tier's files and checks it; gives back how many files and bytes there are.
+    ///
+    /// # Errors
+    /// [`Corruption`](crate::ErrorKind::Corruption) naming the file and the offset, [`Io`](crate::ErrorKind::Io).
+    fn verify(&self) -> Result<VerifiedFiles>;
+}
+
+/// What [`DurableTier::verify`] has read.
+///
+/// ```
+/// assert_eq!(thermocline_tier::VerifiedFiles::default().files, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifiedFiles {
+    /// Files, the manifest among them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries, all versions.
+    pub entries: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_read_sees_is_retained_and_nothing_else() {
+        let retained = Retained::new(Version(10), [Version(7), Version(3)]);
+        // Versions of a key, newest first, and for each whether a read at 3, 7 or from 10 on sees it.
+        let versions = [(12, true), (11, true), (10, true), (9, false), (8, false), (6, true), (5, false), (3, true), (2, false)];
+        let mut newer = None;
+        for (version, is_seen) in versions {
+            assert_eq!(retained.sees(Version(version), newer), is_seen, "version {version}");
+            newer = Some(Version(version));
+        }
+    }
+
+    #[test]
+    fn nothing_is_reclaimed_below_a_horizon_of_zero() {
+        assert!(Retained::default().sees(Version(1), Some(Version(2))));
+    }
+}
