@@ -20,7 +20,8 @@ use crossbeam_skiplist::SkipMap;
 use parking_lot::RwLock;
 use thermocline_hot::{HotOptions, HotTier};
 use thermocline_tier::{
-    BatchBuilder, Direction, EntryKind, KeyRange, KeyRef, RangeRequest, ReadWindow, TierBatch, TierStorage, Version, WholeKey,
+    BatchBuilder, Direction, EntryKind, EntryRef, KeyRange, KeyRef, RangeRequest, ReadWindow, TierBatch, TierStorage, Version,
+    WholeKey,
 };
 
 const TABLES: u64 = 4;
@@ -311,6 +312,24 @@ fn bench<C: Contestant>(criterion: &mut Criterion, shape: Shape, batches: &[Tier
     group.finish();
 }
 
+/// What moving a tier's content to another begins with.
+fn bench_visit(criterion: &mut Criterion, shape: Shape, tier: &HotTier) {
+    let mut group = criterion.benchmark_group(format!("{}/{}", shape.name, Hot::NAME));
+    group.sample_size(10).throughput(Throughput::Elements(tier.stats().tables.iter().map(|(_, table)| table.entries).sum()));
+    group.bench_function("visit all", |b| {
+        b.iter(|| {
+            let mut sum = 0;
+            let mut add = |_: EntryKind, entry: EntryRef<'_>| {
+                sum += entry.prefix.len() + entry.value.map_or(0, |value| value.iter().step_by(64).count());
+                Ok(())
+            };
+            tier.visit_entries(&mut add).expect("memory does not fail");
+            sum
+        });
+    });
+    group.finish();
+}
+
 fn structures(criterion: &mut Criterion) {
     let keys = std::env::var("THERMOCLINE_BENCH_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(50_000);
     let shapes = [
@@ -328,6 +347,7 @@ fn structures(criterion: &mut Criterion) {
         for batch in &batches {
             tier.set(batch).expect("no limit is set");
         }
+        bench_visit(criterion, shape, &tier);
         let stats = tier.stats();
         let user: u64 = stats.tables.iter().map(|(_, table)| table.user_bytes).sum();
         eprintln!(

@@ -22,6 +22,7 @@ mod state;
 mod sync;
 mod tier;
 mod tree;
+mod visit;
 mod writer;
 
 pub use btree::BTreeTier;

@@ -173,6 +173,17 @@ impl<'a> Record<'a> {
         use_key(&bytes[..len])
     }
 
+    /// Replaces the content of `bytes` by the key.
+    #[inline]
+    pub(crate) fn copy_key(self, bytes: &mut Vec<u8>) {
+        let len = self.key_len();
+        bytes.clear();
+        for word in self.key_words().take(key::word_count(len)) {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.truncate(len);
+    }
+
     pub(crate) fn leaf(self) -> u32 {
         high(self.words[2].load(Ordering::Relaxed))
     }
@@ -315,11 +326,14 @@ pub(crate) fn find(region: &Region, mut block: u32, at: Version) -> Option<Found
     None
 }
 
-/// Calls `visit` for every entry of the history, newest first.
-pub(crate) fn visit(region: &Region, mut block: u32, mut visit: impl FnMut(Found)) {
+/// Calls `visit` for the history's entries at or below `at`, newest first, until it answers `false`.
+pub(crate) fn visit(region: &Region, mut block: u32, at: Version, mut visit: impl FnMut(Found) -> bool) {
     while block != 0 {
         let entries = Block::new(region, block);
-        (0..entries.count).rev().for_each(|index| visit(entries.found(index)));
+        region.prefetch(entries.next);
+        if !(0..entries.rank(at)).rev().all(|index| visit(entries.found(index))) {
+            return;
+        }
         block = entries.next;
     }
 }

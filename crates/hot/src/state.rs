@@ -6,7 +6,7 @@ use thermocline_tier::{EntryKind, Lookup, Version};
 
 use crate::arena::values::Values;
 use crate::index::{Index, Slot, tag};
-use crate::record::{Found, Record, Sight, find};
+use crate::record::{self, Found, Record, Sight, find};
 use crate::region::Region;
 use crate::tree::Tree;
 
@@ -132,6 +132,18 @@ impl State {
             Sight::Nothing => None,
             Sight::Newest(found) => Some(found),
             Sight::History(block) => find(&self.region, block, view.at),
+        }
+    }
+
+    /// Calls `visit` for every entry of a record that `view` sees, newest first, until it answers `false`.
+    #[inline]
+    pub(crate) fn all_versions(&self, record: u32, view: View, mut visit: impl FnMut(Found) -> bool) {
+        let Some(newest) = self.visible(record, view) else { return };
+        // What the writer is adding stands above; the newest may be seen a second time.
+        if visit(newest)
+            && let Some(older) = newest.version.previous()
+        {
+            record::visit(&self.region, Record::new(&self.region, record).history(), older, visit);
         }
     }
 

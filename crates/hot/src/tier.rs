@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_io::sync::Mutex;
 use thermocline_tier::{
-    Direction, DropVersion, EntryKind, KeyRef, Lookup, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, TableStats,
-    TierBatch, TierScan, TierStats, TierStorage, Version,
+    Direction, DropVersion, EntryKind, EntryRef, KeyRef, Lookup, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result,
+    TableStats, TierBatch, TierScan, TierStats, TierStorage, Version,
 };
 
 use crate::arena::cell::Cell;
 use crate::gate::Gate;
 use crate::meter::Meter;
 use crate::options::HotOptions;
-use crate::record::{self, Found, Record};
 use crate::scan::Page;
 use crate::state::{State, View};
+use crate::visit::{PAGE_ENTRIES, Walk};
 use crate::writer::Writer;
 
 /// How often a reader tries again while batches change what it reads, before it waits for the writer's lock.
@@ -165,6 +165,23 @@ impl HotTier {
         }
         Ok(())
     }
+
+    /// As [`visit_entries`](TierStorage::visit_entries), in pages of so many entries.
+    pub(crate) fn visit_pages(
+        &self,
+        page_entries: usize,
+        visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut walk = Walk::new(page_entries);
+        for table in self.tables()? {
+            walk.start();
+            // The visitor runs between the reads: it may take its time, and sees each entry once however often a read is repeated.
+            while let Some(arena) = self.read(Version::MAX, |state, view| state.next_page(table, view, &mut walk)) {
+                walk.hand_out(&arena, &mut |entry| visit(table, entry))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn borrow(bound: &Bound<Bytes>) -> Bound<&[u8]> {
@@ -173,19 +190,6 @@ fn borrow(bound: &Bound<Bytes>) -> Bound<&[u8]> {
         Bound::Excluded(key) => Bound::Excluded(key),
         Bound::Unbounded => Bound::Unbounded,
     }
-}
-
-/// Every version of a record that `view` sees, newest first.
-fn all_versions(state: &State, record: u32, view: View, mut visit: impl FnMut(Found)) {
-    let Some(newest) = state.visible(record, view) else { return };
-    visit(newest);
-    let history = Record::new(&state.region, record).history();
-    // What the writer is adding stands above; the newest may be seen a second time.
-    record::visit(&state.region, history, |found| {
-        if found.version < newest.version {
-            visit(found);
-        }
-    });
 }
 
 impl TierStorage for HotTier {
@@ -276,12 +280,17 @@ impl TierStorage for HotTier {
             let mut entries = Vec::new();
             if let Some(record) = state.record(table, prefix) {
                 let prefix = Bytes::copy_from_slice(prefix);
-                all_versions(state, record, view, |found| {
+                state.all_versions(record, view, |found| {
                     entries.push(state.values.raw_entry(prefix.clone(), found.version, found.value));
+                    true
                 });
             }
             entries
         }))
+    }
+
+    fn visit_entries(&self, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>) -> Result<()> {
+        self.visit_pages(PAGE_ENTRIES, visit)
     }
 
     fn stats(&self) -> TierStats {

@@ -439,7 +439,10 @@ impl Writer {
         let record = Record::new(&old.region, record);
         let Some(newest) = record.newest() else { return };
         older.clear();
-        record::visit(&old.region, record.history(), |found| older.push(found));
+        record::visit(&old.region, record.history(), Version::MAX, |found| {
+            older.push(found);
+            true
+        });
         record.with_key(|key| {
             let before = self.region.allocated_bytes();
             let tag = self.state.tag(key);

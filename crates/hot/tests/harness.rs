@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use thermocline_hot::{BTreeTier, HotOptions, HotTier};
 use thermocline_tier::{
-    BatchBuilder, Direction, DropVersion, EntryKind, FixedSuffix, KeyRange, KeyRef, RangeBatch, RangeCursor, RangeRequest,
-    RawEntry, ReadWindow, TierBatch, TierStorage, Version, WholeKey,
+    BatchBuilder, Direction, DropVersion, EntryKind, EntryRef, FixedSuffix, KeyRange, KeyRef, RangeBatch, RangeCursor,
+    RangeRequest, RawEntry, ReadWindow, TierBatch, TierStorage, Version, WholeKey,
 };
 
 /// A write: table, key, value or tombstone.
@@ -75,11 +75,19 @@ impl Pair {
         self.model.clear_table(table).unwrap();
     }
 
+    /// Compares a visit with the model's, and with what the tier says key by key.
+    pub(crate) fn check_visit(&self) {
+        let visited = visit(&*self.hot);
+        assert_eq!(visited, visit(&self.model));
+        assert_eq!(visited, read_all(&*self.hot));
+    }
+
     /// Compares everything that needs no key.
     pub(crate) fn check_whole(&self, versions: &[u64]) {
         let tables = self.model.tables().unwrap();
         assert_eq!(self.hot.tables().unwrap(), tables);
         assert_eq!(self.hot.stats().tables, self.model.stats().tables);
+        self.check_visit();
         for table in tables {
             for at in versions.iter().copied().chain([0, u64::MAX]).map(Version) {
                 for direction in [Direction::Forward, Direction::Reverse] {
@@ -137,4 +145,33 @@ pub(crate) fn page(tier: &dyn TierStorage, cursor: &mut RangeCursor, page_size: 
 
 pub(crate) fn entries(page: &RangeBatch) -> Vec<RawEntry> {
     page.clone().into_entries().collect()
+}
+
+/// Every entry that a visit hands out.
+pub(crate) fn visit(tier: &dyn TierStorage) -> Vec<(EntryKind, RawEntry)> {
+    let mut visited = Vec::new();
+    let mut keep = |table, entry: EntryRef<'_>| {
+        visited.push((table, owned(entry)));
+        Ok(())
+    };
+    tier.visit_entries(&mut keep).unwrap();
+    visited
+}
+
+fn owned(entry: EntryRef<'_>) -> RawEntry {
+    let copy = bytes::Bytes::copy_from_slice;
+    RawEntry { prefix: copy(entry.prefix), suffix: copy(entry.suffix), version: entry.version, value: entry.value.map(copy) }
+}
+
+/// Every entry, read key by key: what a visit is by its contract.
+fn read_all(tier: &dyn TierStorage) -> Vec<(EntryKind, RawEntry)> {
+    let mut all = Vec::new();
+    for table in tier.tables().unwrap() {
+        let window = ReadWindow::as_of(Version::MAX);
+        let request = RangeRequest { table, range: KeyRange::all(), window, direction: Direction::Forward };
+        for newest in entries(&tier.range_next(&mut request.into_cursor(), usize::MAX - 1).unwrap()) {
+            all.extend(tier.get_all_versions(table, &newest.prefix).unwrap().into_iter().map(|entry| (table, entry)));
+        }
+    }
+    all
 }

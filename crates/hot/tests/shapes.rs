@@ -119,10 +119,12 @@ fn a_long_history_reads_at_every_version() {
         let versions: Vec<u64> = (0..count).step_by(scaled(37, 3)).map(|version| 2 * version).collect();
         pair.check_key(TABLE, b"k", &versions);
         let drops: Vec<_> = (0..count).filter(|version| version % 3 != 1).map(|v| drop_of(TABLE, b"k", 2 * v + 1)).collect();
+        pair.check_visit();
         pair.drop_versions(&drops);
         pair.check_key(TABLE, b"k", &versions);
         pair.hot.compact();
         pair.check_key(TABLE, b"k", &versions);
+        pair.check_visit();
     }
 }
 

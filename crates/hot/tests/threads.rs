@@ -1,13 +1,16 @@
 //! Readers beside a writer: what they may never see, whatever the timing. A torn batch, a key that comes and goes, a version above
 //! the one that was asked for, bytes of another entry.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use thermocline_hot::HotTier;
-use thermocline_tier::{Direction, EntryKind, KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, TierStorage, Version};
+use thermocline_tier::{
+    Direction, EntryKind, KeyRange, KeyRef, Lookup, RangeRequest, RawEntry, ReadWindow, TierStorage, Version,
+};
 
-use crate::harness::{Write, batch, drop_of, entries, page, scaled};
+use crate::harness::{Write, batch, drop_of, entries, page, scaled, visit};
 
 const KEYS: u64 = if cfg!(miri) { 12 } else { 300 };
 
@@ -180,6 +183,46 @@ fn a_clear_is_seen_whole() {
             let found = entries(&page(&tier, &mut request.into_cursor(), 1000));
             assert!(found.is_empty() || found.len() as u64 == KEYS / 3);
             assert!(found.iter().all(|entry| entry.version == found[0].version));
+        },
+    );
+}
+
+#[test]
+fn a_visit_beside_a_writer_sees_each_entry_once_and_in_order() {
+    let tier = HotTier::default();
+    let numbers: BTreeMap<Vec<u8>, u64> = (0..KEYS).map(|n| (key(n), n)).collect();
+    let rounds = scaled(100, 4) as u64;
+    tier.set(&batch(2, &round(2))).unwrap();
+    tier.set(&batch(500, &round(500))).unwrap();
+    race(
+        || {
+            for step in 0..rounds {
+                let late = 3 + step * 17 % 50;
+                tier.set(&batch(late, &round(late))).unwrap();
+                tier.set(&batch(1000 + step, &round(1000 + step))).unwrap();
+                let drops: Vec<_> =
+                    (0..KEYS).flat_map(|n| [late, 1000 + step].map(|version| drop_of(table(n), &key(n), version))).collect();
+                tier.drop_versions(&drops).unwrap();
+                if step % 20 == 10 {
+                    tier.compact();
+                }
+            }
+        },
+        |_| {
+            let visited = visit(&tier);
+            let place = |(table, entry): &(EntryKind, RawEntry)| (*table, entry.prefix.clone(), !entry.version.0);
+            assert!(visited.windows(2).all(|pair| place(&pair[0]) < place(&pair[1])));
+            // A table fits into one page, which is read at one state: every batch has reached all of its keys, or none.
+            let mut versions: Vec<Vec<u64>> = vec![Vec::new(); KEYS as usize];
+            for (_, entry) in &visited {
+                let n = numbers[&entry.prefix[..]];
+                check_value(n, entry.version, entry.value.as_deref().unwrap());
+                versions[n as usize].push(entry.version.0);
+            }
+            for (n, of_key) in versions.iter().enumerate() {
+                assert_eq!(*of_key, versions[n % 3], "a torn batch");
+                assert!(of_key.contains(&2) && of_key.contains(&500), "{of_key:?}");
+            }
         },
     );
 }

@@ -102,6 +102,21 @@ impl RangeBatch {
         self.buffer.extend_from_slice(value.unwrap_or_default());
     }
 
+    /// As [`push`](Self::push), with the prefix in two parts.
+    #[inline]
+    pub fn push_parts(&mut self, prefix: [&[u8]; 2], suffix: &[u8], version: Version, value: Option<&[u8]>) {
+        let start = self.buffer.len();
+        let prefix_len = prefix[0].len() + prefix[1].len();
+        let slot_value = value.map_or(SlotValue::Tombstone, |value| SlotValue::Inline(value.len()));
+        self.slots.push(Slot { start, prefix_len, suffix_len: suffix.len(), version, value: slot_value });
+        self.buffer.extend_from_slice(prefix[0]);
+        self.buffer.extend_from_slice(prefix[1]);
+        if !suffix.is_empty() {
+            self.buffer.extend_from_slice(suffix);
+        }
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+    }
+
     /// Appends an entry, sharing its value.
     pub fn push_shared(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Bytes) {
         self.push_key(prefix, suffix, version, SlotValue::Shared(self.shared.len()));

@@ -14,7 +14,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use thermocline_tier::{INLINE_VALUE_SIZE_BYTES_MAX, Lookup, RangeBatch, RawEntry, Version};
+use thermocline_tier::{EntryRef, INLINE_VALUE_SIZE_BYTES_MAX, Lookup, RangeBatch, RawEntry, Version};
 
 use crate::arena::block::Block;
 use crate::arena::table::{TABLE_LEN, Table};
@@ -277,6 +277,20 @@ impl Values {
     pub(crate) fn raw_entry(&self, prefix: Bytes, version: Version, at: ValueAt) -> RawEntry {
         let (suffix, value) = self.owned(at);
         RawEntry { prefix, suffix, version, value }
+    }
+
+    /// The entry, borrowed; `None` for [`ValueAt::NONE`].
+    #[inline]
+    pub(crate) fn entry<'a>(&'a self, prefix: &'a [u8], version: Version, at: ValueAt) -> Option<EntryRef<'a>> {
+        let (_, node) = self.node(at)?;
+        let value = if at.is_tombstone() {
+            None
+        } else if node.lengths & LARGE != 0 {
+            Some(self.large(node.payload)?.as_ref())
+        } else {
+            Some(node.payload)
+        };
+        Some(EntryRef { prefix, suffix: node.suffix, version, value })
     }
 
     /// Appends the entry to a page.
