@@ -1,7 +1,7 @@
 //! `cargo xtask formats`: the pages under docs/formats, rendered from the code.
 //!
-//! A crate that owns a format has an example `formats` that prints its page. So the page comes from the field tables that the code
-//! itself checks and dumps by, and this program needs to know no crate of the engine.
+//! A crate that owns a format has an example `formats` that prints its page, or several, each after a line that names it. So the pages
+//! come from the field tables that the code itself checks and dumps by, and this program needs to know no crate of the engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +19,8 @@ pub(crate) enum Mode {
 }
 
 const FOLDER: &str = "docs/formats";
+/// What begins the line that names the next page; ` -->` ends it.
+const PAGE: &str = "<!-- page: ";
 const HEAD: &str = "<!-- Rendered from the code by `cargo xtask formats`; do not edit. -->\n";
 
 /// Renders each page and writes or compares it; refuses pages that no crate renders.
@@ -64,9 +66,28 @@ fn render(workspace: &Workspace) -> Result<BTreeMap<String, String>, Failure> {
             "--example",
             "formats",
         ]);
-        pages.insert(page_name(&member.folder), format!("{HEAD}\n{}", capture_text(&mut command)?));
+        let printed = capture_text(&mut command)?;
+        pages.extend(split(&member.folder, &printed).into_iter().map(|(name, text)| (name, format!("{HEAD}\n{text}"))));
     }
     Ok(pages)
+}
+
+/// The pages that a crate has printed, with their names. One without a line that names it is named after the crate.
+fn split(folder: &str, printed: &str) -> Vec<(String, String)> {
+    let mut pages = Vec::new();
+    for line in printed.split_inclusive('\n') {
+        if let Some(name) = line.strip_prefix(PAGE).and_then(|rest| rest.trim_end().strip_suffix(" -->")) {
+            pages.push((name.to_owned(), String::new()));
+            continue;
+        }
+        if pages.is_empty() {
+            pages.push((page_name(folder), String::new()));
+        }
+        if let Some((_, text)) = pages.last_mut() {
+            text.push_str(line);
+        }
+    }
+    pages
 }
 
 /// A page is named after the crate's folder; what all files share is named after the envelope.
@@ -94,11 +115,19 @@ fn strays(folder: &Path, pages: &BTreeMap<String, String>) -> Result<Vec<String>
 
 #[cfg(test)]
 mod tests {
-    use super::page_name;
+    use super::{page_name, split};
 
     #[test]
     fn page_is_named_after_the_folder() {
         assert_eq!(page_name("crates/wal"), "wal.md");
         assert_eq!(page_name("crates/format"), "envelope.md");
+    }
+
+    #[test]
+    fn pages_are_told_apart_by_the_lines_that_name_them() {
+        let page = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(split("crates/wal", "# The log\n\ntext\n"), [page("wal.md", "# The log\n\ntext\n")]);
+        let printed = "<!-- page: one.md -->\n# One\n<!-- page: two.md -->\n# Two\n\ntext\n";
+        assert_eq!(split("crates/warm", printed), [page("one.md", "# One\n"), page("two.md", "# Two\n\ntext\n")]);
     }
 }

@@ -19,6 +19,7 @@ const FORMAT: &str = "thermocline-format";
 const IO: &str = "thermocline-io";
 const WAL: &str = "thermocline-wal";
 const HOT: &str = "thermocline-hot";
+const WARM: &str = "thermocline-warm";
 const STORE: &str = "thermocline-store";
 const FACADE: &str = "thermocline";
 const CONFORMANCE: &str = "thermocline-conformance";
@@ -30,9 +31,10 @@ const LAYERS: &[Layer] = &[
     Layer { name: IO, uses: &[], tests_use: &[] },
     Layer { name: WAL, uses: &[TIER, FORMAT, IO], tests_use: &[] },
     Layer { name: HOT, uses: &[TIER, IO], tests_use: &[CONFORMANCE] },
-    Layer { name: STORE, uses: &[TIER, FORMAT, IO, WAL], tests_use: &[HOT, FACADE, CONFORMANCE] },
-    Layer { name: FACADE, uses: &[TIER, IO, WAL, HOT, STORE], tests_use: &[CONFORMANCE] },
-    Layer { name: CONFORMANCE, uses: &[TIER, IO, WAL, STORE, FACADE], tests_use: &[HOT] },
+    Layer { name: WARM, uses: &[TIER, FORMAT, IO], tests_use: &[HOT, CONFORMANCE] },
+    Layer { name: STORE, uses: &[TIER, FORMAT, IO, WAL], tests_use: &[HOT, WARM, FACADE, CONFORMANCE] },
+    Layer { name: FACADE, uses: &[TIER, IO, WAL, HOT, WARM, STORE], tests_use: &[CONFORMANCE] },
+    Layer { name: CONFORMANCE, uses: &[TIER, IO, WAL, STORE, FACADE], tests_use: &[HOT, WARM] },
     Layer { name: "thermocline-cli", uses: &[FACADE], tests_use: &[] },
     Layer { name: "thermocline-yardstick", uses: &[FACADE], tests_use: &[] },
     Layer {

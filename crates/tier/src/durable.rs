@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::range::KeyRange;
-use crate::storage::TierStorage;
+use crate::storage::{TableStats, TierStorage};
 use crate::table::EntryKind;
 use crate::version::Version;
 
@@ -141,11 +141,60 @@ pub trait DurableTier: TierStorage {
     /// As [`step`](DurableTier::step).
     fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()>;
 
+    /// The files that the tier consists of, by level and key.
+    fn files(&self) -> Vec<TierFile>;
+
+    /// What it has read and written since it was opened.
+    fn counters(&self) -> FileCounters;
+
     /// Reads every byte of the tier's files and checks it; gives back how many files and bytes there are.
     ///
     /// # Errors
     /// [`Corruption`](crate::ErrorKind::Corruption) naming the file and the offset, [`Io`](crate::ErrorKind::Io).
     fn verify(&self) -> Result<VerifiedFiles>;
+}
+
+/// A file of a durable tier, for people and programs that look into a store.
+///
+/// ```
+/// use thermocline_tier::TierFile;
+///
+/// fn total(files: &[TierFile]) -> u64 { files.iter().map(|file| file.size_bytes).sum() }
+/// assert_eq!(total(&[]), 0);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierFile {
+    /// Its name.
+    pub name: String,
+    /// Its level, from 0.
+    pub level: u8,
+    /// Its length.
+    pub size_bytes: u64,
+    /// The table and the key that it begins with.
+    pub first: (EntryKind, Bytes),
+    /// Those that it ends with.
+    pub last: (EntryKind, Bytes),
+    /// The oldest and the newest version in it.
+    pub versions: (Version, Version),
+    /// What it holds of each table, in order.
+    pub tables: Vec<(EntryKind, TableStats)>,
+}
+
+/// What a durable tier has read and written since it was opened.
+///
+/// ```
+/// assert_eq!(thermocline_tier::FileCounters::default().written_bytes, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileCounters {
+    /// Bytes of files that were written.
+    pub written_bytes: u64,
+    /// Those of them that rewriting caused.
+    pub rewritten_bytes: u64,
+    /// Blocks that readers had to fetch from files.
+    pub blocks_read: u64,
+    /// What cached blocks, indexes and filters take in memory.
+    pub cached_bytes: u64,
 }
 
 /// What [`DurableTier::verify`] has read.

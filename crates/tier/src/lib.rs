@@ -19,7 +19,7 @@ mod table;
 mod version;
 
 pub use batch::{BatchBuilder, TierBatch};
-pub use durable::{Checkpoint, DurableTier, Pins, Pressure, Retained, VerifiedFiles};
+pub use durable::{Checkpoint, DurableTier, FileCounters, Pins, Pressure, Retained, TierFile, VerifiedFiles};
 pub use entry::{EntryRef, KeyRef, Lookup, RawEntry};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FixedSuffix, KeyLayout, SharedLayout, WholeKey};

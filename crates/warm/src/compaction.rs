@@ -1,0 +1,301 @@
+//! Compaction: what to rewrite next, and the rewrite itself in steps.
+
+use std::sync::Arc;
+
+use thermocline_io::{Disk, FileId, Reason};
+use thermocline_tier::{EntryKind, KeyRange, Result, Version};
+
+use crate::codec::Compression;
+use crate::error::disk_error;
+use crate::layout::FileIdentity;
+use crate::merge::{Keep, Merge, Rows};
+use crate::meta::{FileMeta, TableKey};
+use crate::options::WarmOptions;
+use crate::segment::Segment;
+use crate::view::{LEVELS, View};
+use crate::writer::{NewVersion, SstWriter};
+
+/// What is to be rewritten, and to where.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Those first that were written last.
+    pub(crate) inputs: Vec<Arc<Segment>>,
+    pub(crate) level: u8,
+    /// Whether no other file can hold older versions of the same keys.
+    pub(crate) is_lowest: bool,
+    /// Whether the files can simply be taken to the level as they are.
+    pub(crate) is_move: bool,
+}
+
+/// From the first to the last key of some files.
+#[derive(Clone, Debug)]
+struct Hull {
+    first: TableKey,
+    last: TableKey,
+}
+
+impl Hull {
+    fn of<'a>(segments: impl IntoIterator<Item = &'a Arc<Segment>>) -> Option<Self> {
+        let mut hull: Option<Self> = None;
+        for Segment { meta, .. } in segments.into_iter().map(AsRef::as_ref) {
+            hull = Some(match hull {
+                None => Self { first: meta.first.clone(), last: meta.last.clone() },
+                Some(hull) => Self { first: hull.first.min(meta.first.clone()), last: hull.last.max(meta.last.clone()) },
+            });
+        }
+        hull
+    }
+
+    fn meets(&self, segment: &Segment) -> bool {
+        segment.meta.first <= self.last && segment.meta.last >= self.first
+    }
+}
+
+fn size_bytes<'a>(segments: impl IntoIterator<Item = &'a Arc<Segment>>) -> u64 {
+    segments.into_iter().map(|segment| segment.meta.size_bytes).sum()
+}
+
+/// The most that a level below 0 may hold.
+fn level_size_max(options: &WarmOptions, level: usize) -> u64 {
+    (1..level).fold(options.level1_size_bytes, |size, _| size.saturating_mul(options.level_size_ratio))
+}
+
+/// How much of a file is tombstones and versions that are not the newest, from 0 to 1.
+fn old_share(meta: &FileMeta) -> f64 {
+    let (mut entries, mut old) = (0, 0);
+    for (_, stats) in &meta.tables {
+        entries += stats.entries;
+        old += stats.entries.saturating_sub(stats.keys) + stats.tombstones;
+    }
+    old as f64 / entries.max(1) as f64
+}
+
+/// Whether marks may hide something in the files.
+fn is_marked(view: &View, inputs: &[Arc<Segment>]) -> bool {
+    let newest = view.markers.drops.values().chain(view.markers.clears.values()).max();
+    newest.is_some_and(|newest| inputs.iter().any(|segment| segment.meta.applied < *newest))
+}
+
+impl Plan {
+    fn new(view: &View, inputs: Vec<Arc<Segment>>, level: usize, may_move: bool) -> Option<Self> {
+        let hull = Hull::of(&inputs)?;
+        let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
+        let is_lowest = !view.levels.iter().skip(level).flatten().any(|segment| hull.meets(segment) && !is_input(segment));
+        let is_at_level = inputs.iter().any(|segment| usize::from(segment.meta.level) == level);
+        let is_apart = inputs.iter().enumerate().all(|(number, segment)| {
+            let others = inputs.get(number + 1..).unwrap_or_default();
+            others.iter().all(|other| segment.meta.last < other.meta.first || other.meta.last < segment.meta.first)
+        });
+        let is_move = may_move && !is_at_level && is_apart && !is_marked(view, &inputs);
+        Some(Self { inputs, level: u8::try_from(level).unwrap_or(u8::MAX), is_lowest, is_move })
+    }
+
+    /// The rewrite that is needed most, if any is.
+    pub(crate) fn pick(view: &View, options: &WarmOptions) -> Option<Self> {
+        let upper = view.levels.first()?;
+        if upper.len() >= options.level0_files {
+            return Self::level0(view);
+        }
+        let excess = |level: usize, segments: &[Arc<Segment>]| size_bytes(segments) as f64 / level_size_max(options, level) as f64;
+        let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
+        let fullest = levels.map(|(level, segments)| (level, excess(level, segments)));
+        let (level, excess) = fullest.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        if excess <= 1.0 {
+            return None;
+        }
+        let below = view.levels.get(level + 1).map(Vec::as_slice).unwrap_or_default();
+        let overlap = |segment: &Arc<Segment>| {
+            let hull = Hull::of([segment]);
+            below.iter().filter(move |other| hull.as_ref().is_some_and(|hull| hull.meets(other))).cloned().collect::<Vec<_>>()
+        };
+        // What costs least to rewrite for what it takes away, and rather what holds much that is old.
+        let cost = |segment: &Arc<Segment>| {
+            let rewritten = segment.meta.size_bytes + size_bytes(&overlap(segment));
+            rewritten as f64 / segment.meta.size_bytes.max(1) as f64 / (1.0 + old_share(&segment.meta))
+        };
+        let cheapest = view.levels.get(level)?.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+        let inputs = std::iter::once(Arc::clone(cheapest)).chain(overlap(cheapest)).collect();
+        Self::new(view, inputs, level + 1, true)
+    }
+
+    /// All of level 0 and what it meets in level 1.
+    fn level0(view: &View) -> Option<Self> {
+        let (upper, rest) = view.levels.split_first()?;
+        let hull = Hull::of(upper)?;
+        let met = rest.first().into_iter().flatten().filter(|segment| hull.meets(segment)).cloned();
+        Self::new(view, upper.iter().cloned().chain(met).collect(), 1, true)
+    }
+
+    /// All that holds keys of a range, to the lowest level that has any; `None` if it is there already and holds nothing to be removed.
+    pub(crate) fn of_range(view: &View, table: EntryKind, range: &KeyRange, horizon: Version) -> Option<Self> {
+        let in_range = |segment: &Arc<Segment>| {
+            let meta = &segment.meta;
+            let ends_before = meta.last.table < table || meta.last.table == table && !range.is_after_start(&meta.last.prefix);
+            let begins_after = meta.first.table > table || meta.first.table == table && !range.is_before_end(&meta.first.prefix);
+            !ends_before && !begins_after
+        };
+        let mut hull = Hull::of(view.segments().filter(|segment| in_range(segment)))?;
+        loop {
+            // Files of level 0 go together, since a newer one must not sink below an older one.
+            let has_upper = view.levels.first().is_some_and(|upper| upper.iter().any(|segment| hull.meets(segment)));
+            let is_met = |segment: &&Arc<Segment>| hull.meets(segment) || (has_upper && segment.meta.level == 0);
+            let inputs: Vec<Arc<Segment>> = view.segments().filter(is_met).cloned().collect();
+            let wider = Hull::of(&inputs)?;
+            if (&wider.first, &wider.last) == (&hull.first, &hull.last) {
+                let level = inputs.iter().map(|segment| usize::from(segment.meta.level)).max()?.max(1);
+                let is_there = inputs.iter().all(|segment| usize::from(segment.meta.level) == level);
+                let has_old = |segment: &Arc<Segment>| segment.meta.version_min < horizon && old_share(&segment.meta) > 0.0;
+                let is_needed = !is_there || inputs.iter().any(has_old) || is_marked(view, &inputs);
+                return is_needed.then(|| Self::new(view, inputs, level, false)).flatten();
+            }
+            hull = wider;
+        }
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        size_bytes(&self.inputs)
+    }
+
+    /// The key at which the work is best divided between two threads, if it is worth that.
+    pub(crate) fn middle(&self, options: &WarmOptions) -> Result<Option<TableKey>> {
+        if self.size_bytes() < options.file_size_bytes / 2 {
+            return Ok(None);
+        }
+        let Some(largest) = self.inputs.iter().max_by_key(|segment| segment.meta.size_bytes) else { return Ok(None) };
+        let index = largest.index()?;
+        let number = index.main.len() / 2;
+        let table = index.tables.iter().find(|table| (table.first..table.first + table.blocks).contains(&number));
+        Ok(table.filter(|_| number > 0).map(|table| TableKey { table: table.table, prefix: index.first(number).to_vec() }))
+    }
+}
+
+/// Makes the files of the tier, by number.
+#[derive(Debug)]
+pub(crate) struct FileMaker {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) store: thermocline_format::StoreId,
+    /// How much is written at a time.
+    pub(crate) write_size: usize,
+    pub(crate) next_number: thermocline_io::sync::atomic::AtomicU64,
+}
+
+impl FileMaker {
+    pub(crate) fn begin(&self, compression: Compression) -> Result<SstWriter> {
+        let number = self.next_number.fetch_add(1, thermocline_io::sync::atomic::Ordering::Relaxed);
+        let file = self.disk.create_new(FileId::Sst(number), Reason::SstWrite).map_err(disk_error)?;
+        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, self.write_size))
+    }
+
+    /// Removes a file that will not be used.
+    pub(crate) fn discard(&self, number: u64) {
+        if let Err(error) = self.disk.remove(FileId::Sst(number), Reason::SstRemove) {
+            tracing::warn!(%error, "could not remove an unfinished sorted file");
+        }
+    }
+}
+
+/// Files that are being written, one after the other, cut where keys end. What is not taken out is removed.
+#[derive(Debug)]
+pub(crate) struct Output {
+    maker: Arc<FileMaker>,
+    compression: Compression,
+    file_size_bytes: u64,
+    writer: Option<SstWriter>,
+    last: Option<TableKey>,
+    done: Vec<FileMeta>,
+}
+
+impl Output {
+    pub(crate) fn new(maker: &Arc<FileMaker>, compression: Compression, file_size_bytes: u64) -> Self {
+        Self { maker: Arc::clone(maker), compression, file_size_bytes, writer: None, last: None, done: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, entry: &NewVersion<'_>) -> Result<()> {
+        let is_new_key = self.last.as_ref().is_none_or(|last| last.table != entry.table || last.prefix != entry.prefix);
+        if is_new_key {
+            let is_new_table = self.last.as_ref().is_some_and(|last| last.table != entry.table);
+            // A table that fills a good part of a file has its files for itself.
+            let size_max = if is_new_table { self.file_size_bytes / 8 } else { self.file_size_bytes };
+            if self.writer.as_ref().is_some_and(|writer| writer.size_bytes() >= size_max) {
+                self.close()?;
+            }
+            let last = self.last.get_or_insert_with(|| TableKey { table: entry.table, prefix: Vec::new() });
+            last.table = entry.table;
+            last.prefix.clear();
+            last.prefix.extend_from_slice(entry.prefix);
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.writer.insert(self.maker.begin(self.compression)?),
+        };
+        writer.push(entry)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let number = writer.number();
+        match writer.finish() {
+            Ok(Some(meta)) => self.done.push(meta),
+            Ok(None) => self.maker.discard(number),
+            Err(error) => {
+                self.maker.discard(number);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The complete files, whose content is durable and whose names are not yet. Whoever takes them keeps or [discards](FileMaker::discard) them.
+    pub(crate) fn finish(mut self) -> Result<Vec<FileMeta>> {
+        self.close()?;
+        Ok(std::mem::take(&mut self.done))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let unfinished = self.writer.take().map(|writer| writer.number());
+        for number in self.done.iter().map(|meta| meta.number).chain(unfinished) {
+            self.maker.discard(number);
+        }
+    }
+}
+
+/// A part of a rewrite: the keys of a range, as one thread works on them.
+#[derive(Debug)]
+pub(crate) struct Part {
+    merge: Merge,
+    /// The first key that belongs to the next part.
+    end: Option<TableKey>,
+    output: Output,
+}
+
+impl Part {
+    pub(crate) fn open(plan: &Plan, keep: &Keep, from: Option<&TableKey>, end: Option<TableKey>, output: Output) -> Result<Self> {
+        let mut inputs = Vec::new();
+        for segment in &plan.inputs {
+            let is_in = from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end);
+            if is_in {
+                inputs.push(Rows::open(segment, from)?);
+            }
+        }
+        Ok(Self { merge: Merge::new(inputs, keep.clone()), end, output })
+    }
+
+    /// Works until about so much was read; true when the part is complete.
+    pub(crate) fn step(&mut self, size_bytes: u64) -> Result<bool> {
+        let mut done = 0;
+        while done < size_bytes {
+            match self.merge.next()? {
+                Some((key, row)) if self.end.as_ref().is_none_or(|end| key < end) => self.output.push(&row.as_new(key))?,
+                _ => return Ok(true),
+            }
+            done += self.merge.take_read_bytes();
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<FileMeta>> {
+        self.output.finish()
+    }
+}

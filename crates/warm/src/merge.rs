@@ -1,0 +1,331 @@
+//! Rewriting: several files as one stream of entries, without what no allowed read can see.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thermocline_tier::{EntryKind, Result, Retained, Version};
+
+use crate::block::MainBlock;
+use crate::codec::Codec;
+use crate::history::Group;
+use crate::index::{HISTORY_NUMBERS, Index};
+use crate::meta::TableKey;
+use crate::segment::{Seen, Segment};
+use crate::view::Markers;
+use crate::writer::{NewVersion, Value};
+
+/// A value on its way from one file to another.
+#[derive(Clone, Debug)]
+pub(crate) enum Moved {
+    Tombstone,
+    Bytes(Bytes),
+    /// One that is apart, as it is stored.
+    Stored(Bytes, Codec, u32),
+}
+
+/// One version of the current key of a [`Rows`].
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) version: Version,
+    pub(crate) suffix: Bytes,
+    pub(crate) value: Moved,
+}
+
+/// Where [`Rows`] stands in the current key's history.
+#[derive(Debug)]
+struct Older {
+    number: u32,
+    offset: usize,
+    block: Bytes,
+    index: usize,
+    /// How many further blocks the history has.
+    more: u32,
+}
+
+/// All entries of a file from a key on: keys in order, of each its versions, newest first.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    segment: Arc<Segment>,
+    index: Arc<Index>,
+    /// The table, by its number in the index.
+    table: usize,
+    number: usize,
+    block: Option<Bytes>,
+    place: usize,
+    newest: Version,
+    older: Option<Older>,
+    history: Option<(u32, Bytes)>,
+    /// The current entry.
+    pub(crate) key: TableKey,
+    pub(crate) row: Option<Row>,
+}
+
+impl Rows {
+    /// On the first entry whose key is not below `from`.
+    pub(crate) fn open(segment: &Arc<Segment>, from: Option<&TableKey>) -> Result<Self> {
+        let index = Arc::clone(segment.index()?);
+        let mut rows = Self {
+            segment: Arc::clone(segment),
+            index,
+            table: 0,
+            number: 0,
+            block: None,
+            place: 0,
+            newest: Version::ZERO,
+            older: None,
+            history: None,
+            key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
+            row: None,
+        };
+        if let Some(from) = from {
+            rows.table = rows.index.tables.partition_point(|table| table.table < from.table);
+            rows.number = match rows.index.tables.get(rows.table) {
+                Some(table) if table.table == from.table => rows.index.find(table, &from.prefix).unwrap_or(table.first),
+                Some(table) => table.first,
+                None => rows.index.main.len(),
+            };
+        }
+        rows.read_newest()?;
+        while from.is_some_and(|from| rows.row.is_some() && rows.key < *from) {
+            rows.next_key()?;
+        }
+        Ok(rows)
+    }
+
+    /// The sequence of the marks that were applied to the file.
+    pub(crate) fn applied(&self) -> u64 {
+        self.segment.meta.applied
+    }
+
+    /// Goes to the next entry.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        if self.older.is_some() {
+            self.read_older()
+        } else {
+            self.next_key()
+        }
+    }
+
+    fn next_key(&mut self) -> Result<()> {
+        self.older = None;
+        self.place += 1;
+        self.read_newest()
+    }
+
+    /// Reads the newest entry of the key at the place, or of the first key of the next block.
+    fn read_newest(&mut self) -> Result<()> {
+        self.row = None;
+        let index = Arc::clone(&self.index);
+        while let Some(resident) = index.main.get(self.number) {
+            if self.place < usize::from(resident.keys) {
+                break;
+            }
+            self.number += 1;
+            self.place = 0;
+            self.block = None;
+        }
+        let Some(resident) = index.main.get(self.number) else { return Ok(()) };
+        let number = u32::try_from(self.number).unwrap_or(u32::MAX);
+        if self.block.is_none() {
+            self.block = Some(self.segment.block_to_rewrite(&index, number)?);
+        }
+        while index.tables.get(self.table).is_some_and(|table| table.first + table.blocks <= self.number) {
+            self.table += 1;
+        }
+        let Some(block) = &self.block else { return Ok(()) };
+        let main = MainBlock::new(block, usize::from(resident.keys), index.versions[self.number].0);
+        let entry = main.entry(self.place).ok_or_else(|| self.segment.malformed(&index, number))?;
+        self.key.table = index.tables.get(self.table).map_or(EntryKind::Multi, |table| table.table);
+        self.key.prefix.clear();
+        self.key.prefix.extend_from_slice(index.common(self.number));
+        self.key.prefix.extend_from_slice(entry.rest);
+        self.newest = entry.version;
+        let row = self.moved(block, &Seen::newest(&entry))?;
+        let history = entry.history;
+        self.row = row;
+        if let Some(history) = history {
+            let (offset, more) = (usize::from(history.offset), history.more);
+            let block = self.read_history(history.block)?;
+            self.older = Some(Older { number: history.block, offset, block, index: 0, more });
+        }
+        Ok(())
+    }
+
+    fn read_history(&mut self, number: u32) -> Result<Bytes> {
+        if let Some((held, block)) = &self.history
+            && *held == number
+        {
+            return Ok(block.clone());
+        }
+        let block = self.segment.block_to_rewrite(&self.index, number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS))?;
+        self.history = Some((number, block.clone()));
+        Ok(block)
+    }
+
+    fn read_older(&mut self) -> Result<()> {
+        let Some(mut older) = self.older.take() else { return Ok(()) };
+        let malformed = |number: u32| self.segment.malformed(&self.index, number.saturating_add(HISTORY_NUMBERS));
+        let mut group = Group::read(&older.block, older.offset, self.newest).ok_or_else(|| malformed(older.number))?;
+        if older.index == group.len() {
+            if older.more == 0 {
+                return self.next_key();
+            }
+            let number = older.number + 1;
+            older = Older { number, offset: 0, block: self.read_history(number)?, index: 0, more: older.more - 1 };
+            let malformed = || self.segment.malformed(&self.index, number.saturating_add(HISTORY_NUMBERS));
+            group = Group::read(&older.block, 0, self.newest).ok_or_else(malformed)?;
+        }
+        let old = group.get(older.index);
+        let old = old.ok_or_else(|| self.segment.malformed(&self.index, older.number.saturating_add(HISTORY_NUMBERS)))?;
+        let row = self.moved(&older.block, &Seen::old(&old))?;
+        older.index += 1;
+        self.row = row;
+        self.older = Some(older);
+        Ok(())
+    }
+
+    fn moved(&self, block: &Bytes, seen: &Seen<'_>) -> Result<Option<Row>> {
+        Ok(match *seen {
+            Seen::Nothing => None,
+            Seen::Tombstone(version) => Some(Row { version, suffix: Bytes::new(), value: Moved::Tombstone }),
+            Seen::Value(version, suffix, value, is_apart) => {
+                let suffix = if suffix.is_empty() { Bytes::new() } else { block.slice_ref(suffix) };
+                let value = if is_apart {
+                    let (payload, codec, raw_len) = self.segment.value_to_rewrite(&self.index, value)?;
+                    Moved::Stored(payload, codec, raw_len)
+                } else {
+                    Moved::Bytes(block.slice_ref(value))
+                };
+                Some(Row { version, suffix, value })
+            }
+        })
+    }
+}
+
+/// What a rewrite keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Keep {
+    pub(crate) retained: Retained,
+    pub(crate) markers: Markers,
+    /// Whether no file outside of the rewrite can hold older versions of its keys, so that a tombstone at a key's end hides nothing.
+    pub(crate) is_lowest: bool,
+}
+
+/// Several files as one: each entry once, without what is marked as dropped and what no allowed read can see.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    /// Those first that were written last.
+    inputs: Vec<Rows>,
+    keep: Keep,
+    /// The key of the entry that came last, and its version, whether it was kept or not.
+    key: TableKey,
+    newer: Option<Version>,
+    /// Tombstones that are kept only if something older follows.
+    tombstones: Vec<Version>,
+    ready: std::collections::VecDeque<Row>,
+    read: u64,
+}
+
+impl Merge {
+    pub(crate) fn new(inputs: Vec<Rows>, keep: Keep) -> Self {
+        Self {
+            inputs,
+            keep,
+            key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
+            newer: None,
+            tombstones: Vec::new(),
+            ready: std::collections::VecDeque::new(),
+            read: 0,
+        }
+    }
+
+    /// The bytes of keys and values that were read since this was last asked.
+    pub(crate) fn take_read_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.read)
+    }
+
+    /// The next entry in order, with its key; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(&TableKey, Row)>> {
+        loop {
+            if let Some(row) = self.ready.pop_front() {
+                return Ok(Some((&self.key, row)));
+            }
+            let Some(number) = self.lowest() else {
+                self.tombstones.clear();
+                return Ok(None);
+            };
+            let input = &mut self.inputs[number];
+            let Some(row) = input.row.take() else { return Ok(None) };
+            let applied = input.applied();
+            let is_same_key = self.newer.is_some() && self.key == input.key;
+            if !is_same_key {
+                self.key.table = input.key.table;
+                self.key.prefix.clone_from(&input.key.prefix);
+                self.newer = None;
+                self.tombstones.clear();
+            }
+            self.read += (self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
+            input.advance()?;
+            let is_hidden = self.keep.markers.hides_table(self.key.table, applied)
+                || self.keep.markers.hides(self.key.table, &self.key.prefix, row.version, applied);
+            // The same version in an earlier file was written later.
+            if is_hidden || self.newer == Some(row.version) {
+                continue;
+            }
+            let is_seen = self.keep.retained.sees(row.version, self.newer);
+            self.newer = Some(row.version);
+            if is_seen {
+                self.take(row);
+            }
+        }
+    }
+
+    fn take(&mut self, row: Row) {
+        // A horizon of 0 is none.
+        let horizon = self.keep.retained.horizon();
+        let is_old = horizon > Version::ZERO && row.version <= horizon;
+        if matches!(row.value, Moved::Tombstone) && self.keep.is_lowest && is_old {
+            self.tombstones.push(row.version);
+            return;
+        }
+        let tombstone = |version| Row { version, suffix: Bytes::new(), value: Moved::Tombstone };
+        self.ready.extend(self.tombstones.drain(..).map(tombstone));
+        self.ready.push_back(row);
+    }
+
+    /// The input with the lowest key, of several the one with the newest version, of several the one that was written last.
+    fn lowest(&self) -> Option<usize> {
+        let mut best: Option<(usize, &TableKey, Version)> = None;
+        for (number, input) in self.inputs.iter().enumerate() {
+            let Some(row) = &input.row else { continue };
+            let is_better = best.is_none_or(|(_, key, version)| match input.key.cmp(key) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Equal => row.version > version,
+                std::cmp::Ordering::Greater => false,
+            });
+            if is_better {
+                best = Some((number, &input.key, row.version));
+            }
+        }
+        best.map(|(number, ..)| number)
+    }
+}
+
+fn value_len(value: &Moved) -> u64 {
+    match value {
+        Moved::Tombstone => 0,
+        Moved::Bytes(bytes) | Moved::Stored(bytes, ..) => bytes.len() as u64,
+    }
+}
+
+impl Row {
+    /// As a writer takes it.
+    pub(crate) fn as_new<'a>(&'a self, key: &'a TableKey) -> NewVersion<'a> {
+        let value = match &self.value {
+            Moved::Tombstone => Value::Tombstone,
+            Moved::Bytes(bytes) => Value::Bytes(bytes),
+            Moved::Stored(payload, codec, raw_len) => Value::Stored { payload, codec: *codec, raw_len: *raw_len },
+        };
+        NewVersion { table: key.table, prefix: &key.prefix, suffix: &self.suffix, version: self.version, value }
+    }
+}

@@ -1,0 +1,39 @@
+//! What the manifest says about a sorted file.
+
+use thermocline_tier::{EntryKind, TableStats, Version};
+
+/// A key with its table: the order of a sorted file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TableKey {
+    pub(crate) table: EntryKind,
+    pub(crate) prefix: Vec<u8>,
+}
+
+/// A live sorted file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileMeta {
+    /// The number in its name.
+    pub(crate) number: u64,
+    /// 0 for files as they were flushed, which may overlap; below, the files of a level hold disjoint keys.
+    pub(crate) level: u8,
+    /// Its whole length.
+    pub(crate) size_bytes: u64,
+    /// The checksum that ends its footer. The footer holds that of the index, the index those of all blocks.
+    pub(crate) checksum: u64,
+    /// Its first key.
+    pub(crate) first: TableKey,
+    /// Its last key.
+    pub(crate) last: TableKey,
+    /// The oldest version in it.
+    pub(crate) version_min: Version,
+    /// The newest version in it.
+    pub(crate) version_max: Version,
+    /// Drops and clears up to this sequence were applied when it was written: only later ones hide its entries.
+    pub(crate) applied: u64,
+    /// Of two files with the same version of a key, the one of the higher rank was written later and wins.
+    pub(crate) rank: u64,
+    /// What it holds of each table, in order; at least one.
+    pub(crate) tables: Vec<(EntryKind, TableStats)>,
+    /// What an engine's strategy has noted about its entries; empty without one.
+    pub(crate) summary: Vec<u8>,
+}

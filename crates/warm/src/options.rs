@@ -1,0 +1,100 @@
+//! Options of the warm tier.
+
+use thermocline_tier::{ErrorKind, Result};
+
+use crate::codec::Compression;
+
+/// How a warm tier works. All sizes are in bytes.
+///
+/// ```
+/// let options = thermocline_warm::WarmOptions::default();
+/// assert!(options.check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmOptions {
+    /// What blocks in memory, indexes and filters may take together. Indexes and filters stay as long as their files; blocks make room.
+    /// At least 64 KiB.
+    pub cache_size_bytes: u64,
+    /// How large a file of a level below 0 becomes, before it is closed at the next key. At least 4 KiB.
+    pub file_size_bytes: u64,
+    /// How many files level 0 may have before they are merged into level 1. At least 1.
+    pub level0_files: usize,
+    /// With how many files of level 0 writers are slowed down; with twice as many they wait.
+    pub level0_files_slow: usize,
+    /// What level 1 may hold before files of it are merged into level 2.
+    pub level1_size_bytes: u64,
+    /// How many times larger than itself each level lets the next one become. At least 2.
+    pub level_size_ratio: u64,
+    /// The compression of files as they are flushed.
+    pub compression_flushed: Compression,
+    /// The compression of files that come from compaction.
+    pub compression: Compression,
+    /// How much is gathered before it is written to a file. At least 4 KiB.
+    pub write_size_bytes: u64,
+    /// How much of its input a step of background work rewrites.
+    pub step_size_bytes: u64,
+}
+
+impl Default for WarmOptions {
+    fn default() -> Self {
+        Self {
+            cache_size_bytes: 64 << 20,
+            file_size_bytes: 64 << 20,
+            level0_files: 4,
+            level0_files_slow: 12,
+            level1_size_bytes: 256 << 20,
+            level_size_ratio: 10,
+            compression_flushed: Compression::Lz4,
+            compression: Compression::Zstd(-1),
+            write_size_bytes: 1 << 20,
+            step_size_bytes: 8 << 20,
+        }
+    }
+}
+
+impl WarmOptions {
+    /// Whether each option is one that the tier can work by.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming the option and its limit.
+    pub fn check(&self) -> Result<()> {
+        let least = [
+            ("cache_size_bytes", self.cache_size_bytes, 64 << 10),
+            ("file_size_bytes", self.file_size_bytes, 4 << 10),
+            ("level0_files", self.level0_files as u64, 1),
+            ("level0_files_slow", self.level0_files_slow as u64, self.level0_files as u64),
+            ("level1_size_bytes", self.level1_size_bytes, 1),
+            ("level_size_ratio", self.level_size_ratio, 2),
+            ("write_size_bytes", self.write_size_bytes, 4 << 10),
+            ("step_size_bytes", self.step_size_bytes, 1),
+        ];
+        for (name, found, min) in least {
+            if found < min {
+                return Err(ErrorKind::InvalidArgument { what: format!("{name} is {found}, below {min}") }.into());
+            }
+        }
+        for (name, compression) in [("compression_flushed", self.compression_flushed), ("compression", self.compression)] {
+            if let Compression::Zstd(level) = compression
+                && !(-7..=19).contains(&level)
+            {
+                let what = format!("{name} is Zstandard at level {level}, outside of -7 to 19");
+                return Err(ErrorKind::InvalidArgument { what }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_options_are_refused_by_name() {
+        let refused = |options: WarmOptions| options.check().unwrap_err().to_string();
+        let defaults = WarmOptions::default();
+        assert!(refused(WarmOptions { cache_size_bytes: 1, ..defaults.clone() }).contains("cache_size_bytes is 1, below 65536"));
+        assert!(refused(WarmOptions { level_size_ratio: 1, ..defaults.clone() }).contains("level_size_ratio"));
+        assert!(refused(WarmOptions { compression: Compression::Zstd(20), ..defaults }).contains("level 20"));
+    }
+}

@@ -1,0 +1,448 @@
+//! A sorted file that is open for reading.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use thermocline_format::{Corruption, Envelope, Expected, FileKind, Purpose, ENVELOPE_SIZE_BYTES};
+use thermocline_io::sync::atomic::{AtomicBool, Ordering};
+use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read_exact_at};
+use thermocline_tier::{EntryKind, Error, ErrorKind, Lookup, Result, Version};
+
+use crate::block::{Entry, HistoryRef, MainBlock};
+use crate::cache::{Block, BlockRef, Cache, Reading, Slots};
+use crate::codec::{Codec, Dictionary, decode};
+use crate::error::{corruption, disk_error, format_error};
+use crate::filter::Filter;
+use crate::history::{Group, Old};
+use crate::index::{HISTORY_NUMBERS, Index};
+use crate::layout::{
+    BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, Place, ValueRef, first_key, last_key, open_frame,
+    to_u64,
+};
+use crate::meta::FileMeta;
+
+/// Files align their lines to the cache lines of the processor.
+const ALIGNMENT: usize = 64;
+
+/// A live file. It is opened when it is first read, and removed with its last user once it has become [obsolete](Self::make_obsolete).
+pub(crate) struct Segment {
+    pub(crate) meta: FileMeta,
+    shared: Arc<Shared>,
+}
+
+/// What stays the same when a file is taken to another level.
+struct Shared {
+    identity: FileIdentity,
+    disk: Arc<dyn Disk>,
+    cache: Arc<Cache>,
+    file: OnceLock<Arc<dyn DiskFile>>,
+    index: OnceLock<Arc<Index>>,
+    is_obsolete: AtomicBool,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment").field("number", &self.meta.number).field("level", &self.meta.level).finish_non_exhaustive()
+    }
+}
+
+/// How much of an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All of it.
+    Value,
+    /// Whether there is a value, and of which version; suffix and value are left empty.
+    Presence,
+}
+
+/// What a key's newest entry at or below a version is, as a reader within the tier wants it.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    Nothing,
+    Tombstone(Version),
+    /// With suffix, value and whether the latter is a reference to one apart.
+    Value(Version, &'a [u8], &'a [u8], bool),
+}
+
+impl<'a> Seen<'a> {
+    pub(crate) fn version(&self) -> Option<Version> {
+        match self {
+            Self::Nothing => None,
+            Self::Tombstone(version) | Self::Value(version, ..) => Some(*version),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn newest(entry: &Entry<'a>) -> Self {
+        if entry.is_tombstone() {
+            Self::Tombstone(entry.version)
+        } else {
+            Self::Value(entry.version, entry.suffix, entry.value, entry.is_apart())
+        }
+    }
+
+    #[inline]
+    pub(crate) fn old(old: &Old<'a>) -> Self {
+        if old.is_tombstone {
+            Self::Tombstone(old.version)
+        } else {
+            Self::Value(old.version, old.suffix, old.value, old.is_apart)
+        }
+    }
+}
+
+impl Segment {
+    pub(crate) fn new(meta: FileMeta, identity: FileIdentity, disk: Arc<dyn Disk>, cache: Arc<Cache>) -> Self {
+        let (file, index) = (OnceLock::new(), OnceLock::new());
+        Self { meta, shared: Arc::new(Shared { identity, disk, cache, file, index, is_obsolete: AtomicBool::new(false) }) }
+    }
+
+    /// The same file as a part of another level.
+    pub(crate) fn at_level(&self, level: u8) -> Self {
+        Self { meta: FileMeta { level, ..self.meta.clone() }, shared: Arc::clone(&self.shared) }
+    }
+
+    /// From now on nothing but those who have it uses the file: it is removed when the last of them is done.
+    pub(crate) fn make_obsolete(&self) {
+        self.shared.is_obsolete.store(true, Ordering::Release);
+    }
+
+    /// The file's index, read when it is first needed.
+    #[inline]
+    pub(crate) fn index(&self) -> Result<&Arc<Index>> {
+        match self.shared.index.get() {
+            Some(index) => Ok(index),
+            None => self.read_index(),
+        }
+    }
+
+    #[cold]
+    fn read_index(&self) -> Result<&Arc<Index>> {
+        let index = self.load_index(Reason::SstRead)?;
+        Ok(self.shared.index.get_or_init(|| Arc::new(index)))
+    }
+
+    fn damaged(&self, offset: u64, part: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Error {
+        corruption(Corruption::new(self.shared.identity.label(), offset, part, expected.into(), found.into()))
+    }
+
+    fn file(&self, reason: Reason) -> Result<&Arc<dyn DiskFile>> {
+        if let Some(file) = self.shared.file.get() {
+            return Ok(file);
+        }
+        let opened = self.shared.disk.open(FileId::Sst(self.meta.number), Access::Read, reason).map_err(|error| match error.kind() {
+            DiskErrorKind::NotFound => self.damaged(0, "file", "the file that the manifest names", "no file"),
+            _ => disk_error(error),
+        })?;
+        let len = opened.len().map_err(disk_error)?;
+        if len != self.meta.size_bytes {
+            let expected = format!("{} bytes, as the manifest says", self.meta.size_bytes);
+            return Err(self.damaged(len.min(self.meta.size_bytes), "file length", expected, format!("{len} bytes")));
+        }
+        Ok(self.shared.file.get_or_init(|| opened))
+    }
+
+    fn read_at(&self, offset: u64, len: usize, reason: Reason) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        match read_exact_at(&**self.file(reason)?, offset, &mut bytes, reason) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == DiskErrorKind::UnexpectedEnd => {
+                Err(self.damaged(offset, "file", format!("{len} bytes from here on"), "the end of the file"))
+            }
+            Err(error) => Err(disk_error(error)),
+        }
+    }
+
+    /// Reads a part that the footer names.
+    fn read_part(&self, place: &Place, reason: Reason) -> Result<Vec<u8>> {
+        if place.len == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.read_at(place.offset, place.frame_len(), reason)?;
+        let frame = open_frame(&bytes, place, &self.shared.identity).map_err(corruption)?;
+        self.decoded(&frame.codec, frame.payload, frame.raw_len, place, None)
+    }
+
+    fn decoded(
+        &self,
+        codec: &Codec,
+        payload: &[u8],
+        raw_len: usize,
+        place: &Place,
+        dictionary: Option<&Dictionary>,
+    ) -> Result<Vec<u8>> {
+        let mut raw = vec![0; raw_len];
+        match decode(*codec, payload, dictionary, &mut raw) {
+            Ok(()) => Ok(raw),
+            Err(found) => Err(self.damaged(place.offset, "compressed payload", format!("{raw_len} bytes"), found)),
+        }
+    }
+
+    fn load_index(&self, reason: Reason) -> Result<Index> {
+        let head = self.read_at(0, ENVELOPE_SIZE_BYTES.min(self.meta.size_bytes as usize), reason)?;
+        let expected = Expected {
+            kind: FileKind::Sst,
+            number: self.meta.number,
+            store: Some(self.shared.identity.store),
+            purpose: Purpose::Read,
+        };
+        Envelope::decode(&head, &expected).map_err(format_error)?;
+        let footer = self.footer(reason)?;
+        let bytes = self.read_part(&footer.index, reason)?;
+        let data_end = footer.index.offset;
+        let file = FileIndex::decode(&bytes, &self.shared.identity, footer.index.offset, data_end).map_err(corruption)?;
+        let is_as_listed = first_key(&file).as_ref() == Some(&self.meta.first)
+            && last_key(&file).as_ref() == Some(&self.meta.last)
+            && file.versions == (self.meta.version_min, self.meta.version_max);
+        if !is_as_listed {
+            return Err(self.damaged(footer.index.offset, "index", "keys and versions as the manifest says", "others"));
+        }
+        let bytes = self.read_part(&footer.filter, reason)?;
+        let filter = Filter::decode(&bytes);
+        let filter = filter.ok_or_else(|| self.damaged(footer.filter.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
+        let bytes = self.read_part(&footer.dictionary, reason)?;
+        let dictionary = if bytes.is_empty() {
+            None
+        } else {
+            let found = Dictionary::new(&bytes);
+            Some(found.ok_or_else(|| self.damaged(footer.dictionary.offset, "dictionary", "a Zstandard dictionary", "other bytes"))?)
+        };
+        Ok(Index::new(&file, filter, dictionary, data_end, Arc::clone(&self.shared.cache)))
+    }
+
+    fn footer(&self, reason: Reason) -> Result<Footer> {
+        let size = self.meta.size_bytes;
+        let Some(offset) = size.checked_sub(to_u64(FOOTER_SIZE_BYTES)) else {
+            return Err(self.damaged(0, "file", "a footer", format!("{size} bytes")));
+        };
+        let bytes = self.read_at(offset, FOOTER_SIZE_BYTES, reason)?;
+        Footer::decode(&bytes, size, self.meta.checksum, &self.shared.identity).map_err(corruption)
+    }
+
+    /// A block by its number among both kinds.
+    #[inline]
+    fn block(&self, index: &Arc<Index>, number: u32, reading: Reading) -> Result<BlockRef> {
+        match index.slot(number).and_then(BlockRef::load) {
+            Some(block) => Ok(block),
+            None => self.read_block(index, number, reading).map(BlockRef::Own),
+        }
+    }
+
+    #[cold]
+    fn read_block(&self, index: &Arc<Index>, number: u32, reading: Reading) -> Result<Arc<Block>> {
+        self.shared.cache.count_miss();
+        let block = Arc::new(self.load_block(index, number, Reason::SstRead)?);
+        let owner: Arc<dyn Slots> = Arc::clone(index) as Arc<dyn Slots>;
+        self.shared.cache.insert(&owner, number, &block, reading);
+        Ok(block)
+    }
+
+    fn load_block(&self, index: &Index, number: u32, reason: Reason) -> Result<Block> {
+        let Some(place) = index.place(number) else {
+            let history = number.saturating_sub(HISTORY_NUMBERS);
+            return Err(self.damaged(0, "block number", format!("below {}", index.history.len()), history.to_string()));
+        };
+        let bytes = self.read_at(place.offset, place.frame_len(), reason)?;
+        self.open_block(index, &place, &bytes)
+    }
+
+    fn open_block(&self, index: &Index, place: &Place, bytes: &[u8]) -> Result<Block> {
+        let frame = open_frame(bytes, place, &self.shared.identity).map_err(corruption)?;
+        if frame.raw_len > BLOCK_SIZE_BYTES_MAX {
+            let expected = format!("at most {BLOCK_SIZE_BYTES_MAX} bytes");
+            return Err(self.damaged(place.offset, "block", expected, format!("{} bytes", frame.raw_len)));
+        }
+        let mut buffer = vec![0; frame.raw_len + ALIGNMENT];
+        let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let raw = &mut buffer[start..start + frame.raw_len];
+        decode(frame.codec, frame.payload, index.dictionary.as_ref(), raw)
+            .map_err(|found| self.damaged(place.offset, "compressed block", format!("{} bytes", frame.raw_len), found))?;
+        Ok(Block::new(Bytes::from(buffer).slice(start..start + frame.raw_len)))
+    }
+
+    /// A main block for a reader that goes on from block to block.
+    #[inline]
+    pub(crate) fn main_block(&self, index: &Arc<Index>, number: usize, reading: Reading) -> Result<BlockRef> {
+        self.block(index, number as u32, reading)
+    }
+
+    /// A history block.
+    #[inline]
+    pub(crate) fn history_block(&self, index: &Arc<Index>, number: u32, reading: Reading) -> Result<BlockRef> {
+        self.block(index, number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS), reading)
+    }
+
+    /// A block for a rewrite, which leaves nothing in the cache.
+    pub(crate) fn block_to_rewrite(&self, index: &Arc<Index>, number: u32) -> Result<Bytes> {
+        if let Some(block) = index.slot(number).and_then(arc_swap::ArcSwapOption::load_full) {
+            return Ok(block.data.clone());
+        }
+        self.load_block(index, number, Reason::SstCompact).map(|block| block.data)
+    }
+
+    /// The error for a block whose checksum is right and whose content is not.
+    #[cold]
+    pub(crate) fn malformed(&self, index: &Index, number: u32) -> Error {
+        let place = index.place(number).unwrap_or_default();
+        let part = if number < HISTORY_NUMBERS { "main block" } else { "history block" };
+        self.damaged(place.offset, part, "entries", "others bytes")
+    }
+
+    /// The newest entry of a key at or below `at`. `hash` is that of the filters.
+    #[inline]
+    pub(crate) fn get(&self, table: EntryKind, prefix: &[u8], hash: u64, at: Version, wanted: Wanted) -> Result<Lookup> {
+        let index = self.index()?;
+        if !index.filter.may_hold(hash) {
+            return Ok(Lookup::Absent);
+        }
+        let Some(number) = index.table(table).and_then(|table| index.find(table, prefix)) else { return Ok(Lookup::Absent) };
+        let Some(rest) = prefix.strip_prefix(index.common(number)) else { return Ok(Lookup::Absent) };
+        let resident = &index.main[number];
+        let block = self.main_block(index, number, Reading::Point)?;
+        let base = index.versions[number].0;
+        let main = MainBlock::new(&block, usize::from(resident.keys), base);
+        let Some((_, found)) = main.lower_bound(rest, resident.heads()) else {
+            return Err(self.malformed(index, number as u32));
+        };
+        let Some(entry) = found else { return Ok(Lookup::Absent) };
+        if entry.version <= at {
+            return self.lookup(index, &block, &Seen::newest(&entry), wanted);
+        }
+        match entry.history {
+            Some(history) => self.get_old(index, history, entry.version, at, wanted),
+            None => Ok(Lookup::Absent),
+        }
+    }
+
+    fn get_old(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version, wanted: Wanted) -> Result<Lookup> {
+        let (number, offset) = self.history_group(index, history, newest, at)?;
+        let block = self.history_block(index, number, Reading::Point)?;
+        let seen = self.see_old(index, &block, number, offset, newest, at)?;
+        self.lookup(index, &block, &seen, wanted)
+    }
+
+    /// The history block that holds the newest version at or below `at`, if any does, and where in it the key's group is.
+    pub(crate) fn history_group(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version) -> Result<(u32, usize)> {
+        let first = (history.block, usize::from(history.offset));
+        if history.more == 0 {
+            return Ok(first);
+        }
+        let block = self.history_block(index, history.block, Reading::Point)?;
+        let group = Group::read(&block, first.1, newest);
+        let oldest = group.and_then(|group| group.oldest());
+        if oldest.ok_or_else(|| self.malformed(index, HISTORY_NUMBERS + history.block))? <= at {
+            return Ok(first);
+        }
+        // The blocks between the first and the last hold nothing but this history, so their ranges are those of its groups.
+        let between = index.history.get(history.block as usize + 1..history.block.saturating_add(history.more) as usize);
+        let between = between.ok_or_else(|| self.malformed(index, HISTORY_NUMBERS + history.block))?;
+        let found = between.partition_point(|block| block.versions.0 > at);
+        Ok((history.block + 1 + found as u32, 0))
+    }
+
+    /// What is to be seen of a group at `at`.
+    #[inline]
+    pub(crate) fn see_old<'a>(
+        &self,
+        index: &Index,
+        block: &'a [u8],
+        number: u32,
+        offset: usize,
+        newest: Version,
+        at: Version,
+    ) -> Result<Seen<'a>> {
+        let seen = Group::read(block, offset, newest).and_then(|group| {
+            let found = group.find(at)?;
+            if found == group.len() { Some(Seen::Nothing) } else { group.get(found).map(|old| Seen::old(&old)) }
+        });
+        seen.ok_or_else(|| self.malformed(index, number.saturating_add(HISTORY_NUMBERS)))
+    }
+
+    /// The answer for what was seen in a block.
+    #[inline]
+    fn lookup(&self, index: &Index, block: &Bytes, seen: &Seen<'_>, wanted: Wanted) -> Result<Lookup> {
+        Ok(match *seen {
+            Seen::Nothing => Lookup::Absent,
+            Seen::Tombstone(version) => Lookup::Tombstone { version },
+            Seen::Value(version, ..) if wanted == Wanted::Presence => {
+                Lookup::Value { version, suffix: Bytes::new(), bytes: Bytes::new() }
+            }
+            Seen::Value(version, suffix, value, is_apart) => {
+                let suffix = if suffix.is_empty() { Bytes::new() } else { block.slice_ref(suffix) };
+                let bytes = if is_apart { self.value(index, value)? } else { block.slice_ref(value) };
+                Lookup::Value { version, suffix, bytes }
+            }
+        })
+    }
+
+    /// A value as its writer gave it, from what is stored.
+    pub(crate) fn decoded_value(&self, payload: &Bytes, codec: Codec, raw_len: u32) -> Result<Bytes> {
+        if codec == Codec::None {
+            return Ok(payload.clone());
+        }
+        self.decoded(&codec, payload, raw_len as usize, &Place::default(), None).map(Bytes::from)
+    }
+
+    fn value_ref(&self, index: &Index, reference: &[u8]) -> Result<ValueRef> {
+        let found = ValueRef::decode(reference, index.data_end);
+        found.ok_or_else(|| self.damaged(0, "value's reference", "a place before the index", "another"))
+    }
+
+    /// A value that is apart.
+    pub(crate) fn value(&self, index: &Index, reference: &[u8]) -> Result<Bytes> {
+        let reference = self.value_ref(index, reference)?;
+        let (payload, codec) = self.stored_value(&reference, Reason::SstRead)?;
+        if codec == Codec::None {
+            return Ok(payload);
+        }
+        self.decoded(&codec, &payload, reference.raw_len as usize, &reference.place, None).map(Bytes::from)
+    }
+
+    /// A value that is apart, as it is stored, for a rewrite.
+    pub(crate) fn value_to_rewrite(&self, index: &Index, reference: &[u8]) -> Result<(Bytes, Codec, u32)> {
+        let reference = self.value_ref(index, reference)?;
+        let (payload, codec) = self.stored_value(&reference, Reason::SstCompact)?;
+        Ok((payload, codec, reference.raw_len))
+    }
+
+    fn stored_value(&self, reference: &ValueRef, reason: Reason) -> Result<(Bytes, Codec)> {
+        let place = &reference.place;
+        let bytes = self.read_at(place.offset, place.frame_len(), reason)?;
+        let frame = open_frame(&bytes, place, &self.shared.identity).map_err(corruption)?;
+        if frame.raw_len != reference.raw_len as usize {
+            let expected = format!("{} bytes, as its entry says", reference.raw_len);
+            return Err(self.damaged(place.offset, "value", expected, format!("{} bytes", frame.raw_len)));
+        }
+        let (codec, len) = (frame.codec, frame.payload.len());
+        Ok((Bytes::from(bytes).slice(..len), codec))
+    }
+
+    /// Reads and checks every byte.
+    pub(crate) fn verify(&self) -> Result<u64> {
+        let index = self.load_index(Reason::Verify)?;
+        let footer = self.footer(Reason::Verify)?;
+        self.read_part(&footer.summary, Reason::Verify)?;
+        let numbers = (0..index.main.len() as u32).chain((0..index.history.len() as u32).map(|number| number + HISTORY_NUMBERS));
+        for number in numbers {
+            self.load_block(&index, number, Reason::Verify)?;
+        }
+        Ok(footer.entries)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.is_obsolete.load(Ordering::Acquire)
+            && let Err(error) = self.disk.remove(FileId::Sst(self.identity.number), Reason::SstRemove)
+        {
+            // It is in no manifest any more, so that the next open sweeps it.
+            tracing::warn!(%error, "could not remove a sorted file that nothing needs");
+        }
+    }
+}
+
+/// An error for what cannot be, in place of a panic.
+pub(crate) fn impossible(what: &str) -> Error {
+    Error::with_source(ErrorKind::Corruption, what.to_owned())
+}

@@ -1,0 +1,737 @@
+//! The tier: files, manifest, readers and background work, together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use thermocline_format::StoreId;
+use thermocline_io::sync::atomic::{AtomicU64, Ordering};
+use thermocline_io::sync::{Mutex, RwLock};
+use thermocline_io::{DirEntry, Disk, FileId, Reason};
+use thermocline_tier::{
+    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef, Lookup, Pins, Pressure,
+    RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, TableStats, TierBatch, TierFile, TierScan, TierStats,
+    TierStorage, VerifiedFiles, Version,
+};
+
+use crate::cache::Cache;
+use crate::codec::Compression;
+use crate::compaction::{FileMaker, Output, Part, Plan};
+use crate::error::{corruption, disk_error, sync_error};
+use crate::filter;
+use crate::layout::FileIdentity;
+use crate::manifest::{Edit, Manifest, State};
+use crate::merge::{Keep, Merge, Moved, Rows};
+use crate::meta::{FileMeta, TableKey};
+use crate::options::WarmOptions;
+use crate::scan::WarmScan;
+use crate::segment::{Segment, Wanted};
+use crate::view::{LEVELS, Markers, View};
+use crate::writer::{NewVersion, Value};
+
+/// What changes, and under whose lock.
+#[derive(Debug)]
+struct Catalog {
+    manifest: Option<Manifest>,
+    state: State,
+}
+
+/// A rewrite under way.
+#[derive(Debug)]
+struct Job {
+    plan: Plan,
+    /// The last mark that it knows of.
+    applied: u64,
+    /// Parts that nobody works on at the moment.
+    idle: Vec<Part>,
+    /// How many parts are being worked on.
+    working: usize,
+    done: Vec<FileMeta>,
+    /// The first failure: the rewrite is given up when the others have stopped.
+    failure: Option<Error>,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    job: Option<Job>,
+    /// Rewrites that were asked for.
+    wanted: Vec<(EntryKind, KeyRange)>,
+}
+
+/// The warm tier: sorted files in levels, listed in a manifest.
+///
+/// Reads take no lock and see one state each. A write by [`set`](TierStorage::set) makes a file of its own and is durable when it returns;
+/// it is meant for bulk loads and for stores without a tier above. [`absorb`](DurableTier::absorb) takes a whole tier. Nothing is
+/// rewritten but by [`step`](DurableTier::step) and [`compact`](DurableTier::compact), and by a `set` that finds level 0 full.
+///
+/// [`stats`](TierStorage::stats) sums up what the files hold: a key that several files hold counts several times, what is cleared or
+/// dropped counts until it is rewritten.
+///
+/// ```
+/// use std::sync::Arc;
+/// use thermocline_io::MemoryDisk;
+/// use thermocline_tier::{BatchBuilder, EntryKind, Lookup, TierStorage, Version, WholeKey};
+/// use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
+///
+/// let open = || WarmTier::open(OpenWarm {
+///     disk: Arc::new(MemoryDisk::new()),
+///     store: thermocline_warm::StoreId([7; 16]),
+///     options: WarmOptions::default(),
+///     is_read_only: false,
+/// });
+/// let tier = open()?;
+/// let mut batch = BatchBuilder::new();
+/// batch.put(EntryKind::Multi, b"k", b"v")?;
+/// tier.set(&batch.finish(&WholeKey, Version(3)))?;
+/// assert!(tier.get(EntryKind::Multi, b"k", Version(3))?.is_value());
+/// assert_eq!(tier.get(EntryKind::Multi, b"k", Version(2))?, Lookup::Absent);
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+pub struct WarmTier {
+    options: WarmOptions,
+    is_read_only: bool,
+    cache: Arc<Cache>,
+    maker: Arc<FileMaker>,
+    view: ArcSwap<View>,
+    catalog: Mutex<Catalog>,
+    jobs: Mutex<Jobs>,
+    pins: RwLock<Option<Arc<dyn Pins>>>,
+    written_bytes: AtomicU64,
+    compacted_bytes: AtomicU64,
+}
+
+/// What [`WarmTier::open`] needs.
+///
+/// See [`WarmTier`] for an example.
+#[derive(Debug)]
+pub struct OpenWarm {
+    /// The directory. The caller holds its lock.
+    pub disk: Arc<dyn Disk>,
+    /// The store that the files belong to.
+    pub store: StoreId,
+    /// How it works.
+    pub options: WarmOptions,
+    /// Whether nothing may be changed, not even what a crash has left.
+    pub is_read_only: bool,
+}
+
+impl fmt::Debug for WarmTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let view = self.view.load();
+        let levels: Vec<usize> = view.levels.iter().map(Vec::len).collect();
+        f.debug_struct("WarmTier").field("files_by_level", &levels).finish_non_exhaustive()
+    }
+}
+
+impl WarmTier {
+    /// Opens the tier of a directory, or begins an empty one. Files that the manifest does not name are removed; those it names must be
+    /// there with their lengths. Cost: reads the manifest; files are opened when they are first read.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for impossible options, [`ForeignFile`](ErrorKind::ForeignFile),
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and [`Corruption`](ErrorKind::Corruption) naming the file,
+    /// [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
+    pub fn open(request: OpenWarm) -> Result<Self> {
+        let OpenWarm { disk, store, options, is_read_only } = request;
+        options.check()?;
+        let found = Manifest::open(Arc::clone(&disk), Some(store), is_read_only)?;
+        let (manifest, state) = match found {
+            Some((manifest, state)) => (Some(manifest), state),
+            None if is_read_only => (None, State::default()),
+            None => (Some(Manifest::create(Arc::clone(&disk), store)?), State::default()),
+        };
+        let next_number = sweep(&*disk, &state, is_read_only)?;
+        let cache = Arc::new(Cache::new(options.cache_size_bytes));
+        let write_size = usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX);
+        let maker = Arc::new(FileMaker { disk, store, write_size, next_number: AtomicU64::new(next_number) });
+        let tier = Self {
+            view: ArcSwap::from_pointee(View { levels: vec![Vec::new(); LEVELS], markers: Markers::default(), tables: state.tables.clone() }),
+            options,
+            is_read_only,
+            cache,
+            maker,
+            catalog: Mutex::new(Catalog { manifest, state }),
+            jobs: Mutex::default(),
+            pins: RwLock::new(None),
+            written_bytes: AtomicU64::new(0),
+            compacted_bytes: AtomicU64::new(0),
+        };
+        tier.publish(&tier.catalog.lock().state);
+        Ok(tier)
+    }
+
+    /// The tier's options.
+    pub fn options(&self) -> &WarmOptions {
+        &self.options
+    }
+
+    /// Makes the state what readers see. Files that stay keep their open handles, index and cached blocks.
+    fn publish(&self, state: &State) {
+        let before = self.view.load_full();
+        let mut known: BTreeMap<u64, &Arc<Segment>> = before.segments().map(|segment| (segment.meta.number, segment)).collect();
+        let mut levels: Vec<Vec<Arc<Segment>>> = vec![Vec::new(); LEVELS];
+        for meta in state.files.values() {
+            let segment = match known.remove(&meta.number) {
+                Some(segment) if segment.meta.level == meta.level => Arc::clone(segment),
+                Some(segment) => Arc::new(segment.at_level(meta.level)),
+                None => {
+                    let identity = FileIdentity { store: self.maker.store, number: meta.number };
+                    Arc::new(Segment::new(meta.clone(), identity, Arc::clone(&self.maker.disk), Arc::clone(&self.cache)))
+                }
+            };
+            if let Some(level) = levels.get_mut(usize::from(meta.level)) {
+                level.push(segment);
+            }
+        }
+        if let Some((upper, lower)) = levels.split_first_mut() {
+            upper.sort_by_key(|segment| std::cmp::Reverse((segment.meta.rank, segment.meta.number)));
+            for level in lower {
+                level.sort_by(|a, b| a.meta.first.cmp(&b.meta.first));
+            }
+        }
+        let markers = Markers { drops: state.drops.clone(), clears: state.clears.clone() };
+        self.view.store(Arc::new(View { levels, markers, tables: state.tables.clone() }));
+        // What is left was live before and is not any more.
+        known.into_values().for_each(|segment| segment.make_obsolete());
+    }
+
+    /// Makes an edit durable and then visible.
+    fn commit(&self, catalog: &mut Catalog, mut edit: Edit) -> Result<()> {
+        self.check_writable()?;
+        forget_idle_markers(&catalog.state, &mut edit);
+        let mut state = catalog.state.clone();
+        state.apply(&edit).map_err(|what| Error::with_source(ErrorKind::Corruption, what).context("edit the manifest"))?;
+        let Some(manifest) = &mut catalog.manifest else { return Err(read_only()) };
+        manifest.commit(&edit, &state)?;
+        catalog.state = state;
+        self.publish(&catalog.state);
+        Ok(())
+    }
+
+    /// Takes new files of level 0 over.
+    fn add(&self, mut files: Vec<FileMeta>, tables: Vec<EntryKind>, checkpoint: Option<Checkpoint>) -> Result<()> {
+        let numbers: Vec<u64> = files.iter().map(|file| file.number).collect();
+        let written = files.iter().map(|file| file.size_bytes).sum();
+        let added = self.sync_names(!files.is_empty()).and_then(|()| {
+            let mut catalog = self.catalog.lock();
+            for (number, file) in (1..).zip(&mut files) {
+                file.rank = catalog.state.rank_last + number;
+                file.applied = catalog.state.marker_last;
+            }
+            let tables = tables.into_iter().filter(|table| !catalog.state.tables.contains(table)).collect();
+            self.commit(&mut catalog, Edit { add: files, tables, checkpoint, ..Edit::default() })
+        });
+        if let Err(error) = added {
+            // After a failed sync it is not known whether the manifest names them: the next open decides.
+            if !matches!(error.kind(), ErrorKind::Poisoned) {
+                numbers.iter().for_each(|number| self.maker.discard(*number));
+            }
+            return Err(error);
+        }
+        self.written_bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the names of new files durable.
+    fn sync_names(&self, has_new: bool) -> Result<()> {
+        if has_new { self.maker.disk.sync_dir(Reason::SstWrite).map_err(sync_error) } else { Ok(()) }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.is_read_only { Err(read_only()) } else { Ok(()) }
+    }
+
+    fn output(&self, compression: Compression) -> Output {
+        Output::new(&self.maker, compression, self.options.file_size_bytes)
+    }
+
+    /// Opens a rewrite, in one part or two.
+    fn begin(&self, plan: Plan) -> Result<Job> {
+        let (horizon, applied, markers) = {
+            let State { horizon, marker_last, drops, clears, .. } = &self.catalog.lock().state;
+            (*horizon, *marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
+        };
+        // After the horizon: a pin below it that comes later was refused.
+        let pins = self.pins.read().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
+        let keep = Keep { retained: Retained::new(horizon, pins), markers, is_lowest: plan.is_lowest };
+        let middle = plan.middle(&self.options)?;
+        let output = || self.output(self.options.compression);
+        let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
+        if let Some(middle) = &middle {
+            idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
+        }
+        tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
+        Ok(Job { plan, applied, idle, working: 0, done: Vec::new(), failure: None })
+    }
+
+    /// Begins what is needed most, if nothing is under way; false if nothing is needed.
+    fn begin_next(&self, jobs: &mut Jobs) -> Result<bool> {
+        if jobs.job.is_some() {
+            return Ok(true);
+        }
+        let view = self.view.load_full();
+        let plan = match jobs.wanted.pop() {
+            Some((table, range)) => Plan::of_range(&view, table, &range, self.horizon()),
+            None => Plan::pick(&view, &self.options),
+        };
+        let Some(plan) = plan else { return Ok(!jobs.wanted.is_empty()) };
+        if plan.is_move {
+            return self.move_files(&plan).map(|()| true);
+        }
+        jobs.job = Some(self.begin(plan)?);
+        Ok(true)
+    }
+
+    fn move_files(&self, plan: &Plan) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        let moves = plan.inputs.iter().map(|segment| segment.meta.number);
+        let moves = moves.filter(|number| catalog.state.files.contains_key(number)).map(|number| (number, plan.level)).collect();
+        self.commit(&mut catalog, Edit { moves, ..Edit::default() })
+    }
+
+    /// A part comes back: complete with its files, to be continued, or failed.
+    fn give_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
+        let mut jobs = self.jobs.lock();
+        let Some(job) = &mut jobs.job else { return Ok(()) };
+        job.working -= 1;
+        match result {
+            Ok(Ok(part)) => job.idle.push(part),
+            Ok(Err(files)) => job.done.extend(files),
+            Err(error) => {
+                job.idle.clear();
+                job.failure.get_or_insert(error);
+            }
+        }
+        if job.failure.is_some() {
+            job.idle.clear();
+        }
+        if job.working > 0 || !job.idle.is_empty() {
+            return Ok(());
+        }
+        let Some(job) = jobs.job.take() else { return Ok(()) };
+        drop(jobs);
+        self.end(job)
+    }
+
+    /// Takes a complete rewrite over, or gives it up.
+    fn end(&self, job: Job) -> Result<()> {
+        let Job { plan, applied, done: mut files, failure, .. } = job;
+        let numbers: Vec<u64> = files.iter().map(|file| file.number).collect();
+        let written = files.iter().map(|file| file.size_bytes).sum();
+        let discard = || numbers.iter().for_each(|number| self.maker.discard(*number));
+        if let Some(error) = failure {
+            discard();
+            return Err(error);
+        }
+        let installed = self.sync_names(!files.is_empty()).and_then(|()| {
+            let mut catalog = self.catalog.lock();
+            let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
+            if !remove.iter().all(|number| catalog.state.files.contains_key(number)) {
+                // A clear took an input away meanwhile.
+                return Ok(false);
+            }
+            let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
+            for file in &mut files {
+                (file.level, file.rank, file.applied) = (plan.level, rank, applied);
+            }
+            self.commit(&mut catalog, Edit { add: files, remove, ..Edit::default() }).map(|()| true)
+        });
+        match installed {
+            Ok(true) => {
+                self.written_bytes.fetch_add(written, Ordering::Relaxed);
+                self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(false) => {
+                discard();
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::Poisoned) {
+                    discard();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {
+        cursor.check_use(direction, batch_size)?;
+        let mut page = RangeBatch::new();
+        if cursor.is_exhausted() {
+            return Ok(page);
+        }
+        let request = RangeRequest { range: cursor.remaining(), ..cursor.request().clone() };
+        WarmScan::open(self.view.load_full(), request)?.next_batch(batch_size, &mut page)?;
+        match page.last() {
+            Some(last) => cursor.advance(last.prefix, page.has_more),
+            None => cursor.exhaust(),
+        }
+        Ok(page)
+    }
+
+    /// All entries of all files from a key on, as one stream.
+    fn merge(view: &View, from: Option<&TableKey>) -> Result<Merge> {
+        let mut inputs = Vec::new();
+        for segment in view.segments() {
+            inputs.push(Rows::open(segment, from)?);
+        }
+        let keep = Keep { retained: Retained::default(), markers: view.markers.clone(), is_lowest: false };
+        Ok(Merge::new(inputs, keep))
+    }
+}
+
+fn read_only() -> Error {
+    ErrorKind::Unsupported { what: "writing to a tier that was opened read-only".into() }.into()
+}
+
+/// Checks that the files of the manifest are there, and removes those that it does not name. The next free number.
+fn sweep(disk: &dyn Disk, state: &State, is_read_only: bool) -> Result<u64> {
+    let mut lengths = BTreeMap::new();
+    for entry in disk.list(Reason::Open).map_err(disk_error)? {
+        if let DirEntry::File(FileId::Sst(number), len) = entry {
+            lengths.insert(number, len);
+        }
+    }
+    for file in state.files.values() {
+        let found = match lengths.get(&file.number) {
+            Some(len) if *len == file.size_bytes => continue,
+            Some(len) => format!("{len} bytes"),
+            None => "no file".to_owned(),
+        };
+        let label = thermocline_format::FileLabel::numbered(thermocline_format::FileKind::Sst, file.number);
+        let expected = format!("{} bytes, as the manifest says", file.size_bytes);
+        return Err(corruption(thermocline_format::Corruption::new(label, 0, "file length", expected, found)));
+    }
+    let mut has_removed = false;
+    for number in lengths.keys().filter(|number| !state.files.contains_key(number)) {
+        if is_read_only {
+            continue;
+        }
+        match disk.remove(FileId::Sst(*number), Reason::SstRemove) {
+            Ok(()) => has_removed = true,
+            Err(error) => tracing::warn!(%error, "could not remove a sorted file that is not in the manifest"),
+        }
+    }
+    if has_removed {
+        tracing::info!("removed sorted files that were never completed or not needed any more");
+    }
+    Ok(lengths.keys().last().map_or(1, |last| last + 1).max(state.file_number_next))
+}
+
+/// Marks that hide nothing once the edit is made.
+fn forget_idle_markers(state: &State, edit: &mut Edit) {
+    let is_live = |file: &&FileMeta| !edit.remove.contains(&file.number);
+    let live = || state.files.values().filter(is_live).chain(&edit.add);
+    let drops = state.drops.iter().filter(|((key, version), sequence)| {
+        let spans = |file: &FileMeta| file.first <= *key && *key <= file.last && (file.version_min..=file.version_max).contains(version);
+        !live().any(|file| file.applied < **sequence && spans(file))
+    });
+    let drops: Vec<(TableKey, Version)> = drops.map(|(marker, _)| marker.clone()).collect();
+    let clears = state.clears.iter().filter(|(table, sequence)| {
+        !live().any(|file| file.applied < **sequence && file.tables.iter().any(|(held, _)| held == *table))
+    });
+    let clears: Vec<EntryKind> = clears.map(|(table, _)| *table).collect();
+    edit.forget_drops = drops;
+    edit.forget_clears = clears;
+}
+
+impl TierStorage for WarmTier {
+    fn get(&self, table: EntryKind, prefix: &[u8], at: Version) -> Result<Lookup> {
+        self.view.load().get(table, prefix, at, Wanted::Value)
+    }
+
+    fn contains(&self, table: EntryKind, prefix: &[u8], at: Version) -> Result<bool> {
+        Ok(self.view.load().get(table, prefix, at, Wanted::Presence)?.is_value())
+    }
+
+    fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
+        let view = self.view.load();
+        // In the order of the keys, so that neighbours find their block at hand.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by_key(|number| &keys[*number]);
+        let mut found = vec![Lookup::Absent; keys.len()];
+        for number in order {
+            let KeyRef { table, prefix } = keys[number];
+            found[number] = view.get(table, prefix, at, Wanted::Value)?;
+        }
+        Ok(found)
+    }
+
+    fn set(&self, batch: &TierBatch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.check_writable()?;
+        while matches!(self.pressure(), Pressure::Stop { .. }) && self.step()? {}
+        let mut output = self.output(self.options.compression_flushed);
+        let mut tables = Vec::new();
+        for (table, entry) in batch.iter() {
+            if tables.last() != Some(&table) {
+                tables.push(table);
+            }
+            output.push(&new_version(table, &entry))?;
+        }
+        self.add(output.finish()?, tables, None)
+    }
+
+    fn range_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
+        self.page(cursor, Direction::Forward, batch_size)
+    }
+
+    fn range_rev_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
+        self.page(cursor, Direction::Reverse, batch_size)
+    }
+
+    fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>> {
+        Ok(Box::new(WarmScan::open(self.view.load_full(), request)?))
+    }
+
+    fn ensure_table(&self, table: EntryKind) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        if catalog.state.tables.contains(&table) {
+            return Ok(());
+        }
+        self.commit(&mut catalog, Edit { tables: vec![table], ..Edit::default() })
+    }
+
+    fn tables(&self) -> Result<Vec<EntryKind>> {
+        Ok(self.view.load().tables.iter().copied().collect())
+    }
+
+    fn clear_table(&self, table: EntryKind) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        let holds = |file: &&FileMeta| file.tables.iter().any(|(held, _)| *held == table);
+        let (alone, shared): (Vec<&FileMeta>, Vec<&FileMeta>) =
+            catalog.state.files.values().filter(holds).partition(|file| file.tables.len() == 1);
+        let clears = if shared.is_empty() { Vec::new() } else { vec![(table, catalog.state.marker_last + 1)] };
+        let remove: Vec<u64> = alone.iter().map(|file| file.number).collect();
+        if remove.is_empty() && clears.is_empty() {
+            return Ok(());
+        }
+        self.commit(&mut catalog, Edit { remove, clears, ..Edit::default() })
+    }
+
+    fn drop_versions(&self, drops: &[DropVersion]) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        let view = self.view.load();
+        let sequence = catalog.state.marker_last + 1;
+        let mut marks = BTreeMap::new();
+        for DropVersion { table, prefix, version } in drops {
+            let hash = filter::hash(table.code(), prefix);
+            for segment in view.candidates(*table, prefix) {
+                let found = view.get_from(segment, *table, prefix, hash, *version, Wanted::Presence)?;
+                if found.version() == Some(*version) {
+                    marks.insert((TableKey { table: *table, prefix: prefix.to_vec() }, *version), sequence);
+                }
+            }
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let drops = marks.into_iter().map(|((key, version), sequence)| (key, version, sequence)).collect();
+        self.commit(&mut catalog, Edit { drops, ..Edit::default() })
+    }
+
+    fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>> {
+        let view = self.view.load_full();
+        let key = TableKey { table, prefix: prefix.to_vec() };
+        let hash = filter::hash(table.code(), prefix);
+        let mut inputs = Vec::new();
+        for segment in view.candidates(table, prefix) {
+            if segment.index()?.filter.may_hold(hash) {
+                inputs.push((Arc::clone(segment), Rows::open(segment, Some(&key))?));
+            }
+        }
+        let segments: Vec<Arc<Segment>> = inputs.iter().map(|(segment, _)| Arc::clone(segment)).collect();
+        let keep = Keep { retained: Retained::default(), markers: view.markers.clone(), is_lowest: false };
+        let mut merge = Merge::new(inputs.into_iter().map(|(_, rows)| rows).collect(), keep);
+        let prefix = Bytes::copy_from_slice(prefix);
+        let mut entries = Vec::new();
+        while let Some((found, row)) = merge.next()? {
+            if *found != key {
+                break;
+            }
+            let value = raw_value(&segments, row.value)?;
+            entries.push(RawEntry { prefix: prefix.clone(), suffix: row.suffix, version: row.version, value });
+        }
+        Ok(entries)
+    }
+
+    fn visit_entries(&self, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>) -> Result<()> {
+        let view = self.view.load_full();
+        let segments: Vec<Arc<Segment>> = view.segments().cloned().collect();
+        let mut merge = Self::merge(&view, None)?;
+        while let Some((key, row)) = merge.next()? {
+            let (table, prefix) = (key.table, key.prefix.as_slice());
+            let value = raw_value(&segments, row.value)?;
+            visit(table, EntryRef { prefix, suffix: &row.suffix, version: row.version, value: value.as_deref() })?;
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> TierStats {
+        let view = self.view.load();
+        let mut tables: BTreeMap<EntryKind, TableStats> = view.tables.iter().map(|table| (*table, TableStats::default())).collect();
+        for segment in view.segments() {
+            for (table, held) in segment.meta.tables.iter().filter(|(table, _)| !view.markers.hides_table(*table, segment.meta.applied)) {
+                let sum = tables.entry(*table).or_default();
+                sum.keys += held.keys;
+                sum.entries += held.entries;
+                sum.tombstones += held.tombstones;
+                sum.user_bytes += held.user_bytes;
+            }
+        }
+        TierStats { tables: tables.into_iter().collect(), memory_bytes: self.cache.used_bytes(), garbage_bytes: 0 }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.cache.used_bytes()
+    }
+}
+
+fn new_version<'a>(table: EntryKind, entry: &EntryRef<'a>) -> NewVersion<'a> {
+    let value = entry.value.map_or(Value::Tombstone, Value::Bytes);
+    NewVersion { table, prefix: entry.prefix, suffix: entry.suffix, version: entry.version, value }
+}
+
+/// The value of a row as its writer gave it.
+fn raw_value(segments: &[Arc<Segment>], value: Moved) -> Result<Option<Bytes>> {
+    Ok(match value {
+        Moved::Tombstone => None,
+        Moved::Bytes(bytes) => Some(bytes),
+        Moved::Stored(payload, codec, raw_len) => match segments.first() {
+            Some(segment) => Some(segment.decoded_value(&payload, codec, raw_len)?),
+            None => None,
+        },
+    })
+}
+
+impl DurableTier for WarmTier {
+    fn checkpoint(&self) -> Checkpoint {
+        self.catalog.lock().state.checkpoint.clone()
+    }
+
+    fn absorb(&self, source: &dyn TierStorage, checkpoint: Checkpoint) -> Result<()> {
+        self.check_writable()?;
+        let mut output = self.output(self.options.compression_flushed);
+        source.visit_entries(&mut |table, entry| output.push(&new_version(table, &entry)))?;
+        self.add(output.finish()?, source.tables()?, Some(checkpoint))
+    }
+
+    fn horizon(&self) -> Version {
+        self.catalog.lock().state.horizon
+    }
+
+    fn set_horizon(&self, horizon: Version) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        if horizon <= catalog.state.horizon {
+            return Ok(());
+        }
+        self.commit(&mut catalog, Edit { horizon: Some(horizon), ..Edit::default() })
+    }
+
+    fn set_pins(&self, pins: Arc<dyn Pins>) {
+        *self.pins.write() = Some(pins);
+    }
+
+    fn step(&self) -> Result<bool> {
+        let part = {
+            let mut jobs = self.jobs.lock();
+            if self.is_read_only || !self.begin_next(&mut jobs)? {
+                return Ok(false);
+            }
+            let Some(job) = &mut jobs.job else { return Ok(true) };
+            let Some(part) = job.idle.pop() else {
+                // Others work on all of its parts.
+                return Ok(false);
+            };
+            job.working += 1;
+            part
+        };
+        let mut part = part;
+        let result = match part.step(self.options.step_size_bytes) {
+            Ok(true) => part.finish().map(Err),
+            Ok(false) => Ok(Ok(part)),
+            Err(error) => Err(error),
+        };
+        self.give_back(result)?;
+        Ok(true)
+    }
+
+    fn pressure(&self) -> Pressure {
+        let files = self.view.load().levels.first().map_or(0, Vec::len);
+        let slow = self.options.level0_files_slow;
+        let why = || format!("level 0 has {files} files, and {slow} are many");
+        match files {
+            files if files >= 2 * slow => Pressure::Stop { why: why() },
+            files if files >= slow => Pressure::Slow { why: why() },
+            _ => Pressure::None,
+        }
+    }
+
+    fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
+        self.check_writable()?;
+        self.jobs.lock().wanted.push((table, range.clone()));
+        // What is under way ends first; another thread may work on it too.
+        while !self.is_compacted() {
+            if !self.step()? {
+                thermocline_io::sync::yield_now();
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> Vec<TierFile> {
+        self.view.load().segments().map(|segment| tier_file(segment)).collect()
+    }
+
+    fn counters(&self) -> FileCounters {
+        FileCounters {
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            rewritten_bytes: self.compacted_bytes.load(Ordering::Relaxed),
+            blocks_read: self.cache.misses(),
+            cached_bytes: self.cache.used_bytes(),
+        }
+    }
+
+    fn verify(&self) -> Result<VerifiedFiles> {
+        let view = self.view.load_full();
+        let mut verified = match &self.catalog.lock().manifest {
+            Some(manifest) => {
+                let (files, bytes) = manifest.verify()?;
+                VerifiedFiles { files, bytes, entries: 0 }
+            }
+            None => VerifiedFiles::default(),
+        };
+        for segment in view.segments() {
+            verified.files += 1;
+            verified.bytes += segment.meta.size_bytes;
+            verified.entries += segment.verify()?;
+        }
+        Ok(verified)
+    }
+}
+
+impl WarmTier {
+    fn is_compacted(&self) -> bool {
+        let jobs = self.jobs.lock();
+        jobs.job.is_none() && jobs.wanted.is_empty()
+    }
+}
+
+fn tier_file(segment: &Segment) -> TierFile {
+    let meta = &segment.meta;
+    let key = |key: &TableKey| (key.table, Bytes::copy_from_slice(&key.prefix));
+    TierFile {
+        name: FileId::Sst(meta.number).to_string(),
+        level: meta.level,
+        size_bytes: meta.size_bytes,
+        first: key(&meta.first),
+        last: key(&meta.last),
+        versions: (meta.version_min, meta.version_max),
+        tables: meta.tables.clone(),
+    }
+}

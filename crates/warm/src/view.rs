@@ -1,0 +1,148 @@
+//! What readers see of the tier at one moment: the live files by level, and the marks that hide a part of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use thermocline_tier::{EntryKind, Lookup, RangeRequest, Result, Version};
+
+use crate::filter;
+use crate::meta::TableKey;
+use crate::segment::{Segment, Wanted};
+
+/// Levels below which nothing is pushed further down.
+pub(crate) const LEVELS: usize = 7;
+
+/// Drops and clears: they hide what files hold that were written before them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Markers {
+    /// The sequence of the drop of a version of a key.
+    pub(crate) drops: BTreeMap<(TableKey, Version), u64>,
+    /// The sequence of the last clear of a table.
+    pub(crate) clears: BTreeMap<EntryKind, u64>,
+}
+
+impl Markers {
+    /// Whether what a file to which marks up to `applied` were applied holds of a table was cleared.
+    #[inline]
+    pub(crate) fn hides_table(&self, table: EntryKind, applied: u64) -> bool {
+        !self.clears.is_empty() && self.clears.get(&table).is_some_and(|sequence| *sequence > applied)
+    }
+
+    /// The same for a version of a key.
+    #[inline]
+    pub(crate) fn hides(&self, table: EntryKind, prefix: &[u8], version: Version, applied: u64) -> bool {
+        if self.drops.is_empty() {
+            return false;
+        }
+        let key = TableKey { table, prefix: prefix.to_vec() };
+        self.drops.get(&(key, version)).is_some_and(|sequence| *sequence > applied)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Level 0 with the newest file first; the others in the order of their keys, which do not overlap.
+    pub(crate) levels: Vec<Vec<Arc<Segment>>>,
+    pub(crate) markers: Markers,
+    pub(crate) tables: BTreeSet<EntryKind>,
+}
+
+#[inline]
+fn is_before(key: &TableKey, table: EntryKind, prefix: &[u8]) -> bool {
+    (key.table, key.prefix.as_slice()) < (table, prefix)
+}
+
+/// Whether a file may hold a key.
+#[inline]
+fn spans(segment: &Segment, table: EntryKind, prefix: &[u8]) -> bool {
+    let first = &segment.meta.first;
+    (first.table, first.prefix.as_slice()) <= (table, prefix) && !is_before(&segment.meta.last, table, prefix)
+}
+
+impl View {
+    /// The files that may hold a key, those first that were written last.
+    #[inline]
+    pub(crate) fn candidates<'a>(&'a self, table: EntryKind, prefix: &'a [u8]) -> impl Iterator<Item = &'a Arc<Segment>> {
+        let (upper, lower) = self.levels.split_first().map_or((&[][..], &[][..]), |(upper, lower)| (&upper[..], lower));
+        let lower = lower.iter().filter_map(move |level| {
+            let number = match level.len() {
+                0 => return None,
+                1 => 0,
+                _ => level.partition_point(|segment| is_before(&segment.meta.last, table, prefix)),
+            };
+            level.get(number)
+        });
+        upper.iter().chain(lower).filter(move |segment| spans(segment, table, prefix))
+    }
+
+    /// The newest entry of a key at or below `at`.
+    #[inline]
+    pub(crate) fn get(&self, table: EntryKind, prefix: &[u8], at: Version, wanted: Wanted) -> Result<Lookup> {
+        let mut best = Lookup::Absent;
+        let mut hash = None;
+        for segment in self.candidates(table, prefix) {
+            // Of the same version in two files the one that was written last counts, and it comes first.
+            let is_covered = best.version().is_some_and(|best| best >= segment.meta.version_max);
+            if is_covered || segment.meta.version_min > at {
+                continue;
+            }
+            let hash = *hash.get_or_insert_with(|| filter::hash(table.code(), prefix));
+            let found = self.get_from(segment, table, prefix, hash, at, wanted)?;
+            if found.version() > best.version() {
+                best = found;
+            }
+        }
+        Ok(best)
+    }
+
+    /// The same from one file, without what is marked.
+    #[inline]
+    pub(crate) fn get_from(
+        &self,
+        segment: &Segment,
+        table: EntryKind,
+        prefix: &[u8],
+        hash: u64,
+        mut at: Version,
+        wanted: Wanted,
+    ) -> Result<Lookup> {
+        let applied = segment.meta.applied;
+        if self.markers.hides_table(table, applied) {
+            return Ok(Lookup::Absent);
+        }
+        loop {
+            let found = segment.get(table, prefix, hash, at, wanted)?;
+            match found.version() {
+                Some(version) if self.markers.hides(table, prefix, version, applied) => match version.previous() {
+                    Some(previous) => at = previous,
+                    None => return Ok(Lookup::Absent),
+                },
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// The files that a scan must read, as one list for each file of level 0 and each level below, in the order of the keys.
+    pub(crate) fn sources(&self, request: &RangeRequest) -> Vec<Vec<Arc<Segment>>> {
+        let window = request.window;
+        let is_wanted = |segment: &&Arc<Segment>| {
+            let meta = &segment.meta;
+            // An older entry can neither be in the window nor hide one that is.
+            let may_be_seen = meta.version_min <= window.at && window.after.is_none_or(|after| meta.version_max > after);
+            let table = request.table;
+            let ends_before = meta.last.table < table || meta.last.table == table && !request.range.is_after_start(&meta.last.prefix);
+            let begins_after = meta.first.table > table || meta.first.table == table && !request.range.is_before_end(&meta.first.prefix);
+            may_be_seen && !ends_before && !begins_after && !self.markers.hides_table(table, meta.applied)
+        };
+        let Some((upper, lower)) = self.levels.split_first() else { return Vec::new() };
+        let upper = upper.iter().filter(is_wanted).map(|segment| vec![Arc::clone(segment)]);
+        let lower = lower.iter().map(|level| level.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
+        upper.chain(lower).filter(|segments| !segments.is_empty()).collect()
+    }
+
+    /// All files.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.levels.iter().flatten()
+    }
+}

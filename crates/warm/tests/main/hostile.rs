@@ -1,0 +1,494 @@
+//! Sorted files with any content and right checksums, as somebody makes them who can write to a directory: whatever is read, nothing may
+//! panic, run without end, or ask for memory far beyond the files. Answers may be wrong. The fuzz target calls the same function.
+//!
+//! A file is taken as a chain of sealed frames: who changes a byte makes the checksum of its frame right again, and then that of
+//! every frame that repeats it, up to the footer and the manifest.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use thermocline_format::{Envelope, FileKind, Salt, StoreId, checksum64, checksum128};
+use thermocline_io::{Disk, FileId, MemoryDisk, Reason, SimDisk, write_all_at};
+use thermocline_tier::{
+    BatchBuilder, Direction, DurableTier, EntryKind, ErrorKind, FixedSuffix, KeyRange, RangeBatch, RangeRequest, ReadWindow, Result, TierStorage,
+    Version,
+};
+use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier};
+
+pub(crate) const STORE: StoreId = StoreId([7; 16]);
+const TRAILER_LEN: usize = 13;
+const FOOTER_LEN: usize = 112;
+const FOOTER_CHECKED_LEN: usize = 104;
+/// Where in a manifest its first record stands, and how long the record's header is.
+const RECORD_AT: usize = 4096;
+const RECORD_HEADER_LEN: usize = 72;
+/// Keys that a scan may give for each byte of a file: a block of 120 takes at least 22 bytes of the index.
+const KEYS_PER_BYTE: usize = 6;
+/// Many keys may name the same history: after so many entries a visit has seen enough.
+const ENTRIES_MAX: usize = 50_000;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
+    bytes[at..at + part.len()].copy_from_slice(part);
+}
+
+/// A sorted file that can be changed and sealed again.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealed {
+    salt: Salt,
+    pub(crate) bytes: Vec<u8>,
+    /// Each frame, without its checksum.
+    pub(crate) frames: Vec<Range<usize>>,
+}
+
+impl Sealed {
+    /// A whole file, without damage. Its frames are found by their checksums alone, one behind the other.
+    pub(crate) fn new(number: u64, bytes: Vec<u8>) -> Self {
+        let salt = Salt::new(STORE, FileKind::Sst, number);
+        let (mut frames, mut start) = (Vec::new(), 64);
+        while start + FOOTER_LEN < bytes.len() {
+            let is_end = |end: &usize| {
+                let len = end - start;
+                let raw_len = u32_at(&bytes, *end + 1) as usize;
+                bytes[*end] <= 3
+                    && (len..=len * 251).contains(&raw_len)
+                    && checksum64(salt.at(start as u64), &bytes[start..end + 5]) == u64_at(&bytes, end + 5)
+            };
+            let end = (start..bytes.len() - FOOTER_LEN - TRAILER_LEN + 1).find(is_end);
+            let end = end.unwrap_or_else(|| panic!("no frame begins at byte {start}"));
+            frames.push(start..end + 5);
+            start = end + TRAILER_LEN;
+        }
+        assert_eq!(start + FOOTER_LEN, bytes.len(), "frames and the footer fill the file");
+        Self { salt, bytes, frames }
+    }
+
+    /// The frame that a part of the footer names: 0 the index, 1 the filter, 2 the dictionary, 3 the summary.
+    pub(crate) fn part(&self, part: usize) -> Option<usize> {
+        let at = self.bytes.len() - FOOTER_LEN + 20 * part;
+        let offset = u64_at(&self.bytes, at) as usize;
+        self.frames.iter().position(|frame| frame.start == offset && u32_at(&self.bytes, at + 8) != 0)
+    }
+
+    /// Makes the checksum of a frame right, and those of all frames that repeat it.
+    pub(crate) fn seal(&mut self, changed: usize) {
+        let mut due = vec![changed];
+        // A frame is repeated by those above it: values by blocks, blocks by the index, that by the footer.
+        for _ in 0..8 {
+            let Some(number) = due.pop() else { break };
+            let frame = self.frames[number].clone();
+            let (old, new) =
+                (u64_at(&self.bytes, frame.end), checksum64(self.salt.at(frame.start as u64), &self.bytes[frame.clone()]));
+            put(&mut self.bytes, frame.end, &new.to_le_bytes());
+            for (other, frame) in self.frames.iter().enumerate() {
+                let body = &mut self.bytes[frame.start..frame.end];
+                let mut is_changed = false;
+                for at in 0..body.len().saturating_sub(7) {
+                    if old != new && body[at..at + 8] == old.to_le_bytes() {
+                        put(body, at, &new.to_le_bytes());
+                        is_changed = true;
+                    }
+                }
+                if is_changed && other != number {
+                    due.push(other);
+                }
+            }
+            let footer = self.bytes.len() - FOOTER_LEN;
+            for at in [12, 32, 52, 72].map(|at| footer + at) {
+                if u64_at(&self.bytes, at) == old {
+                    put(&mut self.bytes, at, &new.to_le_bytes());
+                }
+            }
+        }
+        self.seal_footer();
+    }
+
+    fn seal_footer(&mut self) {
+        let footer = self.bytes.len() - FOOTER_LEN;
+        let checksum = checksum64(self.salt.at(footer as u64), &self.bytes[footer..footer + FOOTER_CHECKED_LEN]);
+        put(&mut self.bytes, footer + FOOTER_CHECKED_LEN, &checksum.to_le_bytes());
+    }
+
+    /// The payload of a frame as it is stored.
+    pub(crate) fn payload(&self, frame: usize) -> &[u8] {
+        let Range { start, end } = self.frames[frame];
+        &self.bytes[start..end - 5]
+    }
+
+    /// Puts another payload, uncompressed and of any length, in place of that of a frame behind the blocks.
+    pub(crate) fn replace_part(&mut self, part: usize, payload: &[u8]) {
+        let parts: Vec<Option<usize>> = (0..4).map(|part| self.part(part)).collect();
+        let Some(first) = parts.iter().flatten().min().copied() else { return };
+        let payloads: Vec<Vec<u8>> = (0..4)
+            .map(|number| match parts[number] {
+                _ if number == part => payload.to_vec(),
+                Some(frame) => self.payload(frame).to_vec(),
+                None => Vec::new(),
+            })
+            .collect();
+        self.bytes.truncate(self.frames[first].start);
+        self.frames.truncate(first);
+        let (entries, mut footer) = (1_u64, Vec::new());
+        for payload in &payloads {
+            let start = self.bytes.len();
+            let mut checksum = 0;
+            if !payload.is_empty() {
+                self.bytes.extend(payload);
+                self.bytes.push(0);
+                self.bytes.extend((payload.len() as u32).to_le_bytes());
+                checksum = checksum64(self.salt.at(start as u64), &self.bytes[start..]);
+                self.frames.push(start..self.bytes.len());
+                self.bytes.extend(checksum.to_le_bytes());
+            }
+            footer.extend((start as u64).to_le_bytes());
+            footer.extend((payload.len() as u32).to_le_bytes());
+            footer.extend(checksum.to_le_bytes());
+        }
+        footer.extend(((self.bytes.len() + FOOTER_LEN) as u64).to_le_bytes());
+        footer.extend(entries.to_le_bytes());
+        footer.extend(b"THERMSST");
+        footer.extend([0; 8]);
+        self.bytes.extend(footer);
+        self.seal_footer();
+    }
+
+    /// What the manifest must say about the file.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        (self.bytes.len() as u64, u64_at(&self.bytes, self.bytes.len() - 8))
+    }
+}
+
+/// Makes a manifest, of which nothing but its first record counts, say another length and checksum of a file.
+pub(crate) fn adopt(manifest: &mut Vec<u8>, number: u64, file: u64, old: (u64, u64), new: (u64, u64)) {
+    let salt = Salt::new(STORE, FileKind::Manifest, number);
+    let len = u32_at(manifest, RECORD_AT) as usize;
+    let record_len = (RECORD_HEADER_LEN + len + 16).next_multiple_of(4096);
+    manifest.truncate(RECORD_AT + record_len);
+    let payload = RECORD_AT + RECORD_HEADER_LEN..RECORD_AT + RECORD_HEADER_LEN + len;
+    // The number, the level, the length, the checksum.
+    let is_file = |at: &usize| {
+        u64_at(manifest, *at) == file && u64_at(manifest, at + 9) == old.0 && u64_at(manifest, at + 17) == old.1
+    };
+    let at = payload.clone().find(is_file).expect("a file that the manifest names");
+    put(manifest, at + 9, &new.0.to_le_bytes());
+    put(manifest, at + 17, &new.1.to_le_bytes());
+    let checksum = checksum128(salt.at(payload.start as u64), &manifest[payload]);
+    put(manifest, RECORD_AT + 40, &checksum.to_le_bytes());
+    let checksum = checksum128(salt.at(RECORD_AT as u64), &manifest[RECORD_AT..RECORD_AT + 56]);
+    put(manifest, RECORD_AT + 56, &checksum.to_le_bytes());
+    put(manifest, RECORD_AT + record_len - 16, &checksum.to_le_bytes());
+}
+
+/// A directory with one sorted file.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    pub(crate) manifest: (u64, Vec<u8>),
+    pub(crate) number: u64,
+    pub(crate) file: Sealed,
+}
+
+impl Directory {
+    /// From a disk on which a tier with one file was opened last.
+    pub(crate) fn of(disk: &SimDisk) -> Self {
+        let (mut manifest, mut file) = (None, None);
+        for (id, _) in disk.files() {
+            match id {
+                FileId::Manifest(number) => manifest = disk.file_bytes(id).map(|bytes| (number, bytes)),
+                FileId::Sst(number) => file = disk.file_bytes(id).map(|bytes| (number, Sealed::new(number, bytes))),
+                _ => {}
+            }
+        }
+        let (manifest, (number, file)) = (manifest.expect("a manifest"), file.expect("a sorted file"));
+        Self { manifest, number, file }
+    }
+
+    /// The same with another file under the same name, which the manifest knows.
+    pub(crate) fn with(&self, file: Sealed) -> Self {
+        let mut manifest = self.manifest.clone();
+        adopt(&mut manifest.1, manifest.0, self.number, self.file.identity(), file.identity());
+        Self { manifest, number: self.number, file }
+    }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        let disk = MemoryDisk::new();
+        for (id, bytes) in [(FileId::Manifest(self.manifest.0), &self.manifest.1), (FileId::Sst(self.number), &self.file.bytes)] {
+            let file = disk.create_new(id, Reason::Open).expect("an empty directory");
+            write_all_at(&*file, 0, bytes, Reason::Open).expect("room in memory");
+        }
+        Arc::new(disk)
+    }
+}
+
+fn options(compression: Compression) -> WarmOptions {
+    WarmOptions { cache_size_bytes: 64 << 10, compression_flushed: compression, compression, ..WarmOptions::default() }
+}
+
+fn open(disk: Arc<dyn Disk>, compression: Compression) -> Result<WarmTier> {
+    WarmTier::open(OpenWarm { disk, store: STORE, options: options(compression), is_read_only: false })
+}
+
+/// Directories with a file of everything that a file can have; the last one has a dictionary.
+pub(crate) fn samples() -> &'static [Directory] {
+    static SAMPLES: OnceLock<Vec<Directory>> = OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let all = [Compression::None, Compression::Lz4, Compression::Zstd(3)];
+        all.map(|compression| sample(compression, 40)).into_iter().chain([sample(Compression::Zstd(3), 6000)]).collect()
+    })
+}
+
+fn sample(compression: Compression, keys: u64) -> Directory {
+    let disk = SimDisk::new(1);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let tier = open(Arc::clone(&shared), compression).expect("a new tier");
+    let hot = thermocline_conformance::ModelTier::new();
+    let versions = if keys < 100 { vec![1, 2, 3, 1 << 40] } else { vec![1] };
+    for (round, version) in (0..).zip(versions) {
+        let mut batch = BatchBuilder::new();
+        for key in (0..keys).filter(|key| round == 0 || key % 3 == round) {
+            let name = format!("key/{key:04}{}", if key % 4 == 0 { "-sfx" } else { "----" });
+            let value = format!("value {} of {key}", key * 7919 % 1000);
+            for table in [EntryKind::Multi, EntryKind::source(7)] {
+                if (key + version) % 7 == 3 {
+                    batch.remove(table, name.as_bytes()).expect("a short key");
+                } else {
+                    batch.put(table, name.as_bytes(), value.as_bytes()).expect("a short value");
+                }
+            }
+        }
+        if keys < 100 {
+            batch.put(EntryKind::Multi, b"large-----", &[version as u8; 4100]).expect("a value");
+            batch.put(EntryKind::Multi, &[b'w'; 300], b"").expect("a key");
+        }
+        hot.set(&batch.finish(&FixedSuffix(4), Version(version))).expect("room in memory");
+    }
+    if keys < 100 {
+        // A history of several blocks.
+        for version in 10..10 + 400_u64 {
+            let mut batch = BatchBuilder::new();
+            batch.put(EntryKind::Multi, b"old-----", format!("{version:090}").as_bytes()).expect("a value");
+            hot.set(&batch.finish(&FixedSuffix(4), Version(version))).expect("room in memory");
+        }
+    }
+    tier.absorb(&hot, thermocline_tier::Checkpoint::default()).expect("a flush");
+    drop(tier);
+    // The manifest written anew says it all in one record.
+    drop(open(shared, compression).expect("the same tier"));
+    Directory::of(&disk)
+}
+
+/// Reads all there is, in every way, and rewrites it. Errors are answers. Returns how many entries there are.
+pub(crate) fn read_all(directory: &Directory) -> usize {
+    let Ok(tier) = open(directory.disk(), Compression::None) else { return 0 };
+    let tier = Arc::new(tier);
+    let keys_max = KEYS_PER_BYTE * directory.file.bytes.len();
+    let found = read(&tier, keys_max);
+    drop(tier.verify());
+    if found < ENTRIES_MAX && tier.compact(EntryKind::Multi, &KeyRange::all()).is_ok() {
+        // Large values are taken over as they are stored, so this may still fail.
+        drop(visit(&tier));
+    }
+    found
+}
+
+/// Counts the entries, and gives back some keys.
+fn visit(tier: &Arc<WarmTier>) -> Result<(usize, Vec<(EntryKind, Vec<u8>)>)> {
+    let (mut entries, mut keys) = (0, Vec::new());
+    let visited = tier.visit_entries(&mut |table, entry| {
+        if entries % 97 == 0 {
+            keys.push((table, entry.prefix.to_vec()));
+        }
+        entries += 1;
+        if entries < ENTRIES_MAX { Ok(()) } else { Err(ErrorKind::Closed.into()) }
+    });
+    match visited {
+        Err(error) if error.kind() != &ErrorKind::Closed => Err(error),
+        _ => Ok((entries, keys)),
+    }
+}
+
+fn read(tier: &Arc<WarmTier>, keys_max: usize) -> usize {
+    let (found, mut keys) = visit(tier).unwrap_or_default();
+    keys.truncate(20);
+    keys.extend([&b"key/0004"[..], b"key/0039", b"old-", b"large"].map(|key| (EntryKind::Multi, key.to_vec())));
+    for (table, key) in &keys {
+        for at in [0, 2, 13, 200, u64::MAX] {
+            drop(tier.get(*table, key, Version(at)));
+        }
+        drop(tier.get_all_versions(*table, key));
+    }
+    let is_large = keys_max > KEYS_PER_BYTE * 100_000;
+    let (versions, size) = if is_large { (&[u64::MAX][..], 4000) } else { (&[2, 200, u64::MAX][..], 2) };
+    for table in [EntryKind::Multi, EntryKind::source(7)].into_iter().take(if is_large { 1 } else { 2 }) {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            for at in versions {
+                let window = ReadWindow::as_of(Version(*at));
+                let request = RangeRequest { table, range: KeyRange::all(), window, direction };
+                scan(tier, request.clone(), size, keys_max);
+                page(tier, request, size, keys_max);
+            }
+        }
+    }
+    found
+}
+
+fn scan(tier: &Arc<WarmTier>, request: RangeRequest, size: usize, keys_max: usize) {
+    let Ok(mut scan) = Arc::clone(tier).scan(request) else { return };
+    let (mut batch, mut keys) = (RangeBatch::new(), 0);
+    while scan.next_batch(size, &mut batch).is_ok() && batch.has_more {
+        keys += batch.len();
+        assert!(keys <= keys_max, "a scan without end");
+    }
+}
+
+fn page(tier: &Arc<WarmTier>, request: RangeRequest, size: usize, keys_max: usize) {
+    let mut cursor = request.into_cursor();
+    let mut keys = 0;
+    while !cursor.is_exhausted() {
+        let page = match cursor.request().direction {
+            Direction::Forward => tier.range_next(&mut cursor, size),
+            Direction::Reverse => tier.range_rev_next(&mut cursor, size),
+        };
+        let Ok(page) = page else { return };
+        keys += page.len();
+        assert!(keys <= keys_max, "pages without end");
+    }
+}
+
+/// Takes bytes off the front; zeros where there are no more.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().map_or((0, self.0), |(first, rest)| (*first, rest));
+        self.0 = rest;
+        first
+    }
+
+    fn number(&mut self) -> usize {
+        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.byte()).collect()
+    }
+}
+
+/// Changes a file as the input says, seals it, and reads all of it. Returns how many entries it has then.
+pub(crate) fn check(data: &[u8]) -> usize {
+    let mut input = Input(data);
+    // The one with the dictionary is large.
+    let directory = &samples()[[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3][usize::from(input.byte() % 16)]];
+    let mut file = directory.file.clone();
+    for _ in 0..8 {
+        if input.0.is_empty() {
+            break;
+        }
+        change(&mut file, &mut input);
+    }
+    read_all(&directory.with(file))
+}
+
+fn change(file: &mut Sealed, input: &mut Input<'_>) {
+    // The last frames are index, filter and dictionary: each kind of frame is met about as often.
+    let choice = input.byte();
+    let frame = match choice % 8 {
+        0 | 1 => file.part(0).unwrap_or(0),
+        2 => file.part(2).or(file.part(1)).unwrap_or(0),
+        _ => input.number() % file.frames.len(),
+    };
+    match choice / 8 % 16 {
+        // A part of any content and length.
+        0 => {
+            let len = input.number() % 600;
+            let payload = input.bytes(len);
+            return file.replace_part(usize::from(choice / 128), &payload);
+        }
+        // Some bytes more, or fewer, within the index.
+        1 => {
+            let Some(index) = file.part(0) else { return };
+            let mut payload = file.payload(index).to_vec();
+            let at = input.number() % payload.len().max(1);
+            let len = usize::from(input.byte() % 32);
+            let part = input.bytes(len);
+            if choice >= 128 {
+                payload.splice(at..at, part);
+            } else {
+                payload.drain(at..(at + len).min(payload.len()));
+            }
+            return file.replace_part(0, &payload);
+        }
+        _ => {}
+    }
+    let Range { start, end } = file.frames[frame];
+    // Codec and raw length are the last five bytes; what is near the front or the end matters most.
+    let place = input.number();
+    let at = match choice / 8 % 16 {
+        2 => end - 1 - place % 5,
+        3..6 => start + place % (end - start).min(128),
+        _ => start + place % (end - start),
+    };
+    let len = [1, 1, 1, 2, 4, 8][usize::from(input.byte()) % 6].min(end - at);
+    let bytes = match input.byte() {
+        0 => vec![0; len],
+        1 => vec![0xff; len],
+        2 => vec![0x7f; len],
+        _ => input.bytes(len),
+    };
+    put(&mut file.bytes, at, &bytes);
+    file.seal(frame);
+}
+
+/// The envelope of a file, for those who replace it.
+pub(crate) fn envelope(number: u64, store: StoreId) -> [u8; 64] {
+    Envelope::new(FileKind::Sst, number, store).encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::Random;
+
+    /// Environment variable that multiplies how many inputs are tried.
+    const SCALE: &str = "THERMOCLINE_HOSTILE_SCALE";
+    const INPUTS: u64 = 1_500;
+
+    #[test]
+    fn sealing_what_was_not_changed_changes_nothing() {
+        for sample in samples() {
+            let mut file = sample.file.clone();
+            (0..file.frames.len()).for_each(|frame| file.seal(frame));
+            assert!(file.bytes == sample.file.bytes);
+            let index = file.payload(file.part(0).unwrap()).to_vec();
+            file.replace_part(0, &index);
+            assert!(file.frames == sample.file.frames, "the same but for the count of entries");
+            assert!(read_all(&sample.with(file)) > 100);
+        }
+        assert!(samples()[3].file.part(2).is_some(), "the last sample has a dictionary");
+        println!("{:?} bytes", samples().iter().map(|sample| sample.file.bytes.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_bytes_with_right_checksums_do_harm() {
+        let scale: u64 = std::env::var(SCALE).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+        let mut random = Random(5);
+        let (mut accepted, mut failures) = (0, Vec::new());
+        for _ in 0..INPUTS * scale {
+            let len = 8 + random.below(16) as usize;
+            let data = random.bytes(len);
+            match std::panic::catch_unwind(|| check(&data)) {
+                Ok(rows) => accepted += u64::from(rows > 0),
+                Err(_) => failures.push(data),
+            }
+        }
+        println!("{} changed files: {accepted} gave entries, the others were refused", INPUTS * scale);
+        assert!(failures.is_empty(), "{} failures, the first: {:?}", failures.len(), failures.first());
+        assert!(accepted > INPUTS * scale / 10, "most changes get past the checksums");
+    }
+}
