@@ -163,6 +163,8 @@ fn replay_log(directory: &std::path::Path, workload: &Workload) -> Outcome<()> {
         options: LogOptions::default(),
         layout: &WholeKey,
         is_read_only: true,
+        store: None,
+        base: None,
     };
     let mut entries = 0;
     let (_log, _report) = Log::open(request, &mut |record| {

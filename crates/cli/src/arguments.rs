@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use thermocline::{Bytes, Durability, KeyRange, Table, Version};
 
 use crate::failure::Failure;
+use crate::sizes;
 
 /// An embeddable, ordered, multi-version key-value store, from the command line.
 #[derive(Debug, Parser)]
@@ -35,9 +36,15 @@ pub(crate) enum Command {
     /// Print the commits above a version, in order, as they were made
     Changes(Changes),
     /// Print what the store holds
-    Stats(Inspect),
+    Stats(Report),
     /// Read every byte of the store's files, check it, and say what was checked
-    Verify(Inspect),
+    Verify(Report),
+    /// Print the store's sorted files: levels, keys, versions, space by table, amplification
+    Inspect(Inspect),
+    /// Print the bytes of one file of a store beside their meaning, also of a damaged one
+    Dump(Dump),
+    /// Move everything into sorted files, and rewrite them so that each key lies in one place
+    Compact(Compact),
     /// Print a table in the change format that `import --tsv` reads
     Export(Export),
 }
@@ -105,9 +112,25 @@ pub(crate) struct Import {
     /// What each commit waits for; at the end everything is made durable in any case
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: ImportDurability,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
     /// Print `committed <version>` after every N commits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) report_every: Option<u64>,
+}
+
+/// What a command that writes opens the store with. Sizes are numbers of bytes such as 65536, 64KiB or 2GiB.
+#[derive(Debug, Args)]
+pub(crate) struct Writing {
+    /// The main memory that the store may use, such as 64MiB [default: 512MiB]
+    #[arg(long = "memory-budget", value_name = "BYTES", value_parser = sizes::parse)]
+    pub(crate) memory_budget_bytes: Option<u64>,
+    /// How much of that each of the two tables may use that take the writes; a full one becomes a file [default: an eighth]
+    #[arg(long = "hot-budget", value_name = "BYTES", value_parser = sizes::parse)]
+    pub(crate) hot_budget_bytes: Option<u64>,
+    /// How much of the log stays, for `changes` and `export --history`, once its commits lie in files; a number of bytes or `all`
+    #[arg(long = "log-keep", value_name = "BYTES", default_value = "all", value_parser = sizes::parse_or_all)]
+    pub(crate) log_keep_bytes: u64,
 }
 
 /// What each commit of an import waits for.
@@ -256,13 +279,71 @@ pub(crate) struct Changes {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Inspect {
+pub(crate) struct Report {
     /// The store's directory
     #[arg(value_name = "STORE")]
     pub(crate) directory: PathBuf,
     /// How the output looks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Print one JSON object, with whole keys
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) json: bool,
+    /// Write a page for a browser to this file, with a picture of all files by keys and versions
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    /// The file, under the name that it has in a store
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The offset of the first byte that is dumped; also in hexadecimal, after 0x
+    #[arg(long, value_name = "OFFSET", default_value = "0", value_parser = sizes::parse_offset)]
+    pub(crate) from: u64,
+    /// How many bytes of the file are dumped
+    #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = sizes::parse)]
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Only this table: multi, source:N or operator:N
+    #[arg(long)]
+    pub(crate) table: Option<Table>,
+    /// Only files with keys at or above this one
+    #[arg(long, value_name = "KEY", requires = "table")]
+    from: Option<OsString>,
+    /// Only files with keys below this one
+    #[arg(long, value_name = "KEY", requires = "table")]
+    to: Option<OsString>,
+    /// Only files with keys that begin with this
+    #[arg(long, value_name = "KEY", requires = "table")]
+    prefix: Option<OsString>,
+    #[command(flatten)]
+    hex: Hex,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl Compact {
+    pub(crate) fn range(&self) -> Result<KeyRange, Failure> {
+        self.hex.range(self.from.as_deref(), self.to.as_deref(), self.prefix.as_deref())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,13 +8,14 @@ use thermocline::{KeyRange, Store, Version};
 use crate::arguments::{Export, ExportFormat, Format};
 use crate::changes::{self, TableChanges};
 use crate::failure::Failure;
+use crate::open;
 use crate::output::Shown;
 use crate::progress;
 use crate::read;
 
 /// Prints the state of a table as one commit at its version, or every commit of its history.
 pub(crate) fn run(arguments: &Export, out: &mut dyn Write) -> Result<(), Failure> {
-    let store = read::open(&arguments.directory)?;
+    let store = open::for_reading(&arguments.directory)?;
     let until = arguments.version().min(store.last_version());
     if arguments.history { export_history(arguments, &store, until, out) } else { export_state(arguments, &store, until, out) }
 }

@@ -26,6 +26,14 @@ pub(crate) enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// An output file cannot be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A line of an input file makes no sense.
     #[error("`{}`, line {line}: {what}", path.display())]
     Line {
@@ -89,7 +97,7 @@ impl Failure {
             }
             Self::Refused { hint, .. } => Some(hint),
             Self::Usage(_) => Some("see `thermocline --help`"),
-            Self::Output(_) | Self::Input { .. } | Self::Git(_) => None,
+            Self::Output(_) | Self::Input { .. } | Self::Write { .. } | Self::Git(_) => None,
         }
     }
 }
@@ -104,6 +112,10 @@ fn store_hint(kind: &ErrorKind) -> Option<&'static str> {
         ErrorKind::UnsupportedFormat => "use the release that wrote the store, or a newer one",
         ErrorKind::Corruption => "restore the store from a backup, or import it again into a new directory",
         ErrorKind::DiskFull => "make room and run the command again: nothing that was committed is lost",
+        ErrorKind::VersionReclaimed { .. } => {
+            "`thermocline stats` says from which version on there is everything; `changes` and `export --history` need the log, of \
+             which there is what --log-keep left, while `history` and `diff` read the files"
+        }
         ErrorKind::Poisoned | ErrorKind::CommitUnknown { .. } => {
             "look at the disk and the system's log, then run the command again: the store recovers when it is opened"
         }

@@ -1,4 +1,5 @@
-//! The thermocline command line: imports histories into stores, and reads, compares, checks and exports them.
+//! The thermocline command line: imports histories into stores, and reads, compares, checks, inspects,
+//! compacts and exports them.
 //!
 //! It relies on the facade crate for everything about stores, and on the `git` program for git histories. A command is one function
 //! from its parsed arguments to lines on an output; this file only picks it and turns its failure into an exit code: 0 for
@@ -8,13 +9,19 @@
 
 mod arguments;
 mod changes;
+mod compact;
+mod dump;
 mod export;
 mod failure;
+mod files;
 mod import;
 mod inspect;
+mod open;
 mod output;
 mod progress;
 mod read;
+mod sizes;
+mod stats;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -47,8 +54,11 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::History(arguments) => read::history(arguments, out),
         Command::Diff(arguments) => read::diff(arguments, out),
         Command::Changes(arguments) => read::changes(arguments, out),
-        Command::Stats(arguments) => inspect::stats(arguments, out),
-        Command::Verify(arguments) => inspect::verify(arguments, out),
+        Command::Stats(arguments) => stats::stats(arguments, out),
+        Command::Verify(arguments) => stats::verify(arguments, out),
+        Command::Inspect(arguments) => inspect::run(arguments, out),
+        Command::Dump(arguments) => dump::run(arguments, out),
+        Command::Compact(arguments) => compact::run(arguments, out),
         Command::Export(arguments) => export::run(arguments, out),
     }
 }

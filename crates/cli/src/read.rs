@@ -1,25 +1,20 @@
 //! The reading commands: get, scan, history, diff and changes. All of them open the store read-only.
 
 use std::io::Write;
-use std::path::Path;
 
 use serde_json::json;
-use thermocline::{DiffEntry, OpenMode, Store, Table, Version};
+use thermocline::{DiffEntry, Table, Version};
 
 use crate::arguments::{Changes, Diff, Format, Get, History, Scan};
 use crate::changes::{self, Removal, TableChanges, TableCommit};
 use crate::failure::Failure;
+use crate::open;
 use crate::output::{Shown, json_bytes, json_value, put, put_fields, put_json};
-
-/// Opens a store that must exist, for reading.
-pub(crate) fn open(directory: &Path) -> Result<Store, Failure> {
-    Ok(Store::builder(directory).mode(OpenMode::ReadOnly).open()?)
-}
 
 /// Prints the value of one key; a key without a value is an error.
 pub(crate) fn get(arguments: &Get, out: &mut dyn Write) -> Result<(), Failure> {
     let (key, view) = (arguments.key()?, &arguments.view);
-    let snapshot = open(&arguments.directory)?.at(view.version())?;
+    let snapshot = open::for_reading(&arguments.directory)?.at(view.version())?;
     let Some(value) = snapshot.get(view.table, &key)? else {
         return Err(Failure::Refused {
             what: format!("key `{}` has no value in table {} at version {}", Shown(&key), view.table, snapshot.version()),
@@ -36,7 +31,7 @@ pub(crate) fn get(arguments: &Get, out: &mut dyn Write) -> Result<(), Failure> {
 pub(crate) fn scan(arguments: &Scan, out: &mut dyn Write) -> Result<(), Failure> {
     let view = &arguments.view;
     let range = arguments.range()?;
-    let mut rows = open(&arguments.directory)?.at(view.version())?.scan(view.table, range);
+    let mut rows = open::for_reading(&arguments.directory)?.at(view.version())?.scan(view.table, range);
     let mut left = arguments.limit.unwrap_or(usize::MAX);
     while left > 0 {
         let next = if arguments.reverse { rows.next_back() } else { rows.next() };
@@ -59,7 +54,7 @@ fn put_row(out: &mut dyn Write, format: Format, key: &[u8], value: &[u8]) -> Res
 /// Prints every version of a key, newest first.
 pub(crate) fn history(arguments: &History, out: &mut dyn Write) -> Result<(), Failure> {
     let (key, view) = (arguments.key()?, &arguments.view);
-    let snapshot = open(&arguments.directory)?.at(view.version())?;
+    let snapshot = open::for_reading(&arguments.directory)?.at(view.version())?;
     for entry in snapshot.history(view.table, &key)? {
         let value = entry.value.as_deref();
         match view.format {
@@ -76,7 +71,7 @@ pub(crate) fn history(arguments: &History, out: &mut dyn Write) -> Result<(), Fa
 
 /// Prints the net differences between two versions.
 pub(crate) fn diff(arguments: &Diff, out: &mut dyn Write) -> Result<(), Failure> {
-    let store = open(&arguments.directory)?;
+    let store = open::for_reading(&arguments.directory)?;
     let versions = Version(arguments.from)..Version(arguments.to);
     for entry in store.diff(arguments.table, arguments.range()?, versions)? {
         put_difference(out, arguments.format, &entry?)?;
@@ -107,7 +102,7 @@ fn put_difference(out: &mut dyn Write, format: Format, entry: &DiffEntry) -> Res
 /// Prints the commits above a version that changed the table.
 pub(crate) fn changes(arguments: &Changes, out: &mut dyn Write) -> Result<(), Failure> {
     let (view, table) = (&arguments.view, arguments.view.table);
-    let store = open(&arguments.directory)?;
+    let store = open::for_reading(&arguments.directory)?;
     let commits = TableChanges::new(&store, table, Version(arguments.since), view.version())?;
     for commit in commits.take(arguments.limit.unwrap_or(usize::MAX)) {
         let commit = commit?;

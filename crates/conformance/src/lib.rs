@@ -28,6 +28,8 @@
 mod backend;
 mod case;
 mod cases;
+mod durable_journal;
+mod durable_model;
 mod failure;
 mod harness;
 mod history;
@@ -43,6 +45,7 @@ mod store_tier;
 
 pub use backend::{Backend, Capability, Step, Subject};
 pub use case::{Case, Outcome};
+pub use durable_model::DurableModel;
 pub use failure::{CaseFailure, CaseResult};
 pub use harness::Harness;
 pub use history::{HistoryOptions, KEYS, Operation, Run, Write, operations, random_histories, run_history};

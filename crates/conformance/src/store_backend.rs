@@ -5,13 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use thermocline_io::{Disk, Environment, SimDisk};
-use thermocline_store::{Background, Store, StoreOptions};
-use thermocline_tier::{Result, TierStorage};
+use thermocline_store::{Background, DurableRequest, Store, StoreOptions, Tiers};
+use thermocline_tier::{DurableTier, Result, TierStorage};
+use thermocline_wal::Preallocate;
 
 use crate::backend::{Backend, Capability, Step, Subject};
 use crate::store_tier::StoreTier;
 
-type MakeTier = dyn Fn() -> Arc<dyn TierStorage> + Send + Sync;
+/// So little that every commit makes the table full, in bytes.
+const HOT_BUDGET_BYTES: u64 = 1;
+
+type MakeTiers = dyn Fn() -> Tiers + Send + Sync;
 type PrepareDisk = dyn Fn(&SimDisk) + Send + Sync;
 
 /// A store over tiers of one kind, with its log on simulated disks.
@@ -27,7 +31,9 @@ type PrepareDisk = dyn Fn(&SimDisk) + Send + Sync;
 #[derive(Clone)]
 pub struct StoreBackend {
     name: String,
-    make_tier: Arc<MakeTier>,
+    make_tiers: Arc<MakeTiers>,
+    /// The store keeps its data in files, which it can flush to and compact.
+    is_durable: bool,
     prepare_disk: Arc<PrepareDisk>,
     lacking: BTreeSet<Capability>,
 }
@@ -37,11 +43,41 @@ impl StoreBackend {
     ///
     /// It lacks what no store offers yet: [`Capability::DropRules`].
     pub fn new<T: TierStorage + 'static>(name: &str, make_tier: impl Fn() -> Arc<T> + Send + Sync + 'static) -> Self {
+        Self::of_tiers(name, false, move || Tiers::from(make_tier() as Arc<dyn TierStorage>))
+    }
+
+    /// A store over tables in memory, of which `make_hot` makes an empty one each time, over the durable tier that `open` opens. Its cases
+    /// run with a budget so small that every commit fills a table and is flushed, at the latest, two commits later.
+    pub fn over<T: TierStorage + 'static>(
+        name: &str,
+        make_hot: impl Fn() -> Arc<T> + Send + Sync + 'static,
+        open: impl Fn(DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> + Send + Sync + 'static,
+    ) -> Self {
+        let tiers = Tiers::hot(move || make_hot() as Arc<dyn TierStorage>).over(open);
+        Self::of_tiers(name, true, move || tiers.clone())
+    }
+
+    /// A store whose commits go straight to the durable tier that `open` opens.
+    pub fn durable(
+        name: &str,
+        open: impl Fn(DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> + Send + Sync + 'static,
+    ) -> Self {
+        let tiers = Tiers::durable(open);
+        Self::of_tiers(name, true, move || tiers.clone())
+    }
+
+    fn of_tiers(name: &str, is_durable: bool, make_tiers: impl Fn() -> Tiers + Send + Sync + 'static) -> Self {
         Self {
             name: name.into(),
-            make_tier: Arc::new(move || make_tier()),
+            make_tiers: Arc::new(make_tiers),
+            is_durable,
             prepare_disk: Arc::new(|_disk| {}),
-            lacking: BTreeSet::from([Capability::DropRules]),
+            // What lies in two tiers counts twice, and what lies in files may be counted until it is rewritten.
+            lacking: if is_durable {
+                BTreeSet::from([Capability::DropRules, Capability::ExactStats])
+            } else {
+                BTreeSet::from([Capability::DropRules])
+            },
         }
     }
 
@@ -81,20 +117,28 @@ impl StoreBackend {
         StoreOptions { background: Background::ByHand, ..StoreOptions::default() }
     }
 
-    /// Opens the store of `disk` over a fresh tier.
+    /// Opens the store of `disk` over fresh tiers. Options that say nothing of a budget get the smallest one.
     ///
     /// # Errors
     /// What opening fails with.
-    pub fn open(&self, disk: &SimDisk, options: StoreOptions) -> Result<Store> {
+    pub fn open(&self, disk: &SimDisk, mut options: StoreOptions) -> Result<Store> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        Store::open(disk, (self.make_tier)(), &Environment::simulated(7), options)
+        options.hot_budget_bytes.get_or_insert(HOT_BUDGET_BYTES);
+        if self.is_durable {
+            // A log that goes on in another segment at every commit is not worth filling ahead.
+            options.log.preallocate = Preallocate::No;
+        }
+        Store::open(disk, (self.make_tiers)(), &Environment::simulated(7), options)
     }
 
-    /// The store as a backend of tier cases, through a [`StoreTier`], with reopening and power cuts as steps.
+    /// The store as a backend of tier cases, through a [`StoreTier`], with reopening and power cuts as steps, and with flushes and
+    /// compactions if it has a durable tier.
     pub fn as_tier(&self) -> Backend {
         let backend = self.clone();
         let open = move || Ok(Box::new(StoreSubject(Arc::new(StoreTier::open(&backend)?))) as Box<dyn Subject>);
-        let backend = Backend::with_subjects(&self.name, &[Step::Reopen, Step::Crash], open);
+        let all = [Step::Flush, Step::Compact, Step::Reopen, Step::Crash];
+        let steps = if self.is_durable { &all[..] } else { &all[2..] };
+        let backend = Backend::with_subjects(&self.name, steps, open);
         let lacking = [
             Capability::AtomicDrops,
             Capability::Drops,
@@ -123,8 +167,10 @@ impl Subject for StoreSubject {
 
     fn take(&self, step: Step) -> Result<()> {
         match step {
+            Step::Flush => self.0.flush(),
+            Step::Compact => self.0.compact(),
+            Step::Reopen => self.0.reopen(),
             Step::Crash => self.0.crash(),
-            _ => self.0.reopen(),
         }
     }
 }

@@ -119,6 +119,35 @@ impl StoreTier {
         self.backend.open(disk, StoreBackend::options())
     }
 
+    /// Flushes the store.
+    ///
+    /// # Errors
+    /// What that fails with.
+    pub fn flush(&self) -> Result<()> {
+        self.store()?.flush()?;
+        self.forget_trace();
+        Ok(())
+    }
+
+    /// Compacts every table of the store.
+    ///
+    /// # Errors
+    /// What that fails with.
+    pub fn compact(&self) -> Result<()> {
+        let store = self.store()?;
+        store.tables()?.into_iter().try_for_each(|table| store.compact(table, &KeyRange::all()))?;
+        store.wait_idle()?;
+        self.forget_trace();
+        Ok(())
+    }
+
+    /// Gives back what the disk keeps for crashes in the past.
+    fn forget_trace(&self) {
+        if let Some((disk, _)) = &*self.open.read() {
+            disk.restart_recording();
+        }
+    }
+
     /// Closes the store and opens it again.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Annotated dumps: bytes beside their meaning, for golden tests and for people who look into a file.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::reader::{Reader, widen};
 use crate::table::{Encoding, Field, FieldTable};
@@ -22,9 +23,29 @@ const BYTES_PER_LINE: usize = 16;
 ///      00000008  01 00                    kind   1\n"
 /// );
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// A dump of a part of a long file keeps only the rows of what lies in a window, and notes:
+///
+/// ```
+/// use thermocline_format::Dump;
+///
+/// let mut dump = Dump::within(8..16);
+/// dump.row(0, b"THERMOCL", "magic", "");
+/// dump.row(8, &[1, 0], "kind", "1");
+/// dump.note(99, "end", "cut off");
+/// assert_eq!(dump.to_string(), "00000008  01 00  kind  1\n00000063         end   cut off\n");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dump {
     rows: Vec<Row>,
+    window: Range<u64>,
+    place: Option<Range<u64>>,
+}
+
+impl Default for Dump {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +59,51 @@ struct Row {
 impl Dump {
     /// A dump without rows.
     pub const fn new() -> Self {
-        Self { rows: Vec::new() }
+        Self::within(0..u64::MAX)
     }
 
-    /// Adds the `bytes` that lie `offset` bytes after the start of the file. `meaning` is their value in words, and may be empty.
+    /// A dump that keeps only rows of what lies at least in part in `window`, in bytes from the start of the file.
+    pub const fn within(window: Range<u64>) -> Self {
+        Self { rows: Vec::new(), window, place: None }
+    }
+
+    /// Whether rows of the bytes in `place` are kept, so that what nobody will see need not be worked out. An empty place counts as the
+    /// byte that it lies before.
+    pub fn wants(&self, place: &Range<u64>) -> bool {
+        place.start < self.window.end && place.end.max(place.start.saturating_add(1)) > self.window.start
+    }
+
+    /// Says that the rows from now on are about the bytes in `place`, whatever offsets they name: for parts that are not stored as they
+    /// are shown. `None`: they are about the bytes that they have.
+    pub fn set_place(&mut self, place: Option<Range<u64>>) {
+        self.place = place;
+    }
+
+    /// Adds the `bytes` that lie `offset` bytes after the start of the file. `meaning` is their value in words, and may be empty. Of bytes
+    /// that lie in the window in part, that part is kept.
     pub fn row(&mut self, offset: u64, bytes: &[u8], name: impl Into<String>, meaning: impl Into<String>) {
+        let (offset, bytes) = match &self.place {
+            Some(place) if self.wants(place) => (offset, bytes),
+            None if self.wants(&(offset..offset.saturating_add(widen(bytes.len())))) => self.clip(offset, bytes),
+            _ => return,
+        };
         self.rows.push(Row { offset, bytes: bytes.to_vec(), name: name.into(), meaning: meaning.into() });
+    }
+
+    /// The part of `bytes` in the window, and its offset.
+    fn clip<'a>(&self, offset: u64, bytes: &'a [u8]) -> (u64, &'a [u8]) {
+        let to = usize::try_from(self.window.end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..to).unwrap_or(bytes);
+        let before = self.window.start.saturating_sub(offset);
+        match usize::try_from(before).ok().and_then(|from| bytes.get(from..)).filter(|rest| !rest.is_empty()) {
+            Some(rest) => (offset.saturating_add(before), rest),
+            None => (offset, bytes),
+        }
+    }
+
+    /// Adds a row without bytes, which is kept wherever it lies: where the file ends, what is wrong with it.
+    pub fn note(&mut self, offset: u64, name: impl Into<String>, meaning: impl Into<String>) {
+        self.rows.push(Row { offset, bytes: Vec::new(), name: name.into(), meaning: meaning.into() });
     }
 
     /// Adds a row for each field of `table` as `bytes` have it, the first of which lies `offset` bytes after the start of the file. The

@@ -37,7 +37,7 @@ pub struct Changes {
 impl Changes {
     pub(crate) fn open(inner: &Arc<Inner>, since: Version) -> Result<Self> {
         inner.check_open()?;
-        Ok(Self { reader: inner.log.reader(since)?, inner: Arc::clone(inner), failure: None })
+        Ok(Self { reader: inner.storage.log.reader(since)?, inner: Arc::clone(inner), failure: None })
     }
 
     /// The next commit that readers can see.

@@ -11,7 +11,15 @@ use thermocline_wal::{Durability, LogEntry};
 use crate::batch::Batch;
 use crate::options::{CommitOptions, OpenMode};
 use crate::pins::PinTable;
+use crate::storage::{Storage, Unpurged};
 use crate::store::{Inner, Store};
+
+/// What a record takes in the log beside the writes, about, in bytes.
+const RECORD_OVERHEAD_BYTES: u64 = 64;
+/// A table is sealed, however little it holds, when the log since the last seal has become so many times its budget,
+const LOG_PER_BUDGET: u64 = 4;
+/// or so many times this if the budget is smaller, in bytes.
+const LOG_BUDGET_MIN_BYTES: u64 = 16 << 20;
 
 /// What a thread asks of the leader.
 #[derive(Debug)]
@@ -38,6 +46,19 @@ pub(crate) type Outcome = Result<Version>;
 pub(crate) struct Writer {
     /// The last version that was given out and logged.
     pub(crate) last: Version,
+    /// The last version that some checkpoint covers, or will once a table that is sealed is flushed.
+    pub(crate) covered: Version,
+    /// How much was logged since the last seal, about, in bytes.
+    logged_bytes: u64,
+    /// Requests that are in the log, durably, and that the durable tier had no room for when it should have taken them. They have been
+    /// answered, with an error; they are applied before anything else is.
+    late: Vec<Request>,
+}
+
+impl Writer {
+    pub(crate) fn new(last: Version, covered: Version) -> Self {
+        Self { last, covered, logged_bytes: 0, late: Vec::new() }
+    }
 }
 
 impl Inner {
@@ -46,9 +67,24 @@ impl Inner {
         if self.options.mode == OpenMode::ReadOnly {
             return Err(ErrorKind::Unsupported { what: "writing to a store that was opened read-only".into() }.into());
         }
-        let durability = options.durability.unwrap_or(self.options.durability);
+        if let Action::Commit { writes, .. } = &action
+            && !writes.is_empty()
+        {
+            self.wait_for_room(writes.size_bytes())?;
+        }
+        let durability = self.durability_of(&action, options);
         let request = Request { action, version: options.version, durability };
         self.queue.submit(request, durability == Durability::Sync, |group| self.lead(group))
+    }
+
+    /// What touches a durable tier at once must be durable in the log before: after a crash, the tier must not be ahead of the log.
+    fn durability_of(&self, action: &Action, options: CommitOptions) -> Durability {
+        let view = self.storage.view();
+        let is_direct = match action {
+            Action::Purge(_) => view.durable.is_some(),
+            _ => view.durable.is_some() && view.active.is_none(),
+        };
+        if is_direct { Durability::Sync } else { options.durability.unwrap_or(self.options.durability) }
     }
 
     /// Carries a group through. A purge goes by itself: it may compact what memory was set aside for those behind it.
@@ -62,8 +98,12 @@ impl Inner {
     /// Admits each request, logs all with one write, syncs once if any asks for it, applies, publishes. A request that is refused does
     /// not touch the others.
     fn lead_part(&self, writer: &mut Writer, group: &mut [Request]) -> Vec<Outcome> {
-        // While a purge is under way no snapshot may pin what it removes.
+        if let Err(error) = self.apply_late(writer).and_then(|()| self.seal_if_full(writer)) {
+            return group.iter().map(|_| Err(error.clone())).collect();
+        }
+        // While a purge is under way nothing moves between the tiers, and no snapshot may pin what it removes.
         let has_purge = group.iter().any(|request| matches!(request.action, Action::Purge(_)));
+        let mut unpurged = has_purge.then(|| self.storage.hold_moves());
         let pins = has_purge.then(|| self.pins.lock());
         let mut last = writer.last;
         let rooms = self.make_room(group);
@@ -80,13 +120,23 @@ impl Inner {
         }
         writer.last = last;
         let mut applied = None;
-        for (request, outcome) in group.iter().zip(&mut outcomes) {
+        for (request, outcome) in group.iter_mut().zip(&mut outcomes) {
             let Ok(version) = *outcome else { continue };
-            // After one that is in the log and not in the tier, only replaying the log can help: those behind it are not applied either.
-            match self.poison.check().and_then(|()| self.apply(request)) {
+            writer.logged_bytes += request.writes().map_or(0, TierBatch::size_bytes) as u64 + RECORD_OVERHEAD_BYTES;
+            // After one that is in the log and not in the tier, those behind it are not applied either.
+            let is_behind = !writer.late.is_empty();
+            let result = self.storage.poison.check().and_then(|()| {
+                if is_behind { Err(ErrorKind::DiskFull.into()) } else { self.apply(request, unpurged.as_deref_mut()) }
+            });
+            match result {
                 Ok(()) => applied = Some(version),
                 Err(error) => {
-                    self.poison.set(&error);
+                    if matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Io) {
+                        writer.late.push(request.take());
+                    } else {
+                        // Only replaying the log can help.
+                        self.storage.poison.set(&error);
+                    }
                     *outcome = Err(Error::with_source(ErrorKind::CommitUnknown { version }, error));
                 }
             }
@@ -97,18 +147,67 @@ impl Inner {
         outcomes
     }
 
+    /// Applies what the durable tier had no room for, in order.
+    pub(crate) fn apply_late(&self, writer: &mut Writer) -> Result<()> {
+        while let Some(request) = writer.late.first() {
+            self.apply(request, None)?;
+            let version = request.version;
+            writer.late.remove(0);
+            if let Some(version) = version {
+                self.published.store(version.0, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the table that takes the writes if it has outgrown its budget, or the log since the last seal is long; but not while too many
+    /// wait to be flushed: then it takes what comes, which is little, since writers wait.
+    fn seal_if_full(&self, writer: &mut Writer) -> Result<()> {
+        let Some(budget) = self.storage.hot_budget_bytes else { return Ok(()) };
+        let is_due = {
+            let view = self.storage.view();
+            let log_max = match view.active {
+                Some(_) => budget.max(LOG_BUDGET_MIN_BYTES).saturating_mul(LOG_PER_BUDGET),
+                None => budget,
+            };
+            let is_log_long = writer.logged_bytes >= log_max && writer.last > writer.covered;
+            view.durable.is_some()
+                && view.sealed.len() < self.storage.sealed_tables_max
+                && (Storage::is_full(&view, budget) || is_log_long)
+        };
+        if is_due { self.seal(writer) } else { Ok(()) }
+    }
+
+    /// Puts a fresh table above the one that takes the writes.
+    pub(crate) fn seal(&self, writer: &mut Writer) -> Result<()> {
+        let log = &self.storage.log;
+        if let Err(error) = log.rotate() {
+            if log.is_poisoned() {
+                self.storage.poison.set(&error);
+                return Err(error);
+            }
+            // The checkpoint covers what it covers; only the log stays longer.
+            tracing::warn!(%error, "could not begin another log segment");
+        }
+        self.storage.seal(writer.last, Some(log.base(self.options.log_keep_bytes)), &self.marks);
+        writer.covered = writer.last;
+        writer.logged_bytes = 0;
+        Ok(())
+    }
+
     /// Has the tier set memory aside for the group, before anything is logged: what is in the log must fit. If not all of it does, those
     /// requests are refused that do not fit behind the ones before them.
     fn make_room(&self, group: &[Request]) -> Vec<Result<()>> {
         let all: Vec<&TierBatch> = group.iter().filter_map(Request::writes).collect();
-        if self.tier.make_room(&all).is_ok() {
+        let view = self.storage.view();
+        if view.make_room(&all).is_ok() {
             return group.iter().map(|_| Ok(())).collect();
         }
         let mut fitting = Vec::new();
         let check = |request| {
             let Some(writes) = Request::writes(request) else { return Ok(()) };
             fitting.push(writes);
-            self.tier.make_room(&fitting).inspect_err(|_| {
+            view.make_room(&fitting).inspect_err(|_| {
                 fitting.pop();
             })
         };
@@ -118,10 +217,10 @@ impl Inner {
     /// Gives a request its version, or refuses it; nothing is changed then.
     fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&MutexGuard<'_, PinTable>>) -> Outcome {
         self.check_open()?;
-        if let Some(cause) = self.log.poison_cause() {
-            self.poison.set(cause);
+        if let Some(cause) = self.storage.log.poison_cause() {
+            self.storage.poison.set(cause);
         }
-        self.poison.check()?;
+        self.storage.poison.check()?;
         if matches!(request.action, Action::EnsureTable(_) | Action::Sync) {
             return Ok(*last);
         }
@@ -164,28 +263,34 @@ impl Inner {
             }
         }
         let Some(durability) = durability else { return Ok(()) };
-        let result = self.log.append(&entries, durability);
+        let result = self.storage.log.append(&entries, durability);
         if let Err(error) = &result
-            && self.log.is_poisoned()
+            && self.storage.log.is_poisoned()
         {
-            self.poison.set(error);
+            self.storage.poison.set(error);
         }
         result
     }
 
-    fn apply(&self, request: &Request) -> Result<()> {
+    /// Applies what is in the log. A purge comes with what is moving, held.
+    fn apply(&self, request: &Request, unpurged: Option<&mut Unpurged>) -> Result<()> {
         let version = request.version.unwrap_or_default();
         match &request.action {
             Action::Commit { writes, clears } => {
-                for table in clears {
-                    self.marks.clear(*table, version);
+                if !writes.is_empty() {
+                    self.storage.write(writes)?;
                 }
-                if writes.is_empty() { Ok(()) } else { self.tier.set(writes) }
+                // Once, and before the version is published.
+                clears.iter().for_each(|table| self.marks.clear(*table, version));
+                Ok(())
             }
-            Action::EnsureTable(table) => self.tier.ensure_table(*table),
+            Action::EnsureTable(table) => self.storage.ensure_table(*table),
             Action::Purge(table) => {
                 self.marks.purge(*table, version);
-                self.tier.clear_table(*table)
+                match unpurged {
+                    Some(unpurged) => self.storage.purge(unpurged, *table),
+                    None => self.storage.purge(&mut self.storage.hold_moves(), *table),
+                }
             }
             Action::Sync => Ok(()),
         }
@@ -197,6 +302,12 @@ impl Inner {
 }
 
 impl Request {
+    /// The request, and nothing in its place.
+    fn take(&mut self) -> Self {
+        let action = std::mem::replace(&mut self.action, Action::Sync);
+        Self { action, version: self.version, durability: self.durability }
+    }
+
     /// What the request writes to the tier, if it does.
     fn writes(&self) -> Option<&TierBatch> {
         match &self.action {

@@ -10,6 +10,7 @@ use thermocline_tier::{
 };
 
 use crate::cursor;
+use crate::pins::Reader;
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
 
@@ -154,10 +155,7 @@ impl Diff {
         let inner = Arc::clone(&self.newer.inner);
         while self.ready.len() == 0 && !self.position.is_exhausted() {
             inner.check_open()?;
-            let batch = match self.asked.direction {
-                Direction::Forward => inner.tier.range_next(&mut self.position, STEP_ENTRIES)?,
-                Direction::Reverse => inner.tier.range_rev_next(&mut self.position, STEP_ENTRIES)?,
-            };
+            let batch = inner.next_batch(&mut self.position, STEP_ENTRIES)?;
             let rows: Vec<Row> = batch.into_rows().collect();
             self.ready = self.compare(&inner, &rows)?.into_iter();
         }
@@ -168,11 +166,11 @@ impl Diff {
     fn compare(&self, inner: &Inner, rows: &[Row]) -> Result<Vec<(Bytes, DiffEntry)>> {
         let table = self.asked.table;
         let keys: Vec<KeyRef<'_>> = rows.iter().map(|row| KeyRef { table, prefix: row.prefix() }).collect();
-        let olds = inner.lookup_many_at(&keys, self.older.version())?;
-        let cleared_below = inner.marks.clears(table).newest(self.newer.version());
+        let olds = inner.lookup_many_at(&keys, self.older.version(), Reader::Pinned)?;
+        let hidden_below = inner.marks.clears(table).hidden_below(self.newer.version());
         let mut changed = Vec::new();
         for (row, old) in rows.iter().zip(olds) {
-            let is_hidden = cleared_below.is_some_and(|clear| row.version < clear);
+            let is_hidden = hidden_below.is_some_and(|clear| row.version < clear);
             let (old, new) = (old.into_value(), row.value.clone().filter(|_| !is_hidden));
             if old != new {
                 let (before, after) = if self.is_backward() { (new, old) } else { (old, new) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_tier::{EntryKind, Result, Version};
 
+use crate::pins::Reader;
 use crate::store::Inner;
 
 /// One version of a key.
@@ -44,17 +45,18 @@ pub struct History(std::vec::IntoIter<HistoryEntry>);
 
 impl History {
     /// The versions at or below `at`.
-    pub(crate) fn read(inner: &Arc<Inner>, table: EntryKind, key: &[u8], at: Version) -> Result<Self> {
+    pub(crate) fn read(inner: &Arc<Inner>, table: EntryKind, key: &[u8], at: Version, reader: Reader) -> Result<Self> {
         inner.check_open()?;
-        let stored = inner.tier.get_all_versions(table, key)?;
-        inner.marks.check_floor(table, at)?;
+        let stored = inner.storage.view().merged()?.get_all_versions(table, key)?;
+        inner.check_retained(table, at, reader)?;
+        let clears = inner.marks.clears(table);
         let mut entries: Vec<HistoryEntry> = stored
             .into_iter()
-            .filter(|entry| entry.version <= at)
+            .filter(|entry| entry.version <= at && entry.version >= clears.floor())
             .map(|entry| HistoryEntry { version: entry.version, value: entry.value })
             .collect();
         // Oldest first, so that a clear finds what an earlier one has left.
-        for clear in inner.marks.clears(table).oldest_first(at) {
+        for clear in clears.oldest_first(at) {
             // What the commit of the clear itself wrote stands after the clear.
             let older = entries.partition_point(|entry| entry.version >= clear);
             let is_rewritten = older > 0 && entries[older - 1].version == clear;

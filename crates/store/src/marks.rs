@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use thermocline_tier::{EntryKind, ErrorKind, Result, Version};
+use thermocline_tier::{EntryKind, ErrorKind, Lookup, Result, Retained, Version};
 
 /// The marks of all tables. Most stores have none, so reads ask one flag first.
 #[derive(Debug, Default)]
@@ -22,14 +22,45 @@ struct Marks {
     floor: Version,
 }
 
-/// The clears of one table, as a scan needs them.
+/// The marks of one table as bytes carry them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MarkedTable {
+    pub(crate) table: EntryKind,
+    pub(crate) floor: Version,
+    /// Ascending.
+    pub(crate) clears: Vec<Version>,
+}
+
+/// The marks of one table, as a scan needs them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TableClears(Arc<Vec<Version>>);
+pub(crate) struct TableClears {
+    clears: Arc<Vec<Version>>,
+    floor: Version,
+}
 
 impl TableClears {
     /// The newest clear at or below `at`.
     pub(crate) fn newest(&self, at: Version) -> Option<Version> {
-        self.0[..self.0.partition_point(|clear| *clear <= at)].last().copied()
+        self.clears[..self.clears.partition_point(|clear| *clear <= at)].last().copied()
+    }
+
+    /// The version below which a reader at `at` must not see rows: of the newest clear, or of the purge, which counts as one: what it
+    /// removes may lie on disk for a while.
+    pub(crate) fn hidden_below(&self, at: Version) -> Option<Version> {
+        let purged = (self.floor > Version::ZERO && self.floor <= at).then_some(self.floor);
+        self.newest(at).max(purged)
+    }
+
+    /// The answer to a point read at `at` once the marks are taken into account.
+    pub(crate) fn hide(&self, at: Version, found: Lookup) -> Lookup {
+        let Some(written) = found.version() else { return found };
+        if written < self.floor && self.floor <= at {
+            return Lookup::Absent;
+        }
+        match self.newest(at) {
+            Some(cleared) if written < cleared => Lookup::Tombstone { version: cleared },
+            _ => found,
+        }
     }
 
     /// Whether the table was cleared in (after, at].
@@ -39,7 +70,12 @@ impl TableClears {
 
     /// The clears at or below `at`, oldest first.
     pub(crate) fn oldest_first(&self, at: Version) -> impl Iterator<Item = Version> + '_ {
-        self.0.iter().copied().take_while(move |clear| *clear <= at)
+        self.clears.iter().copied().take_while(move |clear| *clear <= at)
+    }
+
+    /// The version of the last purge.
+    pub(crate) fn floor(&self) -> Version {
+        self.floor
     }
 }
 
@@ -58,17 +94,57 @@ impl TableMarks {
         self.has_any.store(true, Ordering::Release);
     }
 
+    /// Brings back what a checkpoint holds.
+    pub(crate) fn restore(&self, marked: Vec<MarkedTable>) {
+        let mut tables = self.tables.write();
+        for MarkedTable { table, floor, clears } in marked {
+            tables.insert(table, Marks { clears: Arc::new(clears), floor });
+        }
+        self.has_any.store(!tables.is_empty(), Ordering::Release);
+    }
+
+    /// The marks as of a version, for a checkpoint there: without later ones, which replaying the log brings back, and without clears
+    /// that a purge has made pointless.
+    pub(crate) fn as_of(&self, at: Version) -> Vec<MarkedTable> {
+        let tables = self.tables.read();
+        let marked = |(table, marks): (&EntryKind, &Marks)| {
+            let floor = if marks.floor <= at { marks.floor } else { Version::ZERO };
+            let clears: Vec<Version> = marks.clears.iter().copied().filter(|clear| *clear > floor && *clear <= at).collect();
+            let has_any = floor > Version::ZERO || !clears.is_empty();
+            has_any.then_some(MarkedTable { table: *table, floor, clears })
+        };
+        tables.iter().filter_map(marked).collect()
+    }
+
+    /// Forgets the clears that no allowed read can tell from the next one.
+    pub(crate) fn thin(&self, retained: &Retained) {
+        for marks in self.tables.write().values_mut() {
+            let nexts = marks.clears.iter().skip(1).map(Some).chain([None]);
+            let kept: Vec<Version> = marks
+                .clears
+                .iter()
+                .zip(nexts)
+                .filter(|(clear, next)| retained.sees(**clear, next.copied()))
+                .map(|(clear, _)| *clear)
+                .collect();
+            if kept.len() < marks.clears.len() {
+                marks.clears = Arc::new(kept);
+            }
+        }
+    }
+
     /// Whether any table has marks. If not, neither clears nor floors need asking.
     pub(crate) fn has_any(&self) -> bool {
         self.has_any.load(Ordering::Acquire)
     }
 
-    /// The clears of a table.
+    /// The marks of a table.
     pub(crate) fn clears(&self, table: EntryKind) -> TableClears {
         if !self.has_any() {
             return TableClears::default();
         }
-        TableClears(self.tables.read().get(&table).map(|marks| Arc::clone(&marks.clears)).unwrap_or_default())
+        let of_table = |marks: &Marks| TableClears { clears: Arc::clone(&marks.clears), floor: marks.floor };
+        self.tables.read().get(&table).map(of_table).unwrap_or_default()
     }
 
     /// Refuses a read of `table` at `at` if a purge took that state away. Ask *after* reading: a purge sets the floor
@@ -100,5 +176,38 @@ mod tests {
         assert_eq!(clears.newest(Version(6)), Some(Version(3)));
         assert!(clears.any_between(Version(3), Version(7)));
         assert!(!clears.any_between(Version(3), Version(6)));
+    }
+
+    #[test]
+    fn marks_as_of_a_version_are_those_that_replay_cannot_bring_back() {
+        let marks = TableMarks::default();
+        [2, 4, 8].into_iter().for_each(|version| marks.clear(EntryKind::Multi, Version(version)));
+        marks.clear(EntryKind::source(1), Version(9));
+        let at = |version| marks.as_of(Version(version));
+        let marked = |floor: u64, clears: &[u64]| {
+            let clears = clears.iter().copied().map(Version).collect();
+            MarkedTable { table: EntryKind::Multi, floor: Version(floor), clears }
+        };
+        assert_eq!(at(1), []);
+        assert_eq!(at(5), [marked(0, &[2, 4])]);
+        marks.purge(EntryKind::Multi, Version(6));
+        assert_eq!(at(5), [marked(0, &[2, 4])]);
+        assert_eq!(at(8), [marked(6, &[8])]);
+        let restored = TableMarks::default();
+        restored.restore(marks.as_of(Version(9)));
+        assert_eq!(restored.as_of(Version(9)), marks.as_of(Version(9)));
+        assert_eq!(restored.clears(EntryKind::Multi).hidden_below(Version(7)), Some(Version(6)));
+        assert_eq!(restored.clears(EntryKind::Multi).hidden_below(Version(5)), None);
+    }
+
+    #[test]
+    fn thinning_keeps_the_clear_that_each_allowed_read_sees() {
+        let marks = TableMarks::default();
+        (1..=9).for_each(|version| marks.clear(EntryKind::Multi, Version(10 * version)));
+        let newest = |at: u64| marks.clears(EntryKind::Multi).newest(Version(at)).map(|clear| clear.0);
+        let before = [25, 64, 65, 70, 200].map(newest);
+        marks.thin(&Retained::new(Version(64), [Version(25)]));
+        assert_eq!([25, 64, 65, 70, 200].map(newest), before);
+        assert_eq!(marks.clears(EntryKind::Multi).oldest_first(Version::MAX).count(), 5);
     }
 }

@@ -1,70 +1,57 @@
-//! Opening and closing a store: lock, log, replay.
+//! Opening and closing a store: lock, tiers, log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use thermocline_format::StoreId;
 use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
-use thermocline_tier::{Error, ErrorKind, Result, TierStorage, Version};
+use thermocline_tier::{Error, ErrorKind, Result, VerifiedFiles, Version};
+use thermocline_wal::Log;
+use thermocline_wal::VerifyReport as LogVerifyReport;
 use thermocline_wal::group::GroupCommit;
-use thermocline_wal::{Log, OpenLog, Replayed, VerifyReport};
 
-use crate::background::Worker;
+use crate::background::Workers;
 use crate::commit::Writer;
-use crate::health::Poison;
-use crate::marks::TableMarks;
 use crate::options::{Background, OpenMode, StoreOptions};
 use crate::pins::Pins;
+use crate::pressure::PressureMeter;
+use crate::recover::{Recovered, Recovery};
 use crate::store::{Inner, Store};
+use crate::tiers::Tiers;
 
-/// Puts the log's records back into the tier.
-struct Replay<'a> {
-    tier: &'a dyn TierStorage,
-    marks: &'a TableMarks,
-    last: Version,
-}
-
-impl Replay<'_> {
-    fn apply(&mut self, record: Replayed<'_>) -> Result<()> {
-        match record {
-            Replayed::Commit(commit) => {
-                for table in commit.clears {
-                    self.marks.clear(*table, commit.version);
-                }
-                if !commit.batch.is_empty() {
-                    self.tier.set(commit.batch)?;
-                }
-                self.last = commit.version;
-            }
-            Replayed::EnsureTable { table } => self.tier.ensure_table(table)?,
-            Replayed::PurgeTable { version, table, .. } => {
-                self.marks.purge(table, version);
-                self.tier.clear_table(table)?;
-                self.last = version;
-            }
-        }
-        Ok(())
-    }
+/// What [`Store::verify`] has checked.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// let report = store.verify()?;
+/// assert_eq!((report.log.commits, report.files.files), (0, 0));
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The log.
+    pub log: LogVerifyReport,
+    /// The files of the durable tier; none without one.
+    pub files: VerifiedFiles,
 }
 
 impl Store {
-    /// Opens a store on a disk, over a tier that must be empty. Engines use the facade crate, which brings both.
+    /// Opens a store on a disk, over its tiers; a single tier in memory, which must be empty, can be given as it is. Engines use the facade
+    /// crate, which brings both.
     ///
-    /// The directory's lock is taken before anything is read, and everything in the log is checked and replayed.
+    /// The directory's lock is taken before anything is read, and everything in the log is checked. What the durable tier has not taken
+    /// over yet is replayed.
     ///
     /// # Errors
     /// [`Locked`](ErrorKind::Locked) while another handle has it open; [`NotFound`](ErrorKind::NotFound) and
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode and the directory do not fit, or the layout is another than the
-    /// stored one; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode, the tiers and the directory do not fit, an option is out of range, or
+    /// the layout is another than the stored one; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and
     /// [`Corruption`](ErrorKind::Corruption) naming file and offset; [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        tier: Arc<dyn TierStorage>,
-        environment: &Environment,
-        options: StoreOptions,
-    ) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, tiers: impl Into<Tiers>, environment: &Environment, options: StoreOptions) -> Result<Self> {
         let directory = disk.label();
-        let opened = open(disk, tier, environment, options);
+        let opened = open(disk, &tiers.into(), environment, options);
         opened.map_err(|error| error.context(format!("open {directory}")))
     }
 
@@ -74,15 +61,19 @@ impl Store {
     /// [`Corruption`](ErrorKind::Corruption) naming the first damaged place; [`Closed`](ErrorKind::Closed), [`Io`](ErrorKind::Io).
     pub fn verify(&self) -> Result<VerifyReport> {
         self.inner.check_open()?;
-        let mut report = self.inner.log.verify()?;
+        let mut log = self.inner.storage.log.verify()?;
         if self.inner.options.mode == OpenMode::ReadOnly {
             // What recovery passed over still lies there.
-            report.discarded_bytes = self.inner.recovery.discarded_bytes;
+            log.discarded_bytes = self.inner.recovery.discarded_bytes;
         }
-        Ok(report)
+        let _open = self.inner.storage.enter()?;
+        let durable = self.inner.storage.durable();
+        let files = durable.map_or_else(|| Ok(VerifiedFiles::default()), |durable| durable.verify())?;
+        Ok(VerifyReport { log, files })
     }
 
-    /// Closes the store for all its handles: makes every commit durable, marks the log as cleanly closed, and releases the directory.
+    /// Closes the store for all its handles: makes every commit durable, ends background work, marks the log as cleanly closed, and
+    /// releases the directory. What is in memory stays in the log, from which the next open brings it back.
     /// Later calls on any handle or snapshot fail with [`Closed`](ErrorKind::Closed), and so do iterators once they have handed out
     /// what they had read before. Closing twice is not an error.
     ///
@@ -93,7 +84,8 @@ impl Store {
     }
 }
 
-fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environment, options: StoreOptions) -> Result<Store> {
+fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: StoreOptions) -> Result<Store> {
+    options.check()?;
     let is_read_only = options.mode == OpenMode::ReadOnly;
     check_directory(&*disk, options.mode)?;
     let lock =
@@ -103,51 +95,74 @@ fn open(disk: Arc<dyn Disk>, tier: Arc<dyn TierStorage>, environment: &Environme
             }
             _ => thermocline_wal::disk_error(error),
         })?;
-    match (Log::exists(&*disk)?, options.mode) {
-        (false, OpenMode::MustExist | OpenMode::ReadOnly) => {
-            return Err(ErrorKind::NotFound { what: "a store in this directory".into() }.into());
-        }
-        (true, OpenMode::CreateNew) => {
-            return Err(ErrorKind::InvalidArgument { what: "there is a store in this directory already".into() }.into());
-        }
-        _ => {}
+    let store = find_store(&*disk, tiers, options.mode)?;
+    let recovery = Recovery { disk: Arc::clone(&disk), tiers, environment, options: &options, store };
+    let Recovered { storage, marks, report, last, covered } = recovery.run()?;
+    let pins = Arc::new(Pins::default());
+    let durable = storage.durable();
+    if let Some(durable) = &durable {
+        durable.set_pins(Arc::clone(&pins) as Arc<dyn thermocline_tier::Pins>);
     }
-    let marks = TableMarks::default();
-    let mut replay = Replay { tier: &*tier, marks: &marks, last: Version::ZERO };
-    let request = OpenLog {
-        disk: Arc::clone(&disk),
-        randomness: &*environment.randomness,
-        clock: &*environment.clock,
-        options: options.log.clone(),
-        layout: options.layout.as_ref(),
-        is_read_only,
-    };
-    let (log, recovery) = Log::open(request, &mut |record| replay.apply(record))?;
-    let last = replay.last;
-    let log = Arc::new(log);
-    let worker = match options.background {
-        Background::Thread if !is_read_only => Some(Worker::start(Arc::clone(&log), &*environment.spawner)?),
+    // What a crash took from the log was never part of what the horizon was moved over.
+    let horizon = durable.map_or(Version::ZERO, |durable| durable.horizon()).min(last);
+    let workers = match options.background {
+        Background::Thread if !is_read_only => Some(Workers::start(&storage, &*environment.spawner, options.tier_threads)?),
         _ => None,
     };
     let inner = Inner {
-        store_id: log.store_id(),
-        tier,
-        log,
+        store_id: storage.log.store_id(),
+        storage,
         options,
         clock: Arc::clone(&environment.clock),
         disk,
         published: AtomicU64::new(last.0),
+        horizon: AtomicU64::new(horizon.0),
+        horizon_turn: Mutex::new(()),
         marks,
-        pins: Pins::default(),
-        poison: Poison::default(),
+        pins,
+        pressure: PressureMeter::default(),
         is_closed: AtomicBool::new(false),
         queue: GroupCommit::new(),
-        writer: Mutex::new(Writer { last }),
-        recovery,
-        worker: Mutex::new(worker),
+        writer: Mutex::new(Writer::new(last, covered)),
+        recovery: report,
+        workers: Mutex::new(workers),
         lock: Mutex::new(Some(lock)),
     };
     Ok(Store { inner: Arc::new(inner) })
+}
+
+/// Compares what is in the directory with the mode and the tiers. Returns the identity of a store that has a durable tier.
+fn find_store(disk: &dyn Disk, tiers: &Tiers, mode: OpenMode) -> Result<Option<StoreId>> {
+    let entries = disk.list(Reason::Open).map_err(thermocline_wal::disk_error)?;
+    let manifest = entries.iter().find_map(|entry| match entry {
+        DirEntry::File(file @ FileId::Manifest(_), _) => Some(*file),
+        _ => None,
+    });
+    if let (Some(manifest), None) = (manifest, &tiers.durable) {
+        let what = format!("the store keeps a part of its data in files ({manifest}): open it with the tier that they belong to");
+        return Err(ErrorKind::InvalidArgument { what }.into());
+    }
+    let store = match manifest {
+        None => None,
+        Some(manifest) => match Log::identify(disk)? {
+            Some(store) => Some(store),
+            None => {
+                // If there is a log after all, this says what is wrong with it.
+                Log::exists(disk)?;
+                let what = format!("the directory has {manifest}, but no log");
+                return Err(Error::with_source(ErrorKind::Corruption, what));
+            }
+        },
+    };
+    match (store.is_some() || Log::exists(disk)?, mode) {
+        (false, OpenMode::MustExist | OpenMode::ReadOnly) => {
+            Err(ErrorKind::NotFound { what: "a store in this directory".into() }.into())
+        }
+        (true, OpenMode::CreateNew) => {
+            Err(ErrorKind::InvalidArgument { what: "there is a store in this directory already".into() }.into())
+        }
+        _ => Ok(store),
+    }
 }
 
 /// Looks around before the lock is taken, since that makes a file: a directory without a log stays as it is unless a store is to be
@@ -178,10 +193,13 @@ impl Inner {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        if let Some(worker) = self.worker.lock().take() {
-            worker.stop();
+        if let Some(workers) = self.workers.lock().take() {
+            workers.stop();
         }
-        let result = if self.options.mode == OpenMode::ReadOnly { Ok(()) } else { self.log.close() };
+        // What others do by hand ends too, before the directory is anybody else's.
+        self.storage.close();
+        let result = if self.options.mode == OpenMode::ReadOnly { Ok(()) } else { self.storage.log.close() };
+        self.storage.release();
         drop(self.lock.lock().take());
         drop(writer);
         result

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thermocline_tier::{SharedLayout, Version, WholeKey};
+use thermocline_tier::{ErrorKind, Result, SharedLayout, Version, WholeKey};
 use thermocline_wal::{Durability, LogOptions};
 
 /// How a directory is opened.
@@ -22,16 +22,18 @@ pub enum OpenMode {
     ReadOnly,
 }
 
-/// Who does the work that may wait: preparing log segments ahead of use, and witnessing what has become durable.
+/// Who does the work that may wait: preparing log segments ahead of use, witnessing what has become durable, flushing tables, and
+/// what the durable tier has to do.
 ///
 /// ```
 /// assert_ne!(thermocline_store::Background::Thread, thermocline_store::Background::ByHand);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
-    /// A thread of the store's own.
+    /// Threads of the store's own: one for the log, and over a durable tier one for flushing and some for the tier's work.
     Thread,
-    /// The caller, through [`Store::run_until_idle`](crate::Store::run_until_idle): for tests and simulations.
+    /// The caller, through [`Store::run_until_idle`](crate::Store::run_until_idle): for tests and simulations. A commit that would have to wait
+    /// for such work does it itself.
     ByHand,
 }
 
@@ -55,6 +57,32 @@ pub struct StoreOptions {
     pub background: Background,
     /// The commit log's own options.
     pub log: LogOptions,
+    /// How much memory the table that takes the writes may use, in bytes, before it is sealed and moved into the durable tier; a single group
+    /// of commits may take it beyond. Where commits go straight to the durable tier it is how much log is written between two
+    /// checkpoints. Without a durable tier it has no effect. `None`, the default, seals only when [`flush`](crate::Store::flush) asks for it.
+    pub hot_budget_bytes: Option<u64>,
+    /// How many sealed tables may wait to be moved before writers wait, at least 1. Default: 1.
+    pub sealed_tables_max: usize,
+    /// How much of the log stays for [`changes`](crate::Store::changes) once recovery needs it no more, in bytes, rounded up to whole segments.
+    /// Default: 0.
+    pub log_keep_bytes: u64,
+    /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
+    pub tier_threads: usize,
+}
+
+impl StoreOptions {
+    /// Checks the ranges of the store's own options.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming the option.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, value) in [("sealed_tables_max", self.sealed_tables_max), ("tier_threads", self.tier_threads)] {
+            if value == 0 {
+                return Err(ErrorKind::InvalidArgument { what: format!("store option {name} is 0, not at least 1") }.into());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for StoreOptions {
@@ -65,6 +93,10 @@ impl Default for StoreOptions {
             layout: Arc::new(WholeKey),
             background: Background::Thread,
             log: LogOptions::default(),
+            hot_budget_bytes: None,
+            sealed_tables_max: 1,
+            log_keep_bytes: 0,
+            tier_threads: 1,
         }
     }
 }

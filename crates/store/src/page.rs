@@ -7,6 +7,7 @@ use bytes::Bytes;
 use thermocline_tier::{Direction, ErrorKind, RangeBatch, RangeCursor, RangeRequest, Result};
 
 use crate::cursor::Cursor;
+use crate::pins::Reader;
 use crate::store::Inner;
 
 /// The most entries that one page asks a tier for at a time, so that a huge limit does not become a huge read.
@@ -25,7 +26,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// Hands the first `limit` visible rows to `visit`, until it breaks off.
+/// Hands the first `limit` visible rows to `visit`, until it breaks off. For a reader that pins the version.
 pub(crate) fn visit(
     inner: &Arc<Inner>,
     request: RangeRequest,
@@ -34,8 +35,8 @@ pub(crate) fn visit(
 ) -> Result<()> {
     inner.check_open()?;
     let (table, at) = (request.table, request.window.at);
-    let cleared_below = inner.marks.clears(table).newest(at);
-    let mut scan = Arc::clone(&inner.tier).scan(request)?;
+    let hidden_below = inner.marks.clears(table).hidden_below(at);
+    let mut scan = Arc::clone(inner.storage.view().merged()?).scan(request)?;
     let (mut batch, mut left) = (RangeBatch::new(), limit);
     while left > 0 {
         // Some more than asked for, since some may be tombstones: another read costs another seek.
@@ -43,7 +44,7 @@ pub(crate) fn visit(
         inner.marks.check_floor(table, at)?;
         for row in batch.rows() {
             let Some(value) = row.value else { continue };
-            if cleared_below.is_some_and(|clear| row.version < clear) {
+            if hidden_below.is_some_and(|clear| row.version < clear) {
                 continue;
             }
             if visit(row.key, value).is_break() {
@@ -62,26 +63,23 @@ pub(crate) fn visit(
 }
 
 /// Reads the next `limit` visible rows from `position` on.
-pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize) -> Result<Page> {
+pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize, reader: Reader) -> Result<Page> {
     inner.check_open()?;
     if limit == 0 {
         return Err(ErrorKind::InvalidArgument { what: "a page of 0 rows can never finish a scan".into() }.into());
     }
     let request = position.request().clone();
-    let cleared_below = inner.marks.clears(request.table).newest(request.window.at);
+    let hidden_below = inner.marks.clears(request.table).hidden_below(request.window.at);
     let mut page = Page::default();
     let mut last = position.last().cloned();
     // One row more than asked for, to know whether there is one.
     while !position.is_exhausted() {
         let wanted = (limit - page.entries.len()).saturating_add(1).min(READ_ENTRIES_MAX);
-        let batch = match request.direction {
-            Direction::Forward => inner.tier.range_next(&mut position, wanted)?,
-            Direction::Reverse => inner.tier.range_rev_next(&mut position, wanted)?,
-        };
-        inner.marks.check_floor(request.table, request.window.at)?;
+        let batch = inner.next_batch(&mut position, wanted)?;
+        inner.check_retained(request.table, request.window.at, reader)?;
         for row in batch.into_rows() {
             let Some(value) = row.value else { continue };
-            if cleared_below.is_some_and(|clear| row.version < clear) {
+            if hidden_below.is_some_and(|clear| row.version < clear) {
                 continue;
             }
             if page.entries.len() == limit {
@@ -94,4 +92,16 @@ pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize) 
         }
     }
     Ok(page)
+}
+
+impl Inner {
+    /// The next batch of a scan over all tiers.
+    pub(crate) fn next_batch(&self, position: &mut RangeCursor, entries: usize) -> Result<RangeBatch> {
+        let view = self.storage.view();
+        let tier = view.merged()?;
+        match position.request().direction {
+            Direction::Forward => tier.range_next(position, entries),
+            Direction::Reverse => tier.range_rev_next(position, entries),
+        }
+    }
 }

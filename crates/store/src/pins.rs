@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 use parking_lot::{Mutex, MutexGuard};
 use thermocline_tier::{ErrorKind, Result, Version};
 
+/// Whether what a reader reads is pinned by the reader itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// By its snapshot.
+    Pinned,
+    /// By nobody, or by somebody else: what it has read counts only if its version is still retained afterwards.
+    Unpinned,
+}
+
 /// The live pins of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Pins(Mutex<PinTable>);
@@ -22,6 +31,11 @@ impl PinTable {
         self.last_number += 1;
         self.live.insert((version, self.last_number), holder);
         self.last_number
+    }
+
+    /// Whether anything pins this very version.
+    pub(crate) fn has(&self, version: Version) -> bool {
+        self.live.range((version, 0)..=(version, u64::MAX)).next().is_some()
     }
 
     /// Every live pin, oldest version first: version, number, kind of holder.
@@ -47,5 +61,14 @@ impl Pins {
 
     pub(crate) fn remove(&self, version: Version, number: u64) {
         self.lock().live.remove(&(version, number));
+    }
+}
+
+/// For the durable tier, which keeps what these versions see.
+impl thermocline_tier::Pins for Pins {
+    fn pinned(&self) -> Vec<Version> {
+        let mut versions: Vec<Version> = self.lock().iter().map(|(version, _, _)| version).collect();
+        versions.dedup();
+        versions
     }
 }

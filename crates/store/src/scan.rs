@@ -40,8 +40,8 @@ const BATCH_ENTRIES_MAX: usize = 512;
 pub struct Scan {
     snapshot: Snapshot,
     request: RangeRequest,
-    /// Rows at or below this version, exclusive of it, were cleared with their table.
-    cleared_below: Option<Version>,
+    /// Rows below this version were cleared or purged with their table.
+    hidden_below: Option<Version>,
     front: Option<Side>,
     back: Option<Side>,
     /// The ends have met.
@@ -61,7 +61,7 @@ struct Side {
 
 impl Side {
     fn open(snapshot: &Snapshot, request: RangeRequest) -> Result<Self> {
-        let scan = Arc::clone(&snapshot.inner.tier).scan(request)?;
+        let scan = Arc::clone(snapshot.inner.storage.view().merged()?).scan(request)?;
         Ok(Self { scan, rows: Rows::default(), has_more: true, batch_entries: FIRST_BATCH_ENTRIES, passed: None })
     }
 
@@ -87,9 +87,9 @@ impl Side {
 impl Scan {
     pub(crate) fn new(snapshot: Snapshot, table: EntryKind, range: KeyRange) -> Self {
         let at = snapshot.version();
-        let cleared_below = snapshot.inner.marks.clears(table).newest(at);
+        let hidden_below = snapshot.inner.marks.clears(table).hidden_below(at);
         let request = RangeRequest { table, range, window: ReadWindow::as_of(at), direction: Direction::Forward };
-        Self { snapshot, request, cleared_below, front: None, back: None, is_over: false, failure: None }
+        Self { snapshot, request, hidden_below, front: None, back: None, is_over: false, failure: None }
     }
 
     /// The next visible row at one end, whatever the other end has handed out.
@@ -101,7 +101,7 @@ impl Scan {
         };
         loop {
             for row in side.rows.by_ref() {
-                if row.value.is_some() && self.cleared_below.is_none_or(|clear| row.version >= clear) {
+                if row.value.is_some() && self.hidden_below.is_none_or(|clear| row.version >= clear) {
                     return Ok(Some(row));
                 }
             }

@@ -5,10 +5,11 @@ use std::ops::{ControlFlow, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thermocline_tier::{Direction, EntryKind, KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, Version};
+use thermocline_tier::{Direction, EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, Version};
 
 use crate::history::History;
 use crate::page::{self, Page};
+use crate::pins::Reader;
 use crate::scan::Scan;
 use crate::store::Inner;
 
@@ -41,9 +42,14 @@ impl Snapshot {
     /// Pins the latest version, or `at` if that is older.
     pub(crate) fn pin(inner: &Arc<Inner>, at: Version, holder: &'static str) -> Result<Self> {
         inner.check_open()?;
-        // Under the lock of the pins, so that a purge sees either the pin or its own version in place of ours.
+        // Under the lock of the pins, so that a purge sees either the pin or its own version in place of ours, and so that nothing
+        // begins to be reclaimed that the pin should keep.
         let mut pins = inner.pins.lock();
         let version = at.min(inner.latest());
+        let horizon = inner.horizon();
+        if version < horizon && !pins.has(version) {
+            return Err(ErrorKind::VersionReclaimed { requested: version, horizon }.into());
+        }
         let pin = pins.add(version, holder);
         Ok(Self { inner: Arc::clone(inner), version, pin })
     }
@@ -66,7 +72,7 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn lookup(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
-        self.inner.lookup_at(table, key, self.version)
+        self.inner.lookup_at(table, key, self.version, Reader::Pinned)
     }
 
     /// Whether a key has a value.
@@ -83,7 +89,7 @@ impl Snapshot {
     /// As [`get`](Self::get); there is no partial answer.
     pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
         let keys: Vec<K> = keys.into_iter().collect();
-        self.inner.get_many_at(table, &keys, self.version)
+        self.inner.get_many_at(table, &keys, self.version, Reader::Pinned)
     }
 
     /// Many keys of any tables.
@@ -91,7 +97,7 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get); there is no partial answer.
     pub fn lookup_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Lookup>> {
-        self.inner.lookup_many_at(keys, self.version)
+        self.inner.lookup_many_at(keys, self.version, Reader::Pinned)
     }
 
     /// The rows of a range in key order, as an iterator that can be walked from both ends. Any bounds are legal; an inverted
@@ -165,7 +171,7 @@ impl Snapshot {
     }
 
     fn page_in(&self, table: EntryKind, range: KeyRange, direction: Direction, limit: usize) -> Result<Page> {
-        page::read(&self.inner, self.request(table, range, direction).into_cursor(), limit)
+        page::read(&self.inner, self.request(table, range, direction).into_cursor(), limit, Reader::Pinned)
     }
 
     /// Every version of a key up to this snapshot's, newest first.
@@ -173,7 +179,7 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn history(&self, table: EntryKind, key: &[u8]) -> Result<History> {
-        History::read(&self.inner, table, key, self.version)
+        History::read(&self.inner, table, key, self.version, Reader::Pinned)
     }
 }
 

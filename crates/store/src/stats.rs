@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use thermocline_tier::{TierStats, Version};
 use thermocline_wal::{LogStats, RecoveryReport};
 
+use crate::background::Job;
+use crate::pressure::BackPressure;
 use crate::store::Store;
 
 /// Whether a store can be read and written.
@@ -54,8 +56,20 @@ pub struct StoreStats {
     pub health: Health,
     /// The last version that readers can see.
     pub last_version: Version,
-    /// What the tiers hold.
+    /// What the tiers hold, all together: a key that lies in two of them counts twice.
     pub tiers: TierStats,
+    /// How many full tables wait in memory to be moved into the durable tier.
+    pub sealed_tables: usize,
+    /// How many flushes there were since the store was opened.
+    pub flushes: u64,
+    /// The last version that the durable tier has taken over from the log; [`Version::ZERO`] without one.
+    pub checkpoint: Version,
+    /// The version from which on every version can be read.
+    pub horizon: Version,
+    /// How writers were held back.
+    pub back_pressure: BackPressure,
+    /// Why flushing or the durable tier's own work fails at the moment, if it does. It is tried again.
+    pub background_failure: Option<String>,
     /// What the log holds.
     pub log: LogStats,
     /// The live pins, oldest version first.
@@ -68,7 +82,9 @@ impl Store {
     /// What the store holds and does.
     pub fn stats(&self) -> StoreStats {
         let inner = &self.inner;
-        let health = match inner.poison.cause().or(inner.log.poison_cause()) {
+        let storage = &inner.storage;
+        let view = storage.view_owned();
+        let health = match storage.poison.cause().or(storage.log.poison_cause()) {
             _ if inner.is_closed.load(Ordering::Relaxed) => Health::Closed,
             Some(cause) => Health::Poisoned { cause: cause.to_string() },
             None => Health::Healthy,
@@ -82,8 +98,17 @@ impl Store {
         StoreStats {
             health,
             last_version: inner.latest(),
-            tiers: inner.tier.stats(),
-            log: inner.log.stats(),
+            tiers: view.stats(),
+            sealed_tables: view.sealed.len(),
+            flushes: storage.flushes(),
+            checkpoint: view.durable.as_ref().map_or(Version::ZERO, |durable| durable.checkpoint().version),
+            horizon: inner.horizon(),
+            back_pressure: inner.pressure.read(),
+            background_failure: [Job::Flush, Job::Tier]
+                .into_iter()
+                .find_map(|job| storage.signals.failure(job))
+                .map(|failure| failure.to_string()),
+            log: storage.log.stats(),
             pins,
             recovery: inner.recovery.clone(),
         }

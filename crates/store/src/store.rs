@@ -9,22 +9,23 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use thermocline_format::StoreId;
 use thermocline_io::{Clock, Disk, LockGuard};
-use thermocline_tier::{EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, Result, TierStorage, Version};
+use thermocline_tier::{EntryKind, Error, ErrorKind, KeyRange, KeyRef, Lookup, Result, Version};
+use thermocline_wal::RecoveryReport;
 use thermocline_wal::group::GroupCommit;
-use thermocline_wal::{Log, RecoveryReport};
 
-use crate::background::Worker;
+use crate::background::Workers;
 use crate::changes::Changes;
 use crate::commit::{Outcome, Request, Writer};
 use crate::cursor::Cursor;
 use crate::diff::{self, Diff};
-use crate::health::Poison;
 use crate::history::History;
 use crate::marks::TableMarks;
 use crate::options::StoreOptions;
 use crate::page::{self, Page};
-use crate::pins::Pins;
+use crate::pins::{Pins, Reader};
+use crate::pressure::PressureMeter;
 use crate::snapshot::Snapshot;
+use crate::storage::Storage;
 
 /// A handle to an open store. Cloning is cheap; all clones are the same store, and any thread may use any of them.
 ///
@@ -50,22 +51,26 @@ pub struct Store {
 
 /// What all handles of one store share.
 pub(crate) struct Inner {
-    pub(crate) tier: Arc<dyn TierStorage>,
-    pub(crate) log: Arc<Log>,
+    /// The tiers and the log: what background work needs too.
+    pub(crate) storage: Arc<Storage>,
     pub(crate) store_id: StoreId,
     pub(crate) options: StoreOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: Arc<dyn Disk>,
     /// The last version that readers may see.
     pub(crate) published: AtomicU64,
+    /// The version from which on every version can be read; never above the last that was published.
+    pub(crate) horizon: AtomicU64,
+    /// Held by whoever moves the horizon.
+    pub(crate) horizon_turn: Mutex<()>,
     pub(crate) marks: TableMarks,
-    pub(crate) pins: Pins,
-    pub(crate) poison: Poison,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) pressure: PressureMeter,
     pub(crate) is_closed: AtomicBool,
     pub(crate) queue: GroupCommit<Request, Outcome>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) recovery: RecoveryReport,
-    pub(crate) worker: Mutex<Option<Worker>>,
+    pub(crate) workers: Mutex<Option<Workers>>,
     /// Released when the store closes.
     pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
@@ -91,70 +96,114 @@ impl Inner {
         Err(ErrorKind::InvalidArgument { what }.into())
     }
 
-    /// A point read of the latest state. A purge that runs beside it is seen either whole or not at all, so there is no
-    /// floor to check.
-    fn lookup_latest(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
-        self.check_open()?;
-        let at = self.latest();
-        let found = self.tier.get(table, key, at)?;
-        if self.marks.has_any() { Ok(self.hide_cleared(table, at, found)) } else { Ok(found) }
+    pub(crate) fn horizon(&self) -> Version {
+        Version(self.horizon.load(Ordering::Acquire))
     }
 
-    /// A point read at a version, or of the latest state if that is older.
-    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Lookup> {
-        self.check_open()?;
-        let at = version.min(self.latest());
-        let found = self.tier.get(table, key, at)?;
+    /// Refuses what was read at `at` if that state may have been reclaimed meanwhile. Ask *after* reading: the horizon moves before
+    /// anything is removed.
+    pub(crate) fn check_horizon(&self, at: Version, reader: Reader) -> Result<()> {
+        let horizon = self.horizon();
+        // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
+        if at >= horizon || reader == Reader::Pinned || self.pins.lock().has(at) {
+            return Ok(());
+        }
+        Err(ErrorKind::VersionReclaimed { requested: at, horizon }.into())
+    }
+
+    /// Refuses what was read of a table at `at` if that state is gone.
+    pub(crate) fn check_retained(&self, table: EntryKind, at: Version, reader: Reader) -> Result<()> {
+        self.check_horizon(at, reader)?;
+        self.marks.check_floor(table, at)
+    }
+
+    /// A point read at a version that was published.
+    fn lookup_exactly(&self, table: EntryKind, key: &[u8], at: Version, reader: Reader) -> Result<Lookup> {
+        let found = self.storage.view().get(table, key, at)?;
+        self.check_horizon(at, reader)?;
         if !self.marks.has_any() {
             return Ok(found);
         }
-        // By the version that was asked for: beside a purge, the latest state is that before it or that after it.
-        self.marks.check_floor(table, version)?;
-        Ok(self.hide_cleared(table, at, found))
+        self.marks.check_floor(table, at)?;
+        Ok(self.marks.clears(table).hide(at, found))
     }
 
-    /// Reads the latest state, again if a purge came in between, so that the version that was the latest is gone.
+    /// A point read of the latest state.
+    fn lookup_latest(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
+        self.check_open()?;
+        self.read_latest(|at| self.lookup_exactly(table, key, at, Reader::Unpinned))
+    }
+
+    /// A point read at a version, or of the latest state if that is older.
+    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], version: Version, reader: Reader) -> Result<Lookup> {
+        self.check_open()?;
+        if reader == Reader::Pinned {
+            return self.lookup_exactly(table, key, version, reader);
+        }
+        self.read_at(version, |at| self.lookup_exactly(table, key, at, reader))
+    }
+
+    /// Reads the latest state, again if another came in between, so that the version that was the latest is gone: by a purge, or by a
+    /// horizon that moved.
+    #[inline]
     fn read_latest<R>(&self, read: impl Fn(Version) -> Result<R>) -> Result<R> {
+        let at = self.latest();
+        match read(at) {
+            Err(error) if is_reclaimed(&error) => self.read_latest_again(at, error, &read),
+            answer => answer,
+        }
+    }
+
+    #[cold]
+    fn read_latest_again<R>(&self, mut at: Version, mut error: Error, read: &impl Fn(Version) -> Result<R>) -> Result<R> {
         loop {
-            let at = self.latest();
+            // A purge holds this lock until its own version is published.
+            drop(self.pins.lock());
+            let latest = self.latest();
+            if latest == at {
+                return Err(error);
+            }
+            at = latest;
             match read(at) {
-                Err(error) if matches!(error.kind(), ErrorKind::VersionReclaimed { .. }) => {
-                    // A purge holds this lock until its own version is published.
-                    drop(self.pins.lock());
-                    if self.latest() == at {
-                        return Err(error);
-                    }
-                }
+                Err(again) if is_reclaimed(&again) => error = again,
                 answer => return answer,
             }
         }
     }
 
+    /// Reads at `version`, or the latest state if that is older.
+    fn read_at<R>(&self, version: Version, read: impl Fn(Version) -> Result<R>) -> Result<R> {
+        if version <= self.latest() { read(version) } else { self.read_latest(|latest| read(latest.min(version))) }
+    }
+
     /// Point reads at a version, of any tables.
-    pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
+    pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version, reader: Reader) -> Result<Vec<Lookup>> {
         self.check_open()?;
-        let mut found = self.tier.get_many(keys, at)?;
+        let mut found = self.storage.view().get_many(keys, at)?;
+        self.check_horizon(at, reader)?;
         if self.marks.has_any() {
             for (key, answer) in keys.iter().zip(&mut found) {
                 self.marks.check_floor(key.table, at)?;
-                *answer = self.hide_cleared(key.table, at, std::mem::take(answer));
+                *answer = self.marks.clears(key.table).hide(at, std::mem::take(answer));
             }
         }
         Ok(found)
     }
 
-    pub(crate) fn get_many_at<K: AsRef<[u8]>>(&self, table: EntryKind, keys: &[K], at: Version) -> Result<Vec<Option<Bytes>>> {
+    pub(crate) fn get_many_at<K: AsRef<[u8]>>(
+        &self,
+        table: EntryKind,
+        keys: &[K],
+        at: Version,
+        reader: Reader,
+    ) -> Result<Vec<Option<Bytes>>> {
         let refs: Vec<KeyRef<'_>> = keys.iter().map(|key| KeyRef { table, prefix: key.as_ref() }).collect();
-        Ok(self.lookup_many_at(&refs, at)?.into_iter().map(Lookup::into_value).collect())
+        Ok(self.lookup_many_at(&refs, at, reader)?.into_iter().map(Lookup::into_value).collect())
     }
+}
 
-    /// The answer as it is once the table's clears are taken into account.
-    fn hide_cleared(&self, table: EntryKind, at: Version, found: Lookup) -> Lookup {
-        match (found.version(), self.marks.clears(table).newest(at)) {
-            (Some(written), Some(cleared)) if written < cleared => Lookup::Tombstone { version: cleared },
-            _ => found,
-        }
-    }
+fn is_reclaimed(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::VersionReclaimed { .. })
 }
 
 impl Store {
@@ -172,7 +221,7 @@ impl Store {
     /// # Errors
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if that state is gone, else as [`get`](Self::get).
     pub fn get_at(&self, table: EntryKind, key: &[u8], version: Version) -> Result<Option<Bytes>> {
-        Ok(self.inner.lookup_at(table, key, version)?.into_value())
+        Ok(self.inner.lookup_at(table, key, version, Reader::Unpinned)?.into_value())
     }
 
     /// The newest entry of a key in the latest state: value or tombstone with its version, or absent.
@@ -198,7 +247,7 @@ impl Store {
     /// As [`get`](Self::get); there is no partial answer.
     pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
         let keys: Vec<K> = keys.into_iter().collect();
-        self.inner.read_latest(|at| self.inner.get_many_at(table, &keys, at))
+        self.inner.read_latest(|at| self.inner.get_many_at(table, &keys, at, Reader::Unpinned))
     }
 
     /// The latest state, pinned.
@@ -212,8 +261,8 @@ impl Store {
     /// The state at `version`, pinned. Above the last commit that is the latest state.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed). A table that was purged later fails when it is read, with
-    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed).
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) for a version below the [horizon](Store::horizon) that nothing else pins;
+    /// [`Closed`](ErrorKind::Closed). A table that was purged later fails when it is read, with `VersionReclaimed` too.
     pub fn at(&self, version: Version) -> Result<Snapshot> {
         Snapshot::pin(&self.inner, version, "snapshot")
     }
@@ -233,15 +282,15 @@ impl Store {
             return Err(ErrorKind::InvalidArgument { what: "the cursor belongs to a diff, not to a page".into() }.into());
         }
         self.inner.check_committed(cursor.request().window.at)?;
-        page::read(&self.inner, cursor.position, limit)
+        page::read(&self.inner, cursor.position, limit, Reader::Unpinned)
     }
 
-    /// Every version of a key, newest first.
+    /// Every version of a key that is kept, newest first: all from the [horizon](Self::horizon) on.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn history(&self, table: EntryKind, key: &[u8]) -> Result<History> {
-        self.inner.read_latest(|at| History::read(&self.inner, table, key, at))
+        self.inner.read_latest(|at| History::read(&self.inner, table, key, at, Reader::Unpinned))
     }
 
     /// The keys of a range whose values differ between two versions, from the state at `versions.start` to the state at
@@ -261,10 +310,12 @@ impl Store {
         Diff::resume(&self.inner, token)
     }
 
-    /// The commits above `since`, in order, as they were made; [`Version::ZERO`] gives all.
+    /// The commits above `since`, in order, as they were made; [`Version::ZERO`] gives all. Over a durable tier the log keeps only what
+    /// recovery needs, and what [`StoreOptions::log_keep_bytes`] asks for beyond.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed), or what reading the log fails with.
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if the log does not reach back to `since`; [`Closed`](ErrorKind::Closed), or
+    /// what reading the log fails with.
     pub fn changes(&self, since: Version) -> Result<Changes> {
         Changes::open(&self.inner, since)
     }
@@ -275,7 +326,7 @@ impl Store {
     /// As [`get`](Self::get).
     pub fn tables(&self) -> Result<Vec<EntryKind>> {
         self.inner.check_open()?;
-        self.inner.tier.tables()
+        self.inner.storage.view().tables()
     }
 
     /// The version of the last commit that readers can see; [`Version::ZERO`] before the first.

@@ -4,11 +4,12 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use thermocline_hot::{HotOptions, HotTier};
 use thermocline_io::{Disk, DiskErrorKind, Environment, MemoryDisk, RealDisk};
 use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
 use thermocline_tier::{Error, ErrorKind, KeyLayout, Result};
 use thermocline_wal::LogOptions;
+
+use crate::tiers::{self, MemoryOptions, TierSet};
 
 /// An open store. All its methods but the opening ones are those of [`thermocline_store::Store`], to which it dereferences.
 ///
@@ -40,7 +41,12 @@ impl Store {
 
     /// A builder, to open with options.
     pub fn builder(directory: impl AsRef<Path>) -> Builder {
-        Builder { directory: directory.as_ref().to_path_buf(), options: StoreOptions::default(), memory_budget_bytes: None }
+        Builder {
+            directory: directory.as_ref().to_path_buf(),
+            options: StoreOptions::default(),
+            tiers: TierSet::default().hot(),
+            memory: MemoryOptions::default(),
+        }
     }
 
     /// A store that lives in memory and is gone with its last handle: the same API, no directory. Its log lies in memory too, so
@@ -52,7 +58,7 @@ impl Store {
         let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
         let options =
             StoreOptions { durability: Durability::Buffered, background: Background::ByHand, log, ..StoreOptions::default() };
-        open_on(Arc::new(MemoryDisk::new()), options, None)
+        open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), MemoryOptions::default())
     }
 }
 
@@ -84,7 +90,8 @@ impl Deref for Store {
 pub struct Builder {
     directory: PathBuf,
     options: StoreOptions,
-    memory_budget_bytes: Option<u64>,
+    tiers: TierSet,
+    memory: MemoryOptions,
 }
 
 impl Builder {
@@ -100,11 +107,48 @@ impl Builder {
         self
     }
 
-    /// The most main memory that the tiers may hold, in bytes, but for the copy that is made while memory is given back; by default there is
-    /// no limit. A commit that could need more is refused with
-    /// [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is opening a store that does not fit.
+    /// Which tiers the store stands on; by default hot alone. A store whose data lies in files cannot be opened without the tier that they belong to;
+    /// one that was hot alone can be opened with a tier below, and moves there.
+    ///
+    /// ```
+    /// use thermocline::{ErrorKind, Store};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let store = Store::builder(directory.path().join("db")).tiers(|t| t.hot()).open()?;
+    /// assert!(matches!(store.set_horizon(store.last_version()).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
+    /// let refused = Store::builder(directory.path().join("other")).tiers(|t| t).open();
+    /// assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument { .. }), "no tier at all");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tiers(mut self, choose: impl FnOnce(TierSet) -> TierSet) -> Self {
+        self.tiers = choose(TierSet::default());
+        self
+    }
+
+    /// The main memory that the tiers may use, in bytes.
+    ///
+    /// - Hot alone: a hard limit, by default none, but for the copy that is made while memory is given back. A commit that could need more is
+    ///   refused with [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is opening a store that
+    ///   does not fit.
+    /// - With a warm tier: by default 512 MiB. One eighth is for the table that takes the writes, one for the full one that is being flushed, five are
+    ///   for blocks, indexes and filters of the files, and one is for flushing and compaction. When the tables are full, writers slow down
+    ///   and wait. A single group of commits may take a table beyond its share.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
-        self.memory_budget_bytes = Some(bytes);
+        self.memory.budget_bytes = Some(bytes);
+        self
+    }
+
+    /// With a warm tier: how much memory each of the two tables in memory may use, in bytes, in place of an eighth of the memory budget. The
+    /// rest is shared as before, five to one. Refused for a store that is hot alone.
+    pub fn hot_budget(mut self, bytes: u64) -> Self {
+        self.memory.hot_bytes = Some(bytes);
+        self
+    }
+
+    /// How much of the log stays for [`changes`](thermocline_store::Store::changes) once recovery needs it no more, in bytes; by default nothing.
+    /// A store that is hot alone keeps all of it.
+    pub fn log_keep(mut self, bytes: u64) -> Self {
+        self.options.log_keep_bytes = bytes;
         self
     }
 
@@ -114,7 +158,7 @@ impl Builder {
         self
     }
 
-    /// Who does the background work; by default a thread of the store's own.
+    /// Who does the background work; by default threads of the store's own.
     pub fn background(mut self, background: Background) -> Self {
         self.options.background = background;
         self
@@ -143,15 +187,12 @@ impl Builder {
             };
             error.context(format!("open {}", self.directory.display()))
         })?;
-        open_on(Arc::new(disk), self.options, self.memory_budget_bytes)
+        open_on(Arc::new(disk), self.options, self.tiers, self.memory)
     }
 }
 
-fn open_on(disk: Arc<dyn Disk>, options: StoreOptions, memory_limit_bytes: Option<u64>) -> Result<Store> {
+fn open_on(disk: Arc<dyn Disk>, mut options: StoreOptions, set: TierSet, memory: MemoryOptions) -> Result<Store> {
     let environment = Environment::real();
-    // Chosen keys could be made to collide under a seed that is known.
-    let mut seed = [0; 8];
-    environment.randomness.fill(&mut seed).map_err(thermocline_wal::disk_error)?;
-    let tier = HotTier::new(HotOptions { memory_limit_bytes, hash_seed: u64::from_le_bytes(seed) });
-    thermocline_store::Store::open(disk, Arc::new(tier), &environment, options).map(Store)
+    let tiers = tiers::make(set, memory, &environment, &mut options)?;
+    thermocline_store::Store::open(disk, tiers, &environment, options).map(Store)
 }

@@ -30,6 +30,8 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod dump;
+mod tiers;
 
 /// The code in the README runs as a test, which is the only time that the file is needed.
 #[cfg(doctest)]
@@ -38,12 +40,14 @@ struct Readme;
 
 pub use builder::{Builder, Store};
 pub use bytes::Bytes;
+pub use dump::dump_file;
 pub use thermocline_store::{
-    Background, Batch, Change, Changes, Commit, CommitOptions, Cursor, Diff, DiffCursor, DiffEntry, Durability, Health, History,
-    HistoryEntry, OpenMode, Page, PinInfo, Scan, Snapshot, StoreOptions, StoreStats,
+    BackPressure, Background, Batch, Change, Changes, Commit, CommitOptions, Cursor, Diff, DiffCursor, DiffEntry, Durability,
+    Health, History, HistoryEntry, OpenMode, Page, PinInfo, Scan, Snapshot, StoreOptions, StoreStats, VerifyReport,
 };
 pub use thermocline_tier::{
-    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FixedSuffix, FlowNodeId, KeyLayout, KeyRange, KeyRef, Lookup,
-    RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierStats, Version, WholeKey, limits,
+    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout, KeyRange, KeyRef,
+    Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version, WholeKey, limits,
 };
-pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport};
+pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport, VerifyReport as LogVerifyReport};
+pub use tiers::TierSet;

@@ -43,6 +43,8 @@ fn open(disk: &Arc<dyn Disk>, options: &LogOptions, is_read_only: bool, replay: 
         options: options.clone(),
         layout: &WholeKey,
         is_read_only,
+        store: None,
+        base: None,
     };
     let opened = Log::open(request, &mut |record| {
         replay(record);

@@ -33,6 +33,8 @@ byte 0          64               4096
 - A segment that was begun by opening the log may start with records that were **carried over**: those that were readable but not known
   to be durable. They keep their order and get new sequences, places and checksums. If nothing of the last segment was known to be durable,
   the new one takes its place: it continues from the same predecessor, names what it replaces, and that one is removed afterwards.
+- A log may be **cut**: its first segments are removed once a durable tier holds what they say. The segment that is then the first still
+  names the one before it; where the log begins is kept elsewhere, together with what the genesis said.
 ";
 
 fn main() -> std::io::Result<()> {

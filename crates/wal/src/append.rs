@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// Locked behind the writer, never before it.
     pub(crate) preparer: Mutex<Preparer>,
     pub(crate) index: RwLock<Index>,
+    /// Segments that were cut off and whose files could not be removed yet. Locked before the index.
+    pub(crate) cut_off: Mutex<Vec<u64>>,
     /// A next segment waits that is filled with zeros.
     pub(crate) is_next_ready: AtomicBool,
     pub(crate) poison: OnceLock<Error>,
@@ -129,6 +131,7 @@ impl Shared {
             writer: writer.map(Mutex::new),
             preparer: Mutex::new(preparer),
             index: RwLock::new(index),
+            cut_off: Mutex::new(Vec::new()),
             is_next_ready: AtomicBool::new(false),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
@@ -290,12 +293,29 @@ impl Shared {
         }
         // Rather than filling this segment here and now, go on in the one that is filled already.
         let is_better_next = needed_end > active.prepared && !is_empty && self.is_next_ready.load(Ordering::Acquire);
-        if active.is_sealed || needed_end > active.limit || is_better_next { self.rotate(writer, needed) } else { Ok(()) }
+        if active.is_sealed || needed_end > active.limit || is_better_next {
+            self.rotate(writer, needed)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on in another segment, unless this one holds no record, and gives back the space that this one was filled with ahead.
+    pub(crate) fn move_on(&self, writer: &mut Writer) -> Result<()> {
+        if writer.encoder.next().offset == SEGMENT_HEADER_SIZE {
+            return Ok(());
+        }
+        // Padded, so that this segment can go on if there is no room for another.
+        self.sync(writer)?;
+        let old = self.rotate(writer, 0)?;
+        if let Some(previous) = writer.active.header.previous {
+            give_back(&old, previous.length);
+        }
+        Ok(())
     }
 
     /// Begins the next segment. The old one is durable, and never written again, before the new one's header says how long it is; the
-    /// new header is durable before the first record follows it.
-    fn rotate(&self, writer: &mut Writer, needed: u64) -> Result<()> {
+    /// new header is durable before the first record follows it. Returns the old one.
+    fn rotate(&self, writer: &mut Writer, needed: u64) -> Result<Active> {
         if !writer.active.is_sealed && !writer.encoder.staged().is_empty() {
             self.write_stage(writer)?;
         }
@@ -303,11 +323,13 @@ impl Shared {
         if writer.active.synced < writer.encoder.base().offset {
             self.sync_file(writer).map_err(|error| Error::with_source(ErrorKind::Poisoned, error))?;
         }
-        writer.active.is_sealed = true;
         let Position { offset: length, sequence, chain } = writer.encoder.base();
         let mut preparer = self.preparer.lock();
         self.is_next_ready.store(false, Ordering::Release);
+        // If there is no room for another segment, this one goes on taking what fits, unless that would touch a sector that is durable.
+        writer.active.is_sealed |= writer.encoder.is_unpadded();
         let mut blank = preparer.take().map_err(|error| self.make_error(error))?;
+        writer.active.is_sealed = true;
         let header = SegmentHeader {
             store: self.store,
             number: blank.number,
@@ -325,20 +347,21 @@ impl Shared {
         drop(preparer);
         writer.encoder.move_to(&header);
         let limit = self.options.segment_size_bytes.max(writer.encoder.next().offset.saturating_add(needed));
-        writer.active = Active::new(header, blank, limit);
+        let old = std::mem::replace(&mut writer.active, Active::new(header, blank, limit));
         self.index.write().push(header);
         Counters::add(&self.counters.rotations, 1);
-        Ok(())
+        Ok(old)
+    }
+
+    /// The segment in use is so far written that it is time to prepare the next one.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let end = self.index.read().segments().last().map_or(0, |newest| newest.end.offset);
+        end.saturating_sub(SEGMENT_HEADER_SIZE) >= (self.options.segment_size_bytes - SEGMENT_HEADER_SIZE) / 2
     }
 
     /// Gives back the space that was filled with zeros and is not needed any more. Nothing depends on it.
     pub(crate) fn release(&self, writer: &Writer) {
-        let end = writer.encoder.base().offset;
-        if writer.active.prepared > end
-            && let Err(error) = writer.active.file.set_len(end, Reason::WalPrepare)
-        {
-            tracing::warn!(%error, "could not give back the unused end of a log segment");
-        }
+        give_back(&writer.active, writer.encoder.base().offset);
         self.preparer.lock().discard_ahead();
     }
 
@@ -352,6 +375,17 @@ impl Shared {
         self.check_poison()?;
         self.make_room(&mut writer, 0)?;
         if writer.encoder.staged().is_empty() { Ok(()) } else { self.write_stage(&mut writer) }
+    }
+}
+
+/// Cuts off the zeros that a segment was filled with behind its end. Nothing depends on it. The sector that holds the last record stays
+/// whole: to cut a file within a sector is to write that sector again.
+fn give_back(segment: &Active, end: u64) {
+    let end = segment.header.padding.round_up(end);
+    if segment.prepared > end
+        && let Err(error) = segment.file.set_len(end, Reason::WalPrepare)
+    {
+        tracing::warn!(%error, "could not give back the unused end of a log segment");
     }
 }
 

@@ -93,9 +93,10 @@ impl Carry<'_> {
         mut index: Index,
         genesis: Genesis,
     ) -> Result<(Shared, u64)> {
-        // If nothing of the last segment is proven to be durable, not even its header need be: the new one takes its place.
-        let replaces = self.witnessed.offset == SEGMENT_HEADER_SIZE;
         let head = &self.head.header;
+        // If nothing of the last segment is proven to be durable, not even its header need be: the new one takes its place. Unless the
+        // log begins with it: then its header was durable before anybody could know that, and it is looked for by its number.
+        let replaces = self.witnessed.offset == SEGMENT_HEADER_SIZE && !request.is_base(head.number);
         let previous = if replaces {
             index.pop();
             head.previous

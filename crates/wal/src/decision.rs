@@ -10,7 +10,7 @@ pub(crate) enum Evidence {
     Tail(TailEvidence),
     /// A segment whose header cannot be read.
     Header {
-        /// A later segment names it as the one before.
+        /// A later segment names it as the one before, or the caller as the one with which the log begins.
         is_named: bool,
         /// Bytes behind the header are a record of this store at this place.
         holds_record: bool,
@@ -29,7 +29,7 @@ pub(crate) enum Evidence {
     Carry {
         /// All are there.
         is_whole: bool,
-        /// A record of the segment proves that they were durable once.
+        /// A record of the segment proves that they were durable once; or the log begins with it, as the caller knows.
         is_witnessed: bool,
         /// They came from a segment whose place this one takes, and that one is gone: it is removed only when they are durable.
         is_source_gone: bool,
@@ -46,6 +46,13 @@ pub(crate) enum Evidence {
         /// A record of it proves that others of it were durable once.
         is_witnessed: bool,
     },
+    /// The segment with which the log begins, as the caller knows from elsewhere.
+    Base {
+        /// The chain leads back to it.
+        is_reached: bool,
+    },
+    /// A segment with a lower number than the one with which the log begins.
+    BelowBase,
 }
 
 /// How the last segment of the chain ends.
@@ -111,6 +118,10 @@ pub(crate) enum Row {
     Replaced,
     /// A segment outside the chain that held durable records.
     LostSegment,
+    /// A segment from before the log begins.
+    CutOff,
+    /// The segment with which the log begins is gone.
+    MissingBase,
 }
 
 /// What recovery does.
@@ -147,6 +158,8 @@ impl Row {
             Self::ChangedSegment => "R15",
             Self::Replaced => "R16",
             Self::LostSegment => "R17",
+            Self::CutOff => "R18",
+            Self::MissingBase => "R19",
         }
     }
 
@@ -154,7 +167,7 @@ impl Row {
         match self {
             Self::CleanEnd | Self::WholeCarry | Self::GoodLink => Verdict::Keep,
             Self::TornTail | Self::TornReordered => Verdict::Cut,
-            Self::UnfinishedSegment | Self::UnfinishedCarry | Self::Replaced => Verdict::Drop,
+            Self::UnfinishedSegment | Self::UnfinishedCarry | Self::Replaced | Self::CutOff => Verdict::Drop,
             Self::WitnessedBehind
             | Self::ClosedBehind
             | Self::ImpossibleRecord
@@ -163,7 +176,8 @@ impl Row {
             | Self::DamagedCarry
             | Self::MissingSegment
             | Self::ChangedSegment
-            | Self::LostSegment => Verdict::Refuse,
+            | Self::LostSegment
+            | Self::MissingBase => Verdict::Refuse,
         }
     }
 }
@@ -193,10 +207,12 @@ pub(crate) fn judge(evidence: &Evidence) -> Row {
         Evidence::Carry { is_witnessed: true, .. } | Evidence::Carry { is_source_gone: true, .. } => Row::DamagedCarry,
         Evidence::Carry { .. } => Row::UnfinishedCarry,
         Evidence::Link { exists: false, .. } => Row::MissingSegment,
-        Evidence::Link { is_as_named: true, .. } => Row::GoodLink,
+        Evidence::Link { is_as_named: true, .. } | Evidence::Base { is_reached: true } => Row::GoodLink,
         Evidence::Link { .. } => Row::ChangedSegment,
         Evidence::Leftover { is_witnessed: true } => Row::LostSegment,
         Evidence::Leftover { .. } => Row::Replaced,
+        Evidence::Base { .. } => Row::MissingBase,
+        Evidence::BelowBase => Row::CutOff,
     }
 }
 
@@ -277,6 +293,9 @@ mod tests {
             (Row::ChangedSegment, Evidence::Link { exists: true, is_as_named: false }),
             (Row::Replaced, Evidence::Leftover { is_witnessed: false }),
             (Row::LostSegment, Evidence::Leftover { is_witnessed: true }),
+            (Row::GoodLink, Evidence::Base { is_reached: true }),
+            (Row::CutOff, Evidence::BelowBase),
+            (Row::MissingBase, Evidence::Base { is_reached: false }),
         ]
     }
 

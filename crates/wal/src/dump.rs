@@ -1,5 +1,7 @@
 //! The tables of the log's format as data, and dumps of segments with each field beside its meaning.
 
+use std::ops::Range;
+
 use thermocline_format::{Corruption, Dump, Envelope, FieldTable, FileKind, FileLabel, Purpose, Reader};
 use thermocline_tier::EntryKind;
 
@@ -14,6 +16,8 @@ use crate::{to_len, to_u64};
 const SEGMENT_FIELDS: usize = 7;
 const SEGMENT_FIELDS_OFFSET: u64 = 64;
 const SEGMENT_CHECKSUM_OFFSET: u64 = 4088;
+/// Of a value that is longer, its meaning has the beginning.
+const TEXT_SIZE_BYTES_MAX: usize = 1024;
 
 /// The field tables of the log's format, from which its page of documentation is rendered: the segment's header (which follows the
 /// envelope), the record's header, and the payloads.
@@ -33,7 +37,18 @@ pub fn format_tables() -> Vec<FieldTable> {
 /// assert!(dump.contains("magic"));
 /// ```
 pub fn dump_segment(bytes: &[u8], number: u64) -> Dump {
-    let mut dump = Dump::new();
+    dump_segment_part(bytes, number, 0..u64::MAX)
+}
+
+/// As [`dump_segment`], of what lies in `window` alone, in bytes from the start of the file, and of where its records end. Takes memory
+/// for that only.
+///
+/// ```
+/// let dump = thermocline_wal::dump_segment_part(b"THERMOCL", 1, 4096..8192).to_string();
+/// assert!(!dump.contains("magic"));
+/// ```
+pub fn dump_segment_part(bytes: &[u8], number: u64, window: Range<u64>) -> Dump {
+    let mut dump = Dump::within(window);
     let label = FileLabel::numbered(FileKind::Wal, number);
     Envelope::dump(bytes, &mut dump);
     let Some((head, _)) = bytes.split_at_checked(to_len(SEGMENT_HEADER_SIZE)) else {
@@ -49,7 +64,7 @@ pub fn dump_segment(bytes: &[u8], number: u64) -> Dump {
     dump.row(SEGMENT_CHECKSUM_OFFSET, head.get(to..).unwrap_or_default(), "checksum", "");
     match SegmentHeader::decode(head, number, None, Purpose::Read) {
         Ok(header) => records(&mut dump, bytes, &header, label),
-        Err(error) => dump.row(0, &[], "segment header", error.to_string()),
+        Err(error) => dump.note(0, "segment header", error.to_string()),
     }
     dump
 }
@@ -69,15 +84,19 @@ fn records(dump: &mut Dump, bytes: &[u8], header: &SegmentHeader, label: FileLab
         let rest = bytes.get(to_len(offset)..).unwrap_or_default();
         let record = match RecordHeader::read(rest, label, header.salt(), offset) {
             HeaderRead::Valid(record) => record,
-            HeaderRead::Empty => {
-                gap(dump, offset, rest, "end");
-                return;
+            HeaderRead::Empty if rest.iter().all(|&byte| byte == 0) => {
+                return dump.note(offset, "end", format!("{} zero bytes", rest.len()));
             }
-            HeaderRead::Broken(damage) => return dump.row(offset, &[], "end", damage.to_string()),
-            HeaderRead::Impossible(error) => return dump.row(offset, &[], "end", error.to_string()),
+            HeaderRead::Empty => return dump.row(offset, rest, "end", ""),
+            HeaderRead::Broken(damage) => return dump.note(offset, "end", damage.to_string()),
+            HeaderRead::Impossible(error) => return dump.note(offset, "end", error.to_string()),
         };
-        dump.table(&RECORD_HEADER_TABLE, offset, rest.get(..RECORD_HEADER_LEN).unwrap_or_default());
         let (end, next) = (to_len(record.end(offset) - offset), to_len(record.next(offset, header.padding) - offset));
+        if !dump.wants(&(offset..offset + to_u64(next))) {
+            offset += to_u64(next);
+            continue;
+        }
+        dump.table(&RECORD_HEADER_TABLE, offset, rest.get(..RECORD_HEADER_LEN).unwrap_or_default());
         let payload_offset = offset + to_u64(RECORD_HEADER_LEN);
         let mut reader = Reader::new(rest.get(RECORD_HEADER_LEN..end).unwrap_or_default(), label, payload_offset);
         if let Err(damage) = payload(dump, &record, &mut reader) {
@@ -161,7 +180,14 @@ fn bytes(dump: &mut Dump, reader: &mut Reader<'_>, name: &'static str, len: u64)
     let start = reader.clone();
     let found = reader.bytes(to_len(len), name)?;
     if !found.is_empty() {
-        row(dump, &start, reader, name, format!("\"{}\"", found.escape_ascii()));
+        row(dump, &start, reader, name, text(found));
     }
     Ok(())
+}
+
+fn text(bytes: &[u8]) -> String {
+    match bytes.get(..TEXT_SIZE_BYTES_MAX) {
+        Some(shown) => format!("\"{}\"... of {} bytes", shown.escape_ascii(), bytes.len()),
+        None => format!("\"{}\"", bytes.escape_ascii()),
+    }
 }

@@ -147,6 +147,27 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
+/// Where a log begins once what came before has been taken over by a durable tier: from [`Log::base`](crate::Log::base), for
+/// [`Log::cut`](crate::Log::cut). The caller keeps it, durably, *before* it cuts, and opens the log with it from then on.
+///
+/// ```
+/// use thermocline_tier::Version;
+/// use thermocline_wal::{Genesis, LogBase};
+///
+/// let genesis = Genesis { layout: "whole-key".into(), time: 0 };
+/// let base = LogBase { number: 12, after: Version(7_000), genesis };
+/// assert!(base.after < Version(7_001), "the first commit that the log still holds");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBase {
+    /// The first segment that is needed.
+    pub number: u64,
+    /// The last version before that segment; [`Version::ZERO`] if there is none.
+    pub after: Version,
+    /// What the first record of the log said, which may be cut off.
+    pub genesis: Genesis,
+}
+
 /// The first record of a log: what holds for the whole store.
 ///
 /// ```

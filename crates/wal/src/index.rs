@@ -9,8 +9,10 @@ use crate::layout::{Position, SegmentHeader};
 const MARK_DISTANCE: u64 = 1 << 20;
 
 /// The segments of a log, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Index {
+    /// The last version before the first segment: what has been cut off, or [`Version::ZERO`].
+    before: Version,
     segments: Vec<SegmentEntry>,
 }
 
@@ -27,6 +29,11 @@ pub(crate) struct SegmentEntry {
 }
 
 impl Index {
+    /// Without segments yet; the first one follows on this version.
+    pub(crate) fn new(before: Version) -> Self {
+        Self { before, segments: Vec::new() }
+    }
+
     /// Adds a segment behind the others.
     pub(crate) fn push(&mut self, header: SegmentHeader) {
         let last = self.last();
@@ -65,7 +72,12 @@ impl Index {
 
     /// The last version in the log.
     pub(crate) fn last(&self) -> Version {
-        self.segments.last().map_or(Version::ZERO, |segment| segment.last)
+        self.segments.last().map_or(self.before, |segment| segment.last)
+    }
+
+    /// The last version before the first segment.
+    pub(crate) fn before(&self) -> Version {
+        self.before
     }
 
     pub(crate) fn segments(&self) -> &[SegmentEntry] {
@@ -88,9 +100,94 @@ impl Index {
         self.segments.get(index).cloned()
     }
 
-    /// Where the written groups of this segment end.
+    /// Where the written groups of this segment end; `None` if there is no such segment, or not any more.
     pub(crate) fn end_of(&self, number: u64) -> Option<Position> {
-        let index = self.segments.binary_search_by_key(&number, |segment| segment.header.number).ok()?;
-        self.segments.get(index).map(|segment| segment.end)
+        self.segments.get(self.place_of(number)?).map(|segment| segment.end)
+    }
+
+    /// The last version before this segment; `None` as for [`end_of`](Self::end_of).
+    pub(crate) fn before_segment(&self, number: u64) -> Option<Version> {
+        Some(self.before_place(self.place_of(number)?))
+    }
+
+    /// The latest segment such that those from it on, without the newest, hold at least so many bytes; the first if all together do
+    /// not. With the last version before it. `None` if there is no segment.
+    pub(crate) fn keeping(&self, bytes: u64) -> Option<(u64, Version)> {
+        let mut place = self.segments.len().checked_sub(1)?;
+        let mut kept: u64 = 0;
+        while kept < bytes && place > 0 {
+            place -= 1;
+            kept = kept.saturating_add(self.segments.get(place)?.end.offset);
+        }
+        Some((self.segments.get(place)?.header.number, self.before_place(place)))
+    }
+
+    /// Forgets the segments before this one, and returns their numbers.
+    pub(crate) fn remove_before(&mut self, number: u64) -> Vec<u64> {
+        let place = self.segments.partition_point(|segment| segment.header.number < number);
+        self.before = self.before_place(place);
+        self.segments.drain(..place).map(|segment| segment.header.number).collect()
+    }
+
+    fn place_of(&self, number: u64) -> Option<usize> {
+        self.segments.binary_search_by_key(&number, |segment| segment.header.number).ok()
+    }
+
+    fn before_place(&self, place: usize) -> Version {
+        place.checked_sub(1).and_then(|place| self.segments.get(place)).map_or(self.before, |segment| segment.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thermocline_format::StoreId;
+
+    use super::*;
+    use crate::options::Padding;
+
+    /// Segments 3, 5 and 8 behind version 10; each ends at byte 5,000, and their last versions are 20, 20 and 30.
+    fn index() -> Index {
+        let mut index = Index::new(Version(10));
+        for (number, last) in [(3, 20), (5, 0), (8, 30)] {
+            let (store, padding) = (StoreId([1; 16]), Padding::None);
+            index.push(SegmentHeader {
+                store,
+                number,
+                first_sequence: 1,
+                previous: None,
+                carried_end: 4096,
+                replaces: None,
+                padding,
+            });
+            if last > 0 {
+                index.note(Span { offset: 4096, first: Version(last), last: Version(last) });
+            }
+            index.set_end(Position { offset: 5_000, sequence: 2, chain: 0 });
+        }
+        index
+    }
+
+    #[test]
+    fn segments_are_kept_until_those_before_the_newest_hold_enough() {
+        let index = index();
+        for (bytes, number, before) in
+            [(0, 8, 20), (1, 5, 20), (5_000, 5, 20), (5_001, 3, 10), (10_000, 3, 10), (10_001, 3, 10), (u64::MAX, 3, 10)]
+        {
+            assert_eq!(index.keeping(bytes), Some((number, Version(before))), "{bytes} bytes");
+        }
+        assert_eq!(Index::new(Version(1)).keeping(0), None);
+    }
+
+    #[test]
+    fn what_is_removed_is_known_by_its_last_version() {
+        let mut index = index();
+        assert_eq!((index.before(), index.last()), (Version(10), Version(30)));
+        assert_eq!(index.remove_before(3), [] as [u64; 0]);
+        assert_eq!((index.before(), index.before_segment(5)), (Version(10), Some(Version(20))));
+        assert_eq!(index.remove_before(8), [3, 5]);
+        assert_eq!((index.before(), index.last(), index.before_segment(8)), (Version(20), Version(30), Some(Version(20))));
+        assert_eq!((index.before_segment(5), index.end_of(3)), (None, None));
+        index.pop();
+        assert_eq!(index.last(), Version(20));
     }
 }

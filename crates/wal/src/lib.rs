@@ -6,6 +6,9 @@
 //! (`docs/recovery.md` has the rules, `docs/formats/wal.md` the bytes). The log is also the stream of changes: a [`LogReader`] reads
 //! its commits in order from any version on, while it is written.
 //!
+//! The log does not grow for ever: once a durable tier holds what a part of it says, the caller notes a [`LogBase`] and the log is cut
+//! before it ([`Log::rotate`], [`Log::base`], [`Log::cut`]).
+//!
 //! [`group`] gathers the commits of many threads into groups, and does not depend on the log.
 //!
 //! The crate relies on `thermocline-format` for bytes and checksums, and on `thermocline-io` for files; it starts no thread and asks no
@@ -32,6 +35,7 @@ pub mod group;
 mod append;
 mod carry;
 mod chain;
+mod cut;
 mod decision;
 mod dump;
 mod encoder;
@@ -50,8 +54,8 @@ mod report;
 mod scan;
 mod verify;
 
-pub use dump::{dump_segment, format_tables};
-pub use entry::{Change, Commit, Genesis, LogEntry, Replayed, ReplayedCommit};
+pub use dump::{dump_segment, dump_segment_part, format_tables};
+pub use entry::{Change, Commit, Genesis, LogBase, LogEntry, Replayed, ReplayedCommit};
 pub use error::disk_error;
 pub use log::Log;
 pub use open::OpenLog;

@@ -35,6 +35,8 @@ use crate::report::{LogStats, VerifyReport};
 ///     options: LogOptions::default(),
 ///     layout: &WholeKey,
 ///     is_read_only: false,
+///     store: None,
+///     base: None,
 /// };
 /// let (log, _) = Log::open(request(), &mut |_| Ok(()))?;
 /// let mut batch = BatchBuilder::new();
@@ -87,8 +89,9 @@ impl Log {
         self.append(&[], Durability::Sync)
     }
 
-    /// Makes everything durable and marks the log as cleanly closed, so that the next open knows that nothing is missing. Later
-    /// appends fail with [`Closed`](thermocline_tier::ErrorKind::Closed). Closing twice is not an error.
+    /// Makes everything durable and marks the log as cleanly closed, so that the next open knows that nothing is missing. The space that
+    /// was filled ahead, in this segment and for the next one, is given back. Later appends fail with
+    /// [`Closed`](thermocline_tier::ErrorKind::Closed). Closing twice is not an error.
     ///
     /// # Errors
     /// As [`append`](Self::append); the log is closed all the same.
@@ -119,7 +122,7 @@ impl Log {
     }
 
     /// Does one bounded piece of work towards the next segment: makes its file, writes up to 1 MiB of zeros, or syncs them. Returns
-    /// whether there was anything to do.
+    /// whether there was anything to do. That begins when the segment in use is half full: a log that hardly grows keeps no other.
     ///
     /// # Errors
     /// As [`background_step`](Self::background_step).
@@ -130,6 +133,9 @@ impl Log {
             return Ok(false);
         }
         shared.check_poison()?;
+        if !shared.is_half_full() {
+            return Ok(false);
+        }
         let mut preparer = shared.preparer.lock();
         match preparer.step(shared.options.segment_size_bytes).map_err(|error| shared.make_error(error))? {
             Step::Unfinished => Ok(true),
@@ -192,10 +198,11 @@ impl Log {
         Version(self.shared.durable.load(Ordering::Acquire))
     }
 
-    /// Reads the commits above `since`, in order. [`Version::ZERO`] gives all.
+    /// Reads the commits above `since`, in order. [`Version::ZERO`] gives all of a log that was never cut.
     ///
     /// # Errors
-    /// [`Io`](thermocline_tier::ErrorKind::Io).
+    /// [`VersionReclaimed`](thermocline_tier::ErrorKind::VersionReclaimed) if commits above `since` were cut off, with the oldest `since` that
+    /// is possible as its horizon; [`Io`](thermocline_tier::ErrorKind::Io).
     pub fn reader(&self, since: Version) -> Result<LogReader> {
         LogReader::new(Arc::clone(&self.shared), since)
     }

@@ -12,10 +12,10 @@ use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, Version};
 
 use crate::append::Shared;
 use crate::carry::{Begun, Carry};
-use crate::chain::{Chain, Directory, Link, inspect, open_segment, refusal};
+use crate::chain::{Chain, Directory, Known, Link, identify, inspect, open_segment, refusal};
 use crate::decision::{Evidence, Verdict, judge};
 use crate::encoder::{Encoder, Span};
-use crate::entry::{Genesis, Replayed};
+use crate::entry::{Genesis, LogBase, Replayed};
 use crate::error::{corruption, disk_error, sync_error};
 use crate::index::Index;
 use crate::layout::{Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
@@ -42,6 +42,8 @@ use crate::to_u64;
 ///     options: LogOptions::default(),
 ///     layout: &WholeKey,
 ///     is_read_only: true,
+///     store: None,
+///     base: None,
 /// };
 /// let error = Log::open(request, &mut |_| Ok(())).unwrap_err();
 /// assert!(matches!(error.kind(), ErrorKind::NotFound { .. }));
@@ -59,6 +61,24 @@ pub struct OpenLog<'a> {
     pub layout: &'a dyn KeyLayout,
     /// Nothing is written; the log must exist, and appending fails.
     pub is_read_only: bool,
+    /// The store's identity: a new log gets it, an existing one must have it. `None`: a new log gets a random one, an existing one
+    /// may have any.
+    pub store: Option<StoreId>,
+    /// Where the log begins, as the caller kept it before it cut: the log must exist and reach back to there. Segments from before are
+    /// what an interrupted [`cut`](Log::cut) left; they are removed unread, unless nothing is to be written. `None`: the log must
+    /// reach back to the first segment that it ever had.
+    pub base: Option<LogBase>,
+}
+
+impl OpenLog<'_> {
+    pub(crate) fn is_base(&self, number: u64) -> bool {
+        self.base.as_ref().is_some_and(|base| base.number == number)
+    }
+
+    /// The last version before the first segment.
+    fn before(&self) -> Version {
+        self.base.as_ref().map_or(Version::ZERO, |base| base.after)
+    }
 }
 
 impl fmt::Debug for OpenLog<'_> {
@@ -67,6 +87,7 @@ impl fmt::Debug for OpenLog<'_> {
             .field("directory", &self.disk.label())
             .field("options", &self.options)
             .field("is_read_only", &self.is_read_only)
+            .field("base", &self.base)
             .finish_non_exhaustive()
     }
 }
@@ -75,19 +96,29 @@ impl Log {
     /// Whether the directory holds a log. What an interrupted attempt to make one left behind does not count.
     ///
     /// # Errors
-    /// As [`open`](Log::open): a log that is damaged, or foreign files under its names, are no empty directory.
+    /// As [`open`](Log::open) without a base: a log that is damaged or was cut, or foreign files under its names, are no empty
+    /// directory.
     pub fn exists(disk: &dyn Disk) -> Result<bool> {
-        Ok(inspect(disk, Purpose::Read, Reason::Open)?.chain.is_some())
+        Ok(inspect(disk, Purpose::Read, Reason::Open, Known::default())?.chain.is_some())
+    }
+
+    /// The store's identity as the newest segment says whose header can be read; `None` if there is none. Nothing else is checked.
+    ///
+    /// # Errors
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`Io`](ErrorKind::Io).
+    pub fn identify(disk: &dyn Disk) -> Result<Option<StoreId>> {
+        identify(disk, Reason::Open)
     }
 
     /// Opens the log of a directory, or makes one if there is none, and hands every record of the store's history to `replay`, oldest
-    /// first. Everything is checked on the way. What is not certain to be durable is made so before this returns; nothing on disk changes
+    /// first; with a [base](OpenLog::base), every record from there on. Everything is checked on the way. What is not certain to be durable is made so before this returns; nothing on disk changes
     /// if it fails with anything but [`DiskFull`](ErrorKind::DiskFull) or [`Io`](ErrorKind::Io), and even then nothing is lost.
     ///
     /// `replay` may have been called for some records when this fails; throw away what it built.
     ///
     /// # Errors
-    /// [`Corruption`](ErrorKind::Corruption) with a [`thermocline_format::Corruption`] as its source, [`ForeignFile`](ErrorKind::ForeignFile),
+    /// [`Corruption`](ErrorKind::Corruption) with a [`thermocline_format::Corruption`] as its source, also if the log does not reach back
+    /// to its base; [`ForeignFile`](ErrorKind::ForeignFile), also for a log of another store than the one asked for;
     /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`NotFound`](ErrorKind::NotFound) if there is no log to open for reading,
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for options out of range or another key layout,
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), and what `replay` fails with.
@@ -95,7 +126,8 @@ impl Log {
     pub fn open(request: OpenLog<'_>, replay: &mut dyn FnMut(Replayed<'_>) -> Result<()>) -> Result<(Self, RecoveryReport)> {
         request.options.check()?;
         let purpose = if request.is_read_only { Purpose::Read } else { Purpose::Write };
-        let directory = inspect(&*request.disk, purpose, Reason::WalRecover)?;
+        let known = Known { store: request.store, base: request.base.as_ref().map(|base| base.number) };
+        let directory = inspect(&*request.disk, purpose, Reason::WalRecover, known)?;
         let Directory { chain, leftovers, next_number } = directory;
         let preparer = Preparer::new(Arc::clone(&request.disk), next_number);
         let (shared, mut report) = match chain {
@@ -129,14 +161,19 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
         let (found, max) = (to_u64(layout.len()), to_u64(LAYOUT_NAME_SIZE_BYTES_MAX));
         return Err(ErrorKind::LimitExceeded { what: "length of the key layout's name in bytes", found, max }.into());
     }
-    let mut id = [0; 16];
-    request.randomness.fill(&mut id).map_err(disk_error)?;
+    let store = if let Some(store) = request.store {
+        store
+    } else {
+        let mut id = [0; 16];
+        request.randomness.fill(&mut id).map_err(disk_error)?;
+        StoreId(id)
+    };
     let time = u64::try_from(request.clock.wall().as_micros()).unwrap_or(u64::MAX);
     let genesis = Genesis { layout, time };
 
     let mut blank = preparer.take().map_err(make_error)?;
     let header = SegmentHeader {
-        store: StoreId(id),
+        store,
         number: blank.number,
         first_sequence: 1,
         previous: None,
@@ -147,7 +184,7 @@ fn create(request: &OpenLog<'_>, mut preparer: Preparer) -> Result<(Shared, Reco
     Preparer::begin(&mut blank, &header).map_err(make_error)?;
     let mut encoder = Encoder::new(&header, Version::ZERO);
     encoder.genesis(&genesis, SEGMENT_HEADER_SIZE);
-    let mut index = Index::default();
+    let mut index = Index::new(Version::ZERO);
     index.push(header);
     let mut begun = Begun { blank, encoder, index };
     begun.settle()?;
@@ -221,7 +258,22 @@ impl Sink for Replayer<'_> {
     }
 }
 
-impl Replayer<'_> {
+impl<'a> Replayer<'a> {
+    fn new(before: Version, layout: &'a str, replay: &'a mut dyn FnMut(Replayed<'_>) -> Result<()>) -> Self {
+        Self {
+            replay,
+            layout,
+            genesis: None,
+            index: Index::new(before),
+            report: RecoveryReport { last_version: before, ..RecoveryReport::default() },
+            witnessed_through: None,
+            witnessed: None,
+            version_witnessed: before,
+            carried_records: 0,
+            carried_bytes: 0,
+        }
+    }
+
     fn reach_witness(&mut self, at: Position) {
         self.witnessed = Some(at);
         self.version_witnessed = self.report.last_version;
@@ -235,23 +287,16 @@ fn open_chain(
     replay: &mut dyn FnMut(Replayed<'_>) -> Result<()>,
 ) -> Result<(Shared, RecoveryReport)> {
     let layout = request.layout.name();
-    let mut replayer = Replayer {
-        replay,
-        layout: &layout,
-        genesis: None,
-        index: Index::default(),
-        report: RecoveryReport::default(),
-        witnessed_through: None,
-        witnessed: None,
-        version_witnessed: Version::ZERO,
-        carried_records: 0,
-        carried_bytes: 0,
-    };
-    let Some((head, before)) = chain.links.split_last() else {
+    let mut replayer = Replayer::new(request.before(), &layout, replay);
+    let (Some(first), Some((head, before))) = (chain.links.first(), chain.links.split_last()) else {
         return Err(ErrorKind::NotFound { what: "a log in this directory".into() }.into());
     };
+    if let Some(base) = &request.base {
+        // The record that says so may be cut off.
+        replayer.genesis(base.genesis.clone())?;
+    }
     let open = |link: &Link| open_segment(&*request.disk, link.header.number, Reason::WalRecover);
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(request.before(), first.header.previous.is_some());
     let mut reached: Option<Position> = None;
     for link in before {
         check_link(link, reached)?;
@@ -275,6 +320,7 @@ fn open_chain(
         let damage = head.damage(witnessed_through, "record synced through", "where a group ends", "within one");
         return Err(corruption(damage));
     };
+    check_genesis(first, request.base.as_ref(), &genesis)?;
     report.segments = to_u64(chain.links.len());
     report.was_clean_close = chain.tail.is_closed;
     report.discarded_bytes = chain.tail.discarded_bytes;
@@ -288,6 +334,14 @@ fn open_chain(
     let (shared, removed) = carry.begin_segment(request, preparer, index, genesis)?;
     report.removed_files = removed;
     Ok((shared, report))
+}
+
+/// A log that still has its first record must say there what the caller kept.
+fn check_genesis(first: &Link, base: Option<&LogBase>, found: &Genesis) -> Result<()> {
+    let Some(base) = base.filter(|base| base.genesis != *found) else { return Ok(()) };
+    let text = |genesis: &Genesis| format!("key layout `{}`, time {}", genesis.layout, genesis.time);
+    let damage = first.damage(SEGMENT_HEADER_SIZE, "genesis", &text(&base.genesis), &text(found));
+    Err(corruption(damage))
 }
 
 /// A segment must continue where the one before it ended, with the chain hash that it states.

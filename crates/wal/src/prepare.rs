@@ -60,12 +60,19 @@ impl Preparer {
         // Also if making it fails: the entry may be there all the same, and numbers are never used again.
         self.next_number += 1;
         let file = self.disk.create_new(FileId::Wal(number), Reason::WalPrepare).map_err(MakeError::Disk)?;
+        if let Err(error) = self.make_durable(&*file) {
+            self.discard(number);
+            return Err(error);
+        }
+        Ok(Blank { number, file, prepared: SEGMENT_HEADER_SIZE, durable: SEGMENT_HEADER_SIZE })
+    }
+
+    fn make_durable(&self, file: &dyn DiskFile) -> Result<(), MakeError> {
         // The length of a header is durable before its bytes are written. So a file with content that is shorter was never ours, and
         // recovery can refuse it without taking a torn header for a foreign file.
         file.set_len(SEGMENT_HEADER_SIZE, Reason::WalPrepare).map_err(MakeError::Disk)?;
         file.sync_data(Reason::WalPrepare).map_err(MakeError::Sync)?;
-        self.disk.sync_dir(Reason::WalPrepare).map_err(MakeError::Sync)?;
-        Ok(Blank { number, file, prepared: SEGMENT_HEADER_SIZE, durable: SEGMENT_HEADER_SIZE })
+        self.disk.sync_dir(Reason::WalPrepare).map_err(MakeError::Sync)
     }
 
     /// Begins a segment in a blank file: the header is durable when this returns. Nothing may be written behind it before.

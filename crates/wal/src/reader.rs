@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_format::{Corruption, FileKind, FileLabel, Reader};
 use thermocline_io::{Access, DiskFile, FileId, Reason, read_up_to_at};
-use thermocline_tier::{Result, Version};
+use thermocline_tier::{ErrorKind, Result, Version};
 
 use crate::append::Shared;
 use crate::entry::Commit;
 use crate::error::{corruption, disk_error, format_error};
+use crate::index::Index;
 use crate::layout::{HeaderRead, RECORD_HEADER_LEN, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SegmentHeader};
 use crate::{payload, to_len};
 
@@ -18,7 +19,8 @@ use crate::{payload, to_len};
 const BLOCK_LEN: usize = 256 << 10;
 
 /// Reads commits in order, from [`Log::reader`](crate::Log::reader). It keeps its place: asked again, it goes on with what has come
-/// since. It holds no lock between calls, and keeps no log from closing.
+/// since. It holds no lock between calls, and keeps no log from closing or from being [cut](crate::Log::cut): it then reads to the end
+/// of the segment that it has open, and fails if more than that is gone.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -27,7 +29,7 @@ const BLOCK_LEN: usize = 256 << 10;
 /// # use thermocline_wal::{Durability, Log, LogEntry, LogOptions, OpenLog};
 /// # let (disk, options) = (Arc::new(MemoryDisk::new()), LogOptions::default());
 /// # let (randomness, clock) = (&SeededRandomness::new(1), &RealClock::new());
-/// # let request = OpenLog { disk, randomness, clock, options, layout: &WholeKey, is_read_only: false };
+/// # let request = OpenLog { disk, randomness, clock, options, layout: &WholeKey, is_read_only: false, store: None, base: None };
 /// # let (log, _) = Log::open(request, &mut |_| Ok(()))?;
 /// let mut reader = log.reader(Version::ZERO)?;
 /// assert!(reader.next_commit(Version::MAX)?.is_none());
@@ -64,29 +66,34 @@ enum Next {
     Segment(SegmentHeader),
     /// Nowhere yet.
     Nothing,
+    /// The segment was cut, and the one after it too.
+    Cut,
 }
 
 impl LogReader {
     pub(crate) fn new(shared: Arc<Shared>, since: Version) -> Result<Self> {
-        let found = shared.index.read().find(since);
-        let place = match found {
-            Some((segment, offset)) => Some(Place::open(&shared, segment.header, offset)?),
-            None => None,
-        };
+        let place = Place::find(&shared, since)?;
         Ok(Self { shared, since, place })
     }
 
     /// The next commit, if there is one at or below `limit`.
     ///
     /// # Errors
-    /// [`Corruption`](thermocline_tier::ErrorKind::Corruption) naming the place, [`Io`](thermocline_tier::ErrorKind::Io); and what handing
-    /// commits that are only in memory to the operating system fails with. The reader stays where it is, so the call can be repeated.
+    /// [`Corruption`](ErrorKind::Corruption) naming the place, [`Io`](ErrorKind::Io);
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if the next commits were cut off; and what handing commits that are only in memory
+    /// to the operating system fails with. The reader stays where it is, so the call can be repeated.
     pub fn next_commit(&mut self, limit: Version) -> Result<Option<Commit>> {
         while self.since < limit {
             let Some(place) = &mut self.place else { return Ok(None) };
             match next_place(&self.shared, place, limit)? {
                 Next::Nothing => return Ok(None),
-                Next::Segment(header) => *place = Place::open(&self.shared, header, header.start().offset)?,
+                Next::Segment(header) => {
+                    // One that is cut in this moment is met again as such.
+                    if let Some(next) = Place::open(&self.shared, header, header.start().offset)? {
+                        *place = next;
+                    }
+                }
+                Next::Cut => self.place = Place::find(&self.shared, self.since)?,
                 Next::Here { end } => match place.read(end, self.since, limit)? {
                     Read::Commit(commit) => {
                         self.since = commit.version;
@@ -104,13 +111,7 @@ impl LogReader {
 fn next_place(shared: &Shared, place: &Place, limit: Version) -> Result<Next> {
     let look = || {
         let index = shared.index.read();
-        let end = index.end_of(place.header.number).map_or(0, |end| end.offset);
-        let next = match index.after(place.header.number) {
-            _ if place.offset < end => Next::Here { end },
-            Some(segment) => Next::Segment(segment.header),
-            None => Next::Nothing,
-        };
-        (next, index.last())
+        (look(&index, place), index.last())
     };
     match look() {
         // Commits that are only in memory are readable as soon as they are published.
@@ -119,6 +120,26 @@ fn next_place(shared: &Shared, place: &Place, limit: Version) -> Result<Next> {
             Ok(look().0)
         }
         (next, _) => Ok(next),
+    }
+}
+
+fn look(index: &Index, place: &Place) -> Next {
+    let number = place.header.number;
+    let (end, next) = if let Some(end) = index.end_of(number) {
+        (end.offset, index.after(number).map(|segment| segment.header))
+    } else {
+        // The segment was cut, but the reader has it open. What follows it says where it ends.
+        let first = index.segments().first().map(|first| first.header);
+        let successor = first.and_then(|first| Some((first, first.previous?)));
+        let Some((first, previous)) = successor.filter(|(_, previous)| previous.number == number) else {
+            return Next::Cut;
+        };
+        (previous.length, Some(first))
+    };
+    match next {
+        _ if place.offset < end => Next::Here { end },
+        Some(header) => Next::Segment(header),
+        None => Next::Nothing,
     }
 }
 
@@ -132,9 +153,31 @@ enum Read {
 }
 
 impl Place {
-    fn open(shared: &Shared, header: SegmentHeader, offset: u64) -> Result<Self> {
-        let file = shared.disk.open(FileId::Wal(header.number), Access::Read, Reason::WalRead).map_err(disk_error)?;
-        Ok(Self { header, file, offset, block: Bytes::new(), block_offset: 0 })
+    /// The place from which on every commit above `since` is to be met; `None` if there is no segment.
+    fn find(shared: &Shared, since: Version) -> Result<Option<Self>> {
+        loop {
+            let found = {
+                let index = shared.index.read();
+                if since < index.before() {
+                    return Err(ErrorKind::VersionReclaimed { requested: since, horizon: index.before() }.into());
+                }
+                index.find(since)
+            };
+            let Some((segment, offset)) = found else { return Ok(None) };
+            // A segment that was cut in between is not found again.
+            if let Some(place) = Self::open(shared, segment.header, offset)? {
+                return Ok(Some(place));
+            }
+        }
+    }
+
+    /// `None` if the segment was cut since it was looked up.
+    fn open(shared: &Shared, header: SegmentHeader, offset: u64) -> Result<Option<Self>> {
+        match shared.disk.open(FileId::Wal(header.number), Access::Read, Reason::WalRead) {
+            Ok(file) => Ok(Some(Self { header, file, offset, block: Bytes::new(), block_offset: 0 })),
+            Err(_) if shared.index.read().end_of(header.number).is_none() => Ok(None),
+            Err(error) => Err(disk_error(error)),
+        }
     }
 
     fn read(&mut self, end: u64, since: Version, limit: Version) -> Result<Read> {

@@ -34,8 +34,9 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new() -> Self {
-        Self { batch: TierBatch::empty(Version::ZERO), clears: Vec::new(), last_version: Version::ZERO, has_genesis: false }
+    /// A decoder of records behind this version. `is_cut`: the log's first record lies before them, too.
+    pub(crate) fn new(before: Version, is_cut: bool) -> Self {
+        Self { batch: TierBatch::empty(Version::ZERO), clears: Vec::new(), last_version: before, has_genesis: is_cut }
     }
 
     /// Decodes the records of a segment, all of which must be good, up to `end`, where a group must end.

@@ -7,8 +7,8 @@ use thermocline_io::{Disk, DiskFile, Reason, read_up_to_at};
 use thermocline_tier::{ErrorKind, Result, Version};
 
 use crate::append::Shared;
-use crate::chain::{inspect, open_segment};
-use crate::entry::{Genesis, Replayed};
+use crate::chain::{Known, inspect, open_segment};
+use crate::entry::{Genesis, LogBase, Replayed};
 use crate::error::{corruption, disk_error, format_error};
 use crate::layout::{Position, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::replay::{Decoder, Sink};
@@ -45,26 +45,27 @@ impl Sink for Counter {
 }
 
 /// Reads and checks every segment of a directory, without opening the log and without changing anything. Memory is bounded by the
-/// longest commit.
+/// longest commit. `base` is where the log begins, as for [`OpenLog`](crate::OpenLog::base); what is before is not looked at.
 ///
 /// ```
 /// use thermocline_io::MemoryDisk;
 /// use thermocline_tier::ErrorKind;
 ///
-/// let error = thermocline_wal::verify(&MemoryDisk::new()).unwrap_err();
+/// let error = thermocline_wal::verify(&MemoryDisk::new(), None).unwrap_err();
 /// assert!(matches!(error.kind(), ErrorKind::NotFound { .. }));
 /// ```
 ///
 /// # Errors
 /// [`Corruption`](ErrorKind::Corruption) naming the first damaged place, [`ForeignFile`](ErrorKind::ForeignFile),
 /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`NotFound`](ErrorKind::NotFound) if there is no log, [`Io`](ErrorKind::Io).
-pub fn verify(disk: &dyn Disk) -> Result<VerifyReport> {
-    let directory = inspect(disk, Purpose::Read, Reason::Verify)?;
+pub fn verify(disk: &dyn Disk, base: Option<&LogBase>) -> Result<VerifyReport> {
+    let known = Known { store: None, base: base.map(|base| base.number) };
+    let directory = inspect(disk, Purpose::Read, Reason::Verify, known)?;
     let Some(chain) = directory.chain else {
         return Err(ErrorKind::NotFound { what: "a log in this directory".into() }.into());
     };
-    let mut counter = Counter::default();
-    let mut decoder = Decoder::new();
+    let is_cut = chain.links.first().is_some_and(|first| first.header.previous.is_some());
+    let (mut counter, mut decoder) = begin(base.map_or(Version::ZERO, |base| base.after), is_cut);
     let mut reached: Option<Position> = None;
     for link in &chain.links {
         crate::open::check_link(link, reached)?;
@@ -77,14 +78,28 @@ pub fn verify(disk: &dyn Disk) -> Result<VerifyReport> {
     Ok(counter.report)
 }
 
-/// Checks the segments of an open log up to where they are written now.
+/// What counts and what decodes the records of a log behind this version.
+fn begin(before: Version, is_cut: bool) -> (Counter, Decoder) {
+    let report = VerifyReport { last_version: before, ..VerifyReport::default() };
+    (Counter { report }, Decoder::new(before, is_cut))
+}
+
+/// Checks the segments of an open log up to where they are written now. Those that are cut meanwhile are left out.
 pub(crate) fn verify_open(shared: &Shared) -> Result<VerifyReport> {
-    let segments: Vec<(SegmentHeader, Position, Version)> =
-        shared.index.read().segments().iter().map(|segment| (segment.header, segment.end, segment.last)).collect();
-    let mut counter = Counter::default();
-    let mut decoder = Decoder::new();
+    let (before, segments): (Version, Vec<(SegmentHeader, Position, Version)>) = {
+        let index = shared.index.read();
+        (index.before(), index.segments().iter().map(|segment| (segment.header, segment.end, segment.last)).collect())
+    };
+    let is_cut = segments.first().is_some_and(|(header, ..)| header.previous.is_some());
+    let (mut counter, mut decoder) = begin(before, is_cut);
     for (header, end, last) in segments {
-        let file = open_segment(&*shared.disk, header.number, Reason::Verify)?;
+        let file = match open_segment(&*shared.disk, header.number, Reason::Verify) {
+            Err(_) if shared.index.read().end_of(header.number).is_none() => {
+                decoder = Decoder::new(last, true);
+                continue;
+            }
+            file => file?,
+        };
         let label = FileLabel::numbered(FileKind::Wal, header.number);
         check_header(&file, &header)?;
         let reached = decoder.segment(&file, &header, end.offset, Reason::Verify, &mut counter)?;

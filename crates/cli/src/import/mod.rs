@@ -18,7 +18,7 @@ use thermocline::{Batch, OpenMode, Store, Table, Version};
 use crate::arguments::Import;
 use crate::failure::Failure;
 use crate::output::put;
-use crate::progress;
+use crate::{files, open, progress};
 
 /// A write to one key; no value deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,14 +74,16 @@ pub(crate) fn run(arguments: &Import, out: &mut dyn Write) -> Result<(), Failure
         (None, Some(path)) => Box::new(tsv::TsvHistory::open(path)?),
         (None, None) => return Err(Failure::Usage("import needs --git or --tsv".into())),
     };
-    let store =
-        Store::builder(&arguments.directory).mode(OpenMode::CreateIfMissing).durability(arguments.durability.into()).open()?;
+    let builder = open::for_writing(&arguments.directory, &arguments.writing);
+    let store = builder.mode(OpenMode::CreateIfMissing).durability(arguments.durability.into()).open()?;
     let imported = copy(arguments, &store, &mut *history, out);
+    let counters = store.file_counters();
     // What was committed before a failure stays, and closing makes it durable.
     let closed = store.close();
     let report = imported?;
     closed?;
-    summarise(&report, out)
+    summarise(&report, out)?;
+    if counters.written_bytes == 0 { Ok(()) } else { put!(out, "{}", files::written(&counters)) }
 }
 
 fn copy(arguments: &Import, store: &Store, history: &mut dyn History, out: &mut dyn Write) -> Result<Report, Failure> {

@@ -14,9 +14,10 @@ use crate::store_cases::ledger::Ledger;
 /// The first bytes of a log file, of which every bit is flipped.
 const HEADER_SIZE_BYTES: usize = 128;
 
-/// A log without room between and behind its records, since every byte of it is tried.
+/// A log without room between and behind its records, since every byte of it is tried; and nothing is flushed, so that the log is what
+/// the store is opened from.
 fn compact() -> StoreOptions {
-    let mut options = StoreBackend::options();
+    let mut options = StoreOptions { hot_budget_bytes: Some(u64::MAX), ..StoreBackend::options() };
     (options.log.padding, options.log.preallocate) = (Padding::None, Preallocate::No);
     options
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use thermocline_store::{Batch, CommitOptions, Durability, Store};
-use thermocline_tier::{EntryKind, KeyRange, Result, Version};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
 
 use crate::failure::{CaseFailure, CaseResult};
 use crate::harness::{OTHER, TABLE, expect, expect_that};
@@ -53,10 +53,18 @@ impl Ledger {
         self.states.last_key_value().map(|(_, rows)| rows.clone()).unwrap_or_default()
     }
 
-    /// Commits and notes it, as durable if it is.
+    /// Commits and notes it, as durable if it is. A commit of which it is not known whether it was made is noted too, so that it may
+    /// turn up.
     pub(crate) fn commit(&mut self, store: &Store, writes: &[&str], durability: Durability) -> Result<Version> {
         let options = CommitOptions { durability: Some(durability), ..CommitOptions::default() };
-        let version = store.commit_with(batch(writes), options)?;
+        let committed = store.commit_with(batch(writes), options);
+        let version = match &committed {
+            Ok(version) => *version,
+            Err(error) => match error.kind() {
+                ErrorKind::CommitUnknown { version } => *version,
+                _ => return committed,
+            },
+        };
         let mut rows = self.rows();
         for write in writes {
             for table in TABLES {
@@ -67,10 +75,10 @@ impl Ledger {
             }
         }
         self.states.insert(version, rows);
-        if durability == Durability::Sync {
+        if committed.is_ok() && durability == Durability::Sync {
             self.durable = version;
         }
-        Ok(version)
+        committed
     }
 
     /// Clears the default table and notes it.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use thermocline_conformance::{Capability, Case, Outcome, StoreBackend, StoreCase, run_all};
+use thermocline_conformance::{Capability, Case, DurableModel, Outcome, StoreBackend, StoreCase, run_all};
 use thermocline_hot::{BTreeTier, HotOptions, HotTier};
-use thermocline_tier::{TierStack, TierStorage};
+use thermocline_store::DurableRequest;
+use thermocline_tier::{DurableTier, Result, TierStack, TierStorage};
+use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
 
 fn hot() -> StoreBackend {
     StoreBackend::new("store over hot", || Arc::new(HotTier::new(HotOptions::default())))
@@ -22,10 +24,47 @@ fn hot_over_hot() -> StoreBackend {
     })
 }
 
+fn hot_over_model() -> StoreBackend {
+    let hot = || Arc::new(HotTier::new(HotOptions::default()));
+    StoreBackend::over("store over hot over a durable model", hot, |request| DurableModel::open(&request))
+}
+
+fn model_alone() -> StoreBackend {
+    StoreBackend::durable("store over a durable model", |request| DurableModel::open(&request))
+}
+
+/// Opens the warm tier with files of a few entries and levels of a few files, so that all levels are in use.
+fn open_warm(request: DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> {
+    let options = WarmOptions {
+        cache_size_bytes: 64 << 10,
+        file_size_bytes: 4 << 10,
+        level0_files: 2,
+        level0_files_slow: 4,
+        level1_size_bytes: 8 << 10,
+        level_size_ratio: 2,
+        step_size_bytes: 1000,
+        ..WarmOptions::default()
+    };
+    let DurableRequest { disk, store, is_read_only, .. } = request;
+    Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only })?))
+}
+
+fn hot_over_warm() -> StoreBackend {
+    StoreBackend::over("store over hot over warm", || Arc::new(HotTier::new(HotOptions::default())), open_warm)
+}
+
+fn warm_alone() -> StoreBackend {
+    StoreBackend::durable("store over warm", open_warm)
+}
+
 thermocline_conformance::store_conformance! {
     hot: hot(),
     btree: btree(),
     hot_over_hot: hot_over_hot(),
+    hot_over_model: hot_over_model(),
+    model_alone: model_alone(),
+    hot_over_warm: hot_over_warm(),
+    warm_alone: warm_alone(),
 }
 
 /// What a store skips, and for want of what. A case that is skipped anew must be entered here, with thought.

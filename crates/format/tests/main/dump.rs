@@ -110,3 +110,37 @@ fn dump_of_a_whole_buffer_takes_the_first_64_bytes_for_the_envelope() {
     assert_eq!(alone, followed);
     assert_eq!(bytes.len(), ENVELOPE_SIZE_BYTES + 3);
 }
+
+#[test]
+fn dump_of_a_window_keeps_what_lies_there_and_notes() {
+    let shown = |window: std::ops::Range<u64>| {
+        let mut dump = Dump::within(window);
+        for offset in [0, 2, 4] {
+            dump.row(offset, &[1, 2], "pair", "");
+        }
+        dump.row(6, &[], "nothing", "");
+        dump.note(9, "end", "");
+        dump.to_string().lines().map(|line| line[6..8].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(0..u64::MAX), ["00", "02", "04", "06", "09"]);
+    assert_eq!(shown(0..0), ["09"]);
+    assert_eq!(shown(2..4), ["02", "09"]);
+    assert_eq!(shown(6..7), ["06", "09"]);
+    // Pairs that lie in the window in part are shown in part.
+    assert_eq!(shown(1..3), ["01", "02", "09"]);
+    let mut dump = Dump::within(1..3);
+    dump.row(0, &[1, 2], "pair", "");
+    assert_eq!(dump.to_string(), "00000001  02  pair\n");
+}
+
+#[test]
+fn dump_takes_rows_for_those_of_the_place_that_it_was_told() {
+    let mut dump = Dump::within(100..200);
+    dump.set_place(Some(90..110));
+    dump.row(0, &[1], "kept", "");
+    dump.set_place(Some(200..210));
+    dump.row(150, &[2], "not kept", "");
+    dump.set_place(None);
+    dump.row(150, &[3], "kept", "");
+    assert_eq!(dump.to_string(), "00000000  01  kept\n00000096  03  kept\n");
+}

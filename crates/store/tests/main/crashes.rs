@@ -2,14 +2,15 @@
 //! recovery itself is cut.
 //!
 //! Hunts: acknowledging before the sync; a directory entry that was never made durable; trusting what can be read back after
-//! a failed sync; stopping in the wrong place at a torn tail; a recovery that destroys what it recovers from.
+//! a failed sync; stopping in the wrong place at a torn tail; a recovery that destroys what it recovers from; a log that is cut before
+//! what was flushed is durable; a checkpoint ahead of the log; a purge that one of two tiers forgets.
 //!
 //! `THERMOCLINE_SWEEP_SEEDS` sets how many images are made at each cut.
 
 use thermocline_io::{CrashPoint, CrashProfile, Phase, SimDisk};
 use thermocline_tier::Version;
 
-use super::story::{Numbers, Story, open};
+use super::story::{Below, Numbers, Setup, Story, open, open_as};
 
 /// Images at each cut, unless the environment says otherwise.
 const SEEDS: u64 = 3;
@@ -24,8 +25,8 @@ fn seeds() -> u64 {
 }
 
 /// Opens what a power cut left and checks it, then cuts the recovery too, to `depth` levels. Returns the images that were opened.
-fn check_image(story: &Story, image: &SimDisk, durable: Version, depth: u32, repro: &str) -> u64 {
-    let store = open(image).unwrap_or_else(|error| panic!("{repro}: {error}"));
+fn check_image(story: &Story, setup: Setup, image: &SimDisk, durable: Version, depth: u32, repro: &str) -> u64 {
+    let store = open_as(image, setup).unwrap_or_else(|error| panic!("{repro}: {error}"));
     story.check(&store, durable, &repro);
     let recovered = store.last_version();
     let operations = image.operations();
@@ -43,16 +44,16 @@ fn check_image(story: &Story, image: &SimDisk, durable: Version, depth: u32, rep
         let cut = CrashPoint { operation, phase: PHASES[operation % 3] };
         let nested = sweep.crash_image(cut, profile, operation as u64);
         let least = if operation == operations { recovered } else { durable };
-        images += check_image(story, &nested, least, depth - 1, &format!("{repro}, then {cut:?} {profile:?}"));
+        images += check_image(story, setup, &nested, least, depth - 1, &format!("{repro}, then {cut:?} {profile:?}"));
     }
     images
 }
 
 /// Cuts a run of `steps` steps that closes and reopens the store `reopens` times.
-fn sweep(seed: u64, steps: usize, reopens: usize) {
-    let (disk, mut story, mut numbers) = (SimDisk::new(seed), Story::new(), Numbers(seed));
+fn sweep(setup: Setup, seed: u64, steps: usize, reopens: usize) {
+    let (disk, mut story, mut numbers) = (SimDisk::new(seed), Story::new(setup), Numbers(seed));
     for reopen in 0..=reopens {
-        let store = open(&disk).unwrap();
+        let store = open_as(&disk, setup).unwrap();
         story.run(&store, &disk, steps, &mut numbers);
         if reopen % 2 == 0 {
             store.close().unwrap();
@@ -72,12 +73,13 @@ fn sweep(seed: u64, steps: usize, reopens: usize) {
                 let image = walk.crash_image(cut, profile, number);
                 images += 1;
                 let depth = if images % NESTED_EVERY == 0 { 2 } else { 0 };
-                nested += check_image(&story, &image, durable, depth, &format!("seed {seed} {cut:?} {profile:?} {number}")) - 1;
+                let repro = format!("{setup:?} seed {seed} {cut:?} {profile:?} {number}");
+                nested += check_image(&story, setup, &image, durable, depth, &repro) - 1;
             }
         }
     }
     println!(
-        "seed {seed}: power cut at every one of {} operations, {images} images and {nested} of recoveries: 0 lost, 0 torn",
+        "{setup:?} seed {seed}: power cut at every one of {} operations, {images} images and {nested} of recoveries: 0 lost, 0 torn",
         recording.operations()
     );
 }
@@ -85,22 +87,52 @@ fn sweep(seed: u64, steps: usize, reopens: usize) {
 #[test]
 fn a_power_cut_anywhere_loses_nothing_that_was_acknowledged() {
     for seed in 1..=3 {
-        sweep(seed, 60, 0);
+        sweep(Setup::Hot, seed, 60, 0);
     }
 }
 
 #[test]
 fn a_power_cut_anywhere_around_closing_and_reopening_loses_nothing() {
     for seed in 11..=13 {
-        sweep(seed, 15, 4);
+        sweep(Setup::Hot, seed, 15, 4);
     }
 }
 
 #[test]
+fn a_power_cut_anywhere_around_flushes_loses_nothing() {
+    for (seed, budget) in [(31, 1), (32, 1_000), (33, 4_000)] {
+        sweep(Setup::Over(Below::Model, budget), seed, 40, 0);
+    }
+}
+
+#[test]
+fn a_power_cut_anywhere_around_flushes_and_reopening_loses_nothing() {
+    for (seed, budget) in [(41, 1), (42, 2_000)] {
+        sweep(Setup::Over(Below::Model, budget), seed, 12, 4);
+    }
+}
+
+#[test]
+fn a_power_cut_anywhere_in_a_durable_tier_alone_loses_nothing() {
+    for (seed, budget) in [(51, 1), (52, 2_000)] {
+        sweep(Setup::Alone(Below::Model, budget), seed, 12, 3);
+    }
+}
+
+#[test]
+fn a_power_cut_anywhere_over_warm_loses_nothing() {
+    sweep(Setup::Over(Below::Warm, 1), 61, 30, 0);
+    sweep(Setup::Over(Below::Warm, 2_000), 62, 10, 3);
+    sweep(Setup::Alone(Below::Warm, 2_000), 63, 10, 2);
+}
+
+#[test]
 fn a_killed_process_loses_nothing_that_reached_the_system() {
-    for seed in 21..=24 {
-        let (disk, mut story) = (SimDisk::new(seed), Story::new());
-        let store = open(&disk).unwrap();
+    let over = |below| [Setup::Over(below, 1), Setup::Over(below, 2_000), Setup::Alone(below, 2_000)];
+    let setups = [Setup::Hot, Setup::Hot].into_iter().chain(over(Below::Model)).chain(over(Below::Warm));
+    for (seed, setup) in (21..).zip(setups) {
+        let (disk, mut story) = (SimDisk::new(seed), Story::new(setup));
+        let store = open_as(&disk, setup).unwrap();
         story.run(&store, &disk, 80, &mut Numbers(seed));
         let recording = disk.recording();
         let mut walk = recording.sweep();
@@ -108,7 +140,8 @@ fn a_killed_process_loses_nothing_that_reached_the_system() {
             for phase in PHASES {
                 let cut = CrashPoint { operation, phase };
                 let durable = Version(recording.last_mark_before(cut).unwrap_or(0));
-                check_image(&story, &walk.kill_image(cut, seed), durable, 0, &format!("seed {seed} {cut:?} killed"));
+                let repro = format!("{setup:?} seed {seed} {cut:?} killed");
+                check_image(&story, setup, &walk.kill_image(cut, seed), durable, 0, &repro);
             }
         }
     }
@@ -117,7 +150,7 @@ fn a_killed_process_loses_nothing_that_reached_the_system() {
 #[test]
 fn the_same_seed_makes_the_same_run() {
     let fingerprint = |seed| {
-        let (disk, mut story) = (SimDisk::new(seed), Story::new());
+        let (disk, mut story) = (SimDisk::new(seed), Story::new(Setup::Hot));
         story.run(&open(&disk).unwrap(), &disk, 60, &mut Numbers(seed));
         disk.recording().fingerprint()
     };

@@ -9,18 +9,25 @@ use thermocline_io::{
 use thermocline_store::Health;
 use thermocline_tier::{ErrorKind, Version};
 
-use super::story::{Numbers, Story, open, open_with};
+use super::story::{Below, Numbers, Setup, Story, open, open_as, open_with};
 use super::{T, batch};
 
 const STEPS: usize = 60;
+const SETUPS: [Setup; 5] = [
+    Setup::Hot,
+    Setup::Over(Below::Model, 1_500),
+    Setup::Alone(Below::Model, 1_500),
+    Setup::Over(Below::Warm, 1_500),
+    Setup::Alone(Below::Warm, 1_500),
+];
 
 /// Runs a script with a fault, and checks that what was acknowledged is there after going on without it, after a restart, and
 /// after a power cut that follows. Returns how often the fault struck.
-fn run_with(seed: u64, fault: Fault) -> u64 {
-    let repro = format!("seed {seed} {fault:?}");
-    let (disk, mut story) = (SimDisk::new(seed), Story::new());
+fn run_with(setup: Setup, seed: u64, fault: Fault) -> u64 {
+    let repro = format!("{setup:?} seed {seed} {fault:?}");
+    let (disk, mut story) = (SimDisk::new(seed), Story::new(setup));
     let id = disk.inject(fault);
-    match open(&disk) {
+    match open_as(&disk, setup) {
         Ok(store) => {
             story.run(&store, &disk, STEPS, &mut Numbers(seed));
             if store.stats().health == Health::Healthy {
@@ -29,28 +36,28 @@ fn run_with(seed: u64, fault: Fault) -> u64 {
             drop(store);
         }
         Err(error) => assert!(
-            matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::CommitUnknown { .. }),
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::CommitUnknown { .. } | ErrorKind::Poisoned),
             "{repro}: {error}"
         ),
     }
     disk.clear_faults();
     for image in [disk.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), seed), disk.duplicate()] {
-        let store = open(&image).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        let store = open_as(&image, setup).unwrap_or_else(|error| panic!("{repro}: {error}"));
         story.check(&store, story.durable, &repro);
         let recovered = store.last_version();
         drop(store);
         let cut = image.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), seed);
-        story.check(&open(&cut).unwrap(), recovered, &format!("{repro}, restarted, cut"));
+        story.check(&open_as(&cut, setup).unwrap(), recovered, &format!("{repro}, restarted, cut"));
     }
     disk.fault_count(id)
 }
 
 /// Lets a kind of fault strike at its first call, its second and so on, until a run has no such call.
-fn at_every_call(make: impl Fn(When) -> Fault) -> u64 {
+fn at_every_call(setup: Setup, make: impl Fn(When) -> Fault) -> u64 {
     let mut runs = 0;
     for when in [When::Nth as fn(u64) -> When, When::From] {
         for nth in 0.. {
-            if run_with(nth % 5, make(when(nth))) == 0 {
+            if run_with(setup, nth % 5, make(when(nth))) == 0 {
                 break;
             }
             runs += 1;
@@ -64,9 +71,12 @@ fn every_failing_sync_leaves_what_was_acknowledged() {
     for cache in [SyncCache::Kept, SyncCache::Dropped] {
         for cause in [DiskErrorKind::Io, DiskErrorKind::DiskFull] {
             for operation in [Operation::SyncData, Operation::SyncDir] {
-                let runs = at_every_call(|when| Fault::new(FaultKind::FailSync { cause, cache }, when).on(operation));
-                println!("{operation:?} failing with {cause:?}, {cache:?}: {runs} runs, 0 lost");
-                assert!(runs > 0);
+                for setup in SETUPS {
+                    let fault = |when| Fault::new(FaultKind::FailSync { cause, cache }, when).on(operation);
+                    let runs = at_every_call(setup, fault);
+                    println!("{setup:?}: {operation:?} failing with {cause:?}, {cache:?}: {runs} runs, 0 lost");
+                    assert!(runs > 0);
+                }
             }
         }
     }
@@ -75,20 +85,27 @@ fn every_failing_sync_leaves_what_was_acknowledged() {
 #[test]
 fn every_failing_write_leaves_what_was_acknowledged() {
     for kind in [DiskErrorKind::Io, DiskErrorKind::DiskFull, DiskErrorKind::Quota] {
-        for fault in [FaultKind::Fail(kind), FaultKind::FailAfterPart(kind)] {
-            assert!(at_every_call(|when| Fault::new(fault, when).on(Operation::Write)) > 0);
+        for setup in SETUPS {
+            for fault in [FaultKind::Fail(kind), FaultKind::FailAfterPart(kind)] {
+                assert!(at_every_call(setup, |when| Fault::new(fault, when).on(Operation::Write)) > 0);
+            }
+            assert!(at_every_call(setup, |when| Fault::new(FaultKind::Fail(kind), when).on(Operation::CreateNew)) > 0);
+            // A file that cannot be removed is there again after a crash, and no harm.
+            let runs = at_every_call(setup, |when| Fault::new(FaultKind::Fail(kind), when).on(Operation::Remove));
+            assert_eq!(runs > 0, setup != Setup::Hot);
         }
-        assert!(at_every_call(|when| Fault::new(FaultKind::Fail(kind), when).on(Operation::CreateNew)) > 0);
     }
 }
 
 #[test]
 fn short_transfers_change_nothing() {
-    for fault in [FaultKind::ShortTransfer, FaultKind::SingleByte] {
-        let (disk, mut story) = (SimDisk::new(3), Story::new());
+    for (fault, setup) in
+        [FaultKind::ShortTransfer, FaultKind::SingleByte].into_iter().zip([Setup::Hot, Setup::Over(Below::Warm, 1)])
+    {
+        let (disk, mut story) = (SimDisk::new(3), Story::new(setup));
         disk.inject(Fault::new(fault, When::PerMille { chance: 500, seed: 3 }));
         for _reopen in 0..3 {
-            let store = open(&disk).unwrap();
+            let store = open_as(&disk, setup).unwrap();
             story.run(&store, &disk, 20, &mut Numbers(story.durable.0));
             assert_eq!(store.stats().health, Health::Healthy);
             story.check(&store, story.durable, &fault);
@@ -141,19 +158,21 @@ fn a_full_disk_refuses_commits_and_space_brings_them_back_without_reopening() {
 
 #[test]
 fn a_read_that_fails_fails_the_open_and_takes_nothing_away() {
-    let (disk, mut story) = (SimDisk::new(9), Story::new());
-    story.run(&open(&disk).unwrap(), &disk, STEPS, &mut Numbers(9));
-    for nth in 0.. {
-        let image = disk.duplicate();
-        let fault = image.inject(Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(nth)).on(Operation::Read));
-        let opened = open(&image);
-        if image.fault_count(fault) == 0 {
-            break;
+    for setup in SETUPS {
+        let (disk, mut story) = (SimDisk::new(9), Story::new(setup));
+        story.run(&open_as(&disk, setup).unwrap(), &disk, STEPS, &mut Numbers(9));
+        for nth in 0.. {
+            let image = disk.duplicate();
+            let fault = image.inject(Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(nth)).on(Operation::Read));
+            let opened = open_as(&image, setup);
+            if image.fault_count(fault) == 0 {
+                break;
+            }
+            if let Err(error) = opened {
+                assert_eq!(error.kind(), &ErrorKind::Io, "{error}");
+            }
+            image.clear_faults();
+            story.check(&open_as(&image, setup).unwrap(), story.durable, &nth);
         }
-        if let Err(error) = opened {
-            assert_eq!(error.kind(), &ErrorKind::Io, "{error}");
-        }
-        image.clear_faults();
-        story.check(&open(&image).unwrap(), story.durable, &nth);
     }
 }

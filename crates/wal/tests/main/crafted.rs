@@ -64,7 +64,7 @@ fn crafted(record: usize, edit: impl Fn(&mut [u8])) -> Error {
     seal(&mut bytes, 1, at);
     disk.replace_file(FileId::Wal(1), &bytes);
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    assert_eq!(thermocline_wal::verify(&disk).unwrap_err().kind(), open(&shared, &options).unwrap_err().kind());
+    assert_eq!(thermocline_wal::verify(&disk, None).unwrap_err().kind(), open(&shared, &options).unwrap_err().kind());
     open(&shared, &options).unwrap_err()
 }
 
@@ -131,7 +131,7 @@ fn segment_that_was_changed_and_sealed_again_does_not_fit_its_successor() {
     bytes[value] = b'X';
     seal(&mut bytes, 1, offsets[3]);
     disk.replace_file(FileId::Wal(1), &bytes);
-    for error in [open(&shared, &options).unwrap_err(), thermocline_wal::verify(&disk).unwrap_err()] {
+    for error in [open(&shared, &options).unwrap_err(), thermocline_wal::verify(&disk, None).unwrap_err()] {
         assert!(error.to_string().contains("R15") && part(&error) == "previous chain", "{error}");
     }
 }

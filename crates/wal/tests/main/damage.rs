@@ -313,6 +313,8 @@ fn files_of_others_are_refused_or_left_alone() {
         options: sample.options.clone(),
         layout: &WholeKey,
         is_read_only: false,
+        store: None,
+        base: None,
     };
     let log = Log::open(request, &mut |_| Ok(())).unwrap().0;
     for version in 1..60 {
@@ -345,6 +347,8 @@ fn files_of_others_are_refused_or_left_alone() {
         options: sample.options.clone(),
         layout: &thermocline_tier::FixedSuffix(8),
         is_read_only: false,
+        store: None,
+        base: None,
     };
     let error = Log::open(request, &mut |_| Ok(())).map(|_| ()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::InvalidArgument { .. }), "{error}");
@@ -366,5 +370,5 @@ fn damage_beneath_an_open_log_is_found_by_reading_and_by_verify() {
     let mut reader = opened.log.reader(Version::ZERO).unwrap();
     let error = std::iter::from_fn(|| reader.next_commit(Version::MAX).transpose()).find_map(Result::err).unwrap();
     assert_eq!(error.kind(), &ErrorKind::Corruption);
-    assert_eq!(thermocline_wal::verify(&sample.disk).unwrap_err().kind(), &ErrorKind::Corruption);
+    assert_eq!(thermocline_wal::verify(&sample.disk, None).unwrap_err().kind(), &ErrorKind::Corruption);
 }

@@ -1,26 +1,32 @@
 //! Failing syncs, full disks, failing reads and writes, short transfers: at the n-th call, for every n.
 
+use std::collections::BTreeMap;
+
 use thermocline_io::{
-    CrashPoint, CrashProfile, Disk, DiskErrorKind, Fault, FaultKind, Operation, Reason, SimDisk, Survival, SyncCache, When,
+    CrashPoint, CrashProfile, Disk, DiskErrorKind, Fault, FaultKind, FileId, Operation, Reason, SimDisk, Survival, SyncCache,
+    TraceEntry, When,
 };
 use thermocline_tier::ErrorKind;
 use thermocline_wal::{Durability, LogOptions, Padding};
 
-use crate::support::{Random, batch, commit, open, open_as, small};
-use crate::workload::{Run, options};
+use crate::support::{Opened, Random, batch, commit, open, open_as, open_from, small};
+use crate::workload::{CUTTING, Run, options};
 
 const STEPS: usize = 40;
 
 /// Opens what a run left behind, checks it, cuts the power when that is done, and checks that nothing was lost.
 fn check_restart(run: &mut Run, disk: &SimDisk, least: usize, what: &str) {
+    let open = |run: &Run| -> thermocline_tier::Result<Opened> {
+        open_from(&run.shared_disk(), &run.options, false, run.knowledge.base.as_ref())
+    };
     run.disk = disk.clone();
-    let opened = open(&run.shared_disk(), &run.options).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let opened = open(run).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = run.knowledge.check(&opened.items, least).unwrap_or_else(|why| panic!("{what}: {why}"));
     drop(opened);
     let end = CrashPoint::before(disk.operations());
     let cut = disk.crash_image(end, CrashProfile::new(Survival::None), 1);
     run.disk = cut;
-    let again = open(&run.shared_disk(), &run.options).unwrap_or_else(|error| panic!("{what}, then a power cut: {error}"));
+    let again = open(run).unwrap_or_else(|error| panic!("{what}, then a power cut: {error}"));
     run.knowledge.check(&again.items, found).unwrap_or_else(|why| panic!("{what}, then a power cut: {why}"));
 }
 
@@ -80,7 +86,7 @@ fn failing_syncs(operation: Operation, cause: DiskErrorKind, seed: u64) -> u64 {
 #[test]
 fn no_failing_sync_loses_what_was_acknowledged() {
     let mut failures = 0;
-    for seed in 0..12 {
+    for seed in (0..12).chain(CUTTING..CUTTING + 6) {
         failures += failing_syncs(Operation::SyncData, DiskErrorKind::Io, seed);
         failures += failing_syncs(Operation::SyncDir, DiskErrorKind::Io, seed);
     }
@@ -150,7 +156,9 @@ fn failing_calls(seed: u64, fault: Fault, heals: bool, what: &str) -> bool {
         let knowledge = run.knowledge_at(recording.last_mark_before(cut));
         let image = sweep.crash_image(cut, CrashProfile::numbered(random.next()), random.next());
         let image: std::sync::Arc<dyn Disk> = std::sync::Arc::new(image);
-        let opened = open(&image, &run.options).unwrap_or_else(|error| panic!("{what}, cut after {operation}: {error}"));
+        let base = knowledge.base.as_ref();
+        let opened =
+            open_from(&image, &run.options, false, base).unwrap_or_else(|error| panic!("{what}, cut after {operation}: {error}"));
         knowledge.check(&opened.items, knowledge.durable).unwrap_or_else(|why| panic!("{what}, cut after {operation}: {why}"));
     }
     check_restart(&mut run, &disk, written, what);
@@ -180,6 +188,9 @@ fn full_disk_refuses_appends_and_lets_them_go_on_when_space_returns() {
     struck += every_nth(FaultKind::Fail(full), Operation::Write, 6..9);
     struck += every_nth(FaultKind::Fail(DiskErrorKind::Quota), Operation::CreateNew, 9..12);
     struck += every_nth(FaultKind::Fail(full), Operation::SetLen, 12..14);
+    struck += every_nth(FaultKind::FailAfterPart(full), Operation::Write, CUTTING..CUTTING + 3);
+    struck += every_nth(FaultKind::Fail(full), Operation::SetLen, CUTTING + 3..CUTTING + 5);
+    struck += every_nth(FaultKind::Fail(full), Operation::CreateNew, CUTTING + 5..CUTTING + 8);
     println!("{struck} runs on a full disk");
 }
 
@@ -189,6 +200,8 @@ fn failing_writes_are_errors_and_the_log_goes_on() {
     struck += every_nth(FaultKind::ZeroTransfer, Operation::Write, 23..25);
     struck += every_nth(FaultKind::Fail(DiskErrorKind::TooManyOpen), Operation::CreateNew, 25..27);
     struck += every_nth(FaultKind::Fail(DiskErrorKind::Io), Operation::Remove, 27..29);
+    struck += every_nth(FaultKind::Fail(DiskErrorKind::Io), Operation::Remove, CUTTING..CUTTING + 6);
+    struck += every_nth(FaultKind::FailAfterPart(DiskErrorKind::Io), Operation::Write, CUTTING + 6..CUTTING + 8);
     println!("{struck} runs with failing calls");
 }
 
@@ -299,6 +312,45 @@ fn reader_reports_a_failing_read_and_goes_on_after_it() {
                 errors += 1;
                 assert!(errors < 1000);
             }
+        }
+    }
+}
+
+/// Whether the trace has a write of records, or a cut, in a sector with records that were synced before.
+fn touches_synced_sector(trace: &[TraceEntry], padding: Padding) -> Option<TraceEntry> {
+    // Where the records of a file end, and up to where they were synced.
+    let mut files: BTreeMap<FileId, (u64, u64)> = BTreeMap::new();
+    for entry in trace {
+        let Some(file) = entry.file.filter(|file| matches!(file, FileId::Wal(_))) else { continue };
+        let (end, synced) = files.entry(file).or_default();
+        let is_of_records = matches!(entry.reason, Some(Reason::WalAppend | Reason::WalRecover));
+        match entry.operation {
+            Operation::CreateNew => (*end, *synced) = (0, 0),
+            Operation::Write if is_of_records && entry.offset < padding.round_up(*synced) => return Some(*entry),
+            Operation::Write if is_of_records => *end = (*end).max(entry.offset + entry.len),
+            Operation::SetLen if !is_of_records && entry.offset < padding.round_up(*synced) => return Some(*entry),
+            Operation::SyncData if entry.succeeded => *synced = *end,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn no_sector_with_durable_records_is_written_again_whatever_fails() {
+    let full = FaultKind::Fail(DiskErrorKind::DiskFull);
+    for seed in (0..8).chain(CUTTING..CUTTING + 24) {
+        for (operation, chance) in [(Operation::CreateNew, 0), (Operation::CreateNew, 600), (Operation::Write, 100)] {
+            let padding = [Padding::Sector512, Padding::Page4096][(seed % 2) as usize];
+            let mut run = Run::new(seed, LogOptions { padding, ..options(seed) });
+            run.open().unwrap();
+            run.disk.inject(Fault::new(full, When::PerMille { chance, seed }).on(operation));
+            let mut refused = 0;
+            for _ in 0..150 {
+                assert!(run.step_through(&mut refused));
+            }
+            let touched = touches_synced_sector(&run.disk.trace(), padding);
+            assert_eq!(touched, None, "seed {seed}, {operation}, {chance}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thermocline_format::{Envelope, FileKind, Salt, StoreId, checksum64};
 use thermocline_io::{Disk, FileId, MemoryDisk, Reason, SeededRandomness, SimClock, write_all_at};
 use thermocline_tier::{Version, WholeKey};
-use thermocline_wal::{Log, LogOptions, OpenLog, Replayed, dump_segment, verify};
+use thermocline_wal::{Genesis, Log, LogBase, LogOptions, OpenLog, Replayed, dump_segment, verify};
 
 const STORE: StoreId = StoreId([7; 16]);
 const HEADER_LEN: usize = 4096;
@@ -167,7 +167,7 @@ impl Writer {
 }
 
 /// What opening a directory gives: a history, or an error's text.
-fn read(disk: &Arc<dyn Disk>, is_read_only: bool) -> (Result<Log, String>, Vec<String>) {
+fn read(disk: &Arc<dyn Disk>, is_read_only: bool, base: Option<&LogBase>) -> (Result<Log, String>, Vec<String>) {
     let mut found = Vec::new();
     let request = OpenLog {
         disk: Arc::clone(disk),
@@ -176,6 +176,8 @@ fn read(disk: &Arc<dyn Disk>, is_read_only: bool) -> (Result<Log, String>, Vec<S
         options: LogOptions { segment_size_bytes: 8192, ..LogOptions::default() },
         layout: &WholeKey,
         is_read_only,
+        store: None,
+        base: base.cloned(),
     };
     let opened = Log::open(request, &mut |record| {
         found.push(match record {
@@ -202,22 +204,32 @@ pub(crate) fn check(data: &[u8]) -> usize {
         // Never fails and never loops: its rows are fewer than the bytes.
         assert!(dump_segment(&bytes, file_number).to_string().lines().count() <= bytes.len());
     }
-    let verified = verify(&*disk);
-    let (read_only, first) = read(&disk, true);
+    for number in 1..=count {
+        let genesis = Genesis { layout: "whole-key".into(), time: 5 };
+        let base = LogBase { number, after: Version(u64::from(data.last().copied().unwrap_or(0) % 4)), genesis };
+        let (opened, _) = read(&disk, true, Some(&base));
+        if let Ok(log) = opened {
+            assert!(verify(&*disk, Some(&base)).is_ok());
+            assert!(log.base(u64::MAX) == base, "{base:?}");
+            log.verify().unwrap();
+        }
+    }
+    let verified = verify(&*disk, None);
+    let (read_only, first) = read(&disk, true, None);
     if let Ok(log) = &read_only {
         assert!(verified.is_ok(), "opened what verify refuses: {verified:?}");
         let mut reader = log.reader(Version::ZERO).unwrap();
         while reader.next_commit(Version::MAX).unwrap().is_some() {}
         log.verify().unwrap();
     }
-    let (opened, second) = read(&disk, false);
+    let (opened, second) = read(&disk, false, None);
     if read_only.is_ok() {
         assert_eq!(first, second, "reading only and reading to write see the same");
         assert!(opened.is_ok(), "{opened:?}");
     }
     if let Ok(log) = opened {
         drop(log);
-        let (again, third) = read(&disk, true);
+        let (again, third) = read(&disk, true, None);
         assert!(again.is_ok(), "what was opened for writing can be opened again: {again:?}");
         assert!(second == third, "and holds the same");
         return third.len();

@@ -10,6 +10,8 @@
 
 mod crafted;
 mod crash;
+mod cut;
+mod cut_readers;
 mod damage;
 mod faults;
 mod golden;

@@ -75,7 +75,7 @@ fn histories_survive_rotation_reopening_and_every_option() {
                         opened.log.sync().unwrap();
                     }
                     check_readers(&opened.log, &written);
-                    let verified = thermocline_wal::verify(&*disk).unwrap();
+                    let verified = thermocline_wal::verify(&*disk, None).unwrap();
                     assert_eq!(verified.commits, written.len() as u64);
                     assert_eq!(opened.log.verify().unwrap().entries, verified.entries);
                 }
@@ -131,7 +131,11 @@ fn closed_log_takes_no_more_space_than_its_records() {
     let disk = disk();
     let options = small(1 << 20);
     let opened = open(&disk, &options).unwrap();
-    commit(&opened.log, 1, Durability::Sync).unwrap();
+    let mut version = 0;
+    while opened.log.stats().size_bytes < 600_000 {
+        version += 1;
+        commit(&opened.log, version, Durability::Buffered).unwrap();
+    }
     while opened.log.prepare_step().unwrap() {}
     let size = |disk: &Arc<dyn Disk>| {
         let sizes = disk.list(Reason::Open).unwrap().into_iter().map(|entry| match entry {
@@ -146,28 +150,52 @@ fn closed_log_takes_no_more_space_than_its_records() {
     assert!(size(&disk) <= written + 1024, "{} of {written}", size(&disk));
 
     let opened = open(&disk, &options).unwrap();
-    commit(&opened.log, 2, Durability::Sync).unwrap();
+    commit(&opened.log, version + 1, Durability::Sync).unwrap();
     drop(opened);
     let reopened = open(&disk, &options).unwrap();
-    assert_eq!(reopened.items.len(), 2);
-    assert!(size(&disk) < 100_000, "what a killed process left is given back: {}", size(&disk));
+    assert_eq!(reopened.items.len() as u64, version + 1);
+    assert!(size(&disk) < written + 100_000, "what a killed process left is given back: {}", size(&disk));
 }
 
 #[test]
 fn rotation_uses_the_segment_that_was_prepared() {
     let disk = disk();
     let opened = open(&disk, &small(65_536)).unwrap();
-    while opened.log.prepare_step().unwrap() {}
-    assert!(!opened.log.prepare_step().unwrap());
+    let mut filled = 0;
     for version in 1..2_000 {
         commit(&opened.log, version, Durability::Buffered).unwrap();
         while opened.log.prepare_step().unwrap() {}
+        assert!(!opened.log.prepare_step().unwrap());
+        if opened.log.stats().rotations == 0 {
+            filled = opened.log.stats().filled_bytes;
+        }
     }
     let stats = opened.log.stats();
     assert!(stats.rotations > 5, "{stats:?}");
-    assert_eq!(stats.filled_bytes, 0, "appends had nothing to fill: {stats:?}");
+    assert_eq!(stats.filled_bytes, filled, "appends had nothing to fill but the first segment: {stats:?}");
     drop(opened);
     assert_eq!(open(&disk, &small(65_536)).unwrap().items.len(), 1_999);
+}
+
+#[test]
+fn next_segment_is_not_prepared_before_this_one_is_half_full() {
+    let disk = disk();
+    let options = small(65_536);
+    let opened = open(&disk, &options).unwrap();
+    let files = || disk.list(Reason::Open).unwrap().len();
+    let mut version = 0;
+    while opened.log.stats().size_bytes < 4096 + (65_536 - 4096) / 2 {
+        assert!(!opened.log.background_step().unwrap() || files() == 1, "after {version} commits");
+        version += 1;
+        commit(&opened.log, version, Durability::Buffered).unwrap();
+    }
+    assert!(version > 50 && files() == 1);
+    assert!(opened.log.prepare_step().unwrap());
+    assert_eq!(files(), 2);
+    // What was begun is used, and the fresh segment is empty.
+    opened.log.rotate().unwrap();
+    assert!(!opened.log.prepare_step().unwrap());
+    assert_eq!(files(), 2);
 }
 
 /// A log has as many segments as sessions, and a process may have far fewer files open.
@@ -191,6 +219,8 @@ fn an_open_log_holds_no_file_for_each_of_its_segments() {
         options: small(16_384),
         layout: &thermocline_tier::WholeKey,
         is_read_only: false,
+        store: None,
+        base: None,
     };
     let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = count();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thermocline_io::{Disk, SeededRandomness, SimClock};
 use thermocline_tier::{BatchBuilder, EntryKind, Result, TierBatch, Version, WholeKey};
-use thermocline_wal::{Durability, Log, LogEntry, LogOptions, OpenLog, Padding, RecoveryReport, Replayed};
+use thermocline_wal::{Durability, Log, LogBase, LogEntry, LogOptions, OpenLog, Padding, RecoveryReport, Replayed};
 
 /// One record of a history, owned, for comparing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,15 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Opened>
 }
 
 pub(crate) fn open_as(disk: &Arc<dyn Disk>, options: &LogOptions, is_read_only: bool) -> Result<Opened> {
+    open_from(disk, options, is_read_only, None)
+}
+
+pub(crate) fn open_from(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    is_read_only: bool,
+    base: Option<&LogBase>,
+) -> Result<Opened> {
     let mut items = Vec::new();
     let request = OpenLog {
         disk: Arc::clone(disk),
@@ -87,6 +96,8 @@ pub(crate) fn open_as(disk: &Arc<dyn Disk>, options: &LogOptions, is_read_only: 
         options: options.clone(),
         layout: &WholeKey,
         is_read_only,
+        store: None,
+        base: base.cloned(),
     };
     let (log, report) = Log::open(request, &mut |record| {
         items.push(owned(&record));

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use thermocline_io::{Disk, SimDisk};
 use thermocline_tier::{BatchBuilder, EntryKind, ErrorKind, Result, TierBatch, Version, WholeKey};
-use thermocline_wal::{Durability, Log, LogEntry, LogOptions, Padding, Preallocate};
+use thermocline_wal::{Durability, Log, LogBase, LogEntry, LogOptions, Padding, Preallocate};
 
-use crate::support::{Item, Random, expected, open};
+use crate::support::{Item, Random, expected, open_from};
+
+/// Runs with seeds from here on also cut their logs.
+pub(crate) const CUTTING: u64 = 1_000;
 
 /// What the run knows at one moment.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +20,36 @@ pub(crate) struct Knowledge {
     pub(crate) durable: usize,
     /// So many groups the operating system has.
     pub(crate) written: usize,
+    /// Where the log begins, as a manifest would say.
+    pub(crate) base: Option<LogBase>,
 }
 
 impl Knowledge {
     /// Checks a history that was found, of which at least the first `least` groups must be there; returns how many are.
     pub(crate) fn check(&self, found: &[Item], least: usize) -> std::result::Result<usize, String> {
+        let mut first = Err("no place to begin".to_owned());
+        for start in self.starts() {
+            first = self.check_from(start, found, least);
+            if first.is_ok() {
+                break;
+            }
+        }
+        first
+    }
+
+    /// The groups with which the log may begin. More than one only if groups without a version stand at the base.
+    fn starts(&self) -> std::ops::RangeInclusive<usize> {
+        let Some(base) = &self.base else { return 0..=0 };
+        let version = |group: &Vec<Item>| group.iter().filter_map(Item::version).max();
+        let is_below = |group: &Vec<Item>| version(group).is_some_and(|version| version <= base.after.0);
+        let is_above = |group: &Vec<Item>| version(group).is_some_and(|version| version > base.after.0);
+        let below = self.groups.iter().rposition(is_below).map_or(0, |place| place + 1);
+        below..=self.groups.iter().position(is_above).unwrap_or(self.groups.len())
+    }
+
+    fn check_from(&self, start: usize, found: &[Item], least: usize) -> std::result::Result<usize, String> {
         let mut rest = found;
-        for (number, group) in self.groups.iter().enumerate() {
+        for (number, group) in self.groups.iter().enumerate().skip(start) {
             if rest.is_empty() {
                 return if number >= least {
                     Ok(number)
@@ -50,6 +76,7 @@ pub(crate) struct Run {
     /// By mark.
     pub(crate) marks: Vec<Knowledge>,
     version: u64,
+    cuts: bool,
     /// For messages.
     pub(crate) name: String,
 }
@@ -73,6 +100,7 @@ impl Run {
             knowledge: Knowledge::default(),
             marks: Vec::new(),
             version: 0,
+            cuts: seed >= CUTTING,
             name: format!("seed {seed}"),
         }
     }
@@ -93,7 +121,7 @@ impl Run {
 
     /// Opens the log on the run's disk and checks what it has. Opening makes it durable.
     pub(crate) fn open(&mut self) -> Result<()> {
-        let opened = open(&self.shared_disk(), &self.options)?;
+        let opened = open_from(&self.shared_disk(), &self.options, false, self.knowledge.base.as_ref())?;
         let found = self.knowledge.check(&opened.items, self.knowledge.written);
         let found = found.unwrap_or_else(|why| panic!("{}: {why}", self.name));
         self.knowledge.groups.truncate(found);
@@ -107,6 +135,9 @@ impl Run {
 
     /// One step of the script.
     pub(crate) fn step(&mut self) -> Result<()> {
+        if self.cuts && self.random.chance(15) {
+            return self.cut();
+        }
         match self.random.below(100) {
             0..5 => {
                 let log = self.log.take().unwrap();
@@ -126,6 +157,30 @@ impl Run {
             20..26 => self.sync(),
             _ => self.append().map(|_| ()),
         }
+    }
+
+    /// Some or all of: goes on in a fresh segment, notes where the log is to begin, and cuts it.
+    fn cut(&mut self) -> Result<()> {
+        let (rotates, keep, cuts) = (self.random.chance(70), self.random.below(4), self.random.chance(70));
+        let log = self.log.as_ref().unwrap();
+        if rotates {
+            log.rotate()?;
+            // All but what could not be written to the segment before, and moved along.
+            let durable = log.durable_version().0;
+            let is_known = |group: &Vec<Item>| group.iter().any(|item| item.version().is_some_and(|version| version <= durable));
+            let known = self.knowledge.groups.iter().rposition(is_known).map_or(0, |place| place + 1);
+            self.knowledge.durable = self.knowledge.durable.max(known);
+            self.knowledge.written = self.knowledge.written.max(known);
+        }
+        let base = log.base([0, 0, 9_000, u64::MAX][keep as usize]);
+        let noted = self.knowledge.base.as_ref().map_or(0, |base| base.number);
+        if base.number > noted {
+            self.knowledge.base = Some(base.clone());
+        }
+        self.mark();
+        let log = self.log.as_ref().unwrap();
+        // An older base than the one that was noted changes nothing that matters.
+        if cuts { log.cut(&base).map(|_| ()) } else { Ok(()) }
     }
 
     pub(crate) fn sync(&mut self) -> Result<()> {

@@ -3,20 +3,23 @@
 use std::io::Write;
 
 use serde_json::{Map, Value, json};
-use thermocline::{Health, StoreStats};
+use thermocline::{Health, StoreStats, TierFile, Version};
 
-use crate::arguments::{Format, Inspect};
+use crate::arguments::{Format, Report};
 use crate::failure::Failure;
-use crate::output::{Shown, put, put_fields, put_json};
-use crate::{progress, read};
+use crate::files::{self, FileSum};
+use crate::output::{Shown, put, put_values};
+use crate::{open, progress};
 
 /// Prints what the store holds.
-pub(crate) fn stats(arguments: &Inspect, out: &mut dyn Write) -> Result<(), Failure> {
-    let stats = read::open(&arguments.directory)?.stats();
+pub(crate) fn stats(arguments: &Report, out: &mut dyn Write) -> Result<(), Failure> {
+    let store = open::for_reading(&arguments.directory)?;
+    let (stats, files) = (store.stats(), store.files());
     if arguments.format != Format::Text {
-        return put_values(out, arguments.format, &stats_values(&stats));
+        return put_values(out, arguments.format, &stats_values(&stats, &files));
     }
     put!(out, "version {}, {}", stats.last_version, health(&stats))?;
+    put_files(&stats, &files, out)?;
     put!(out, "log: {} bytes in {} segments", stats.log.size_bytes, stats.log.segments)?;
     if stats.recovery.discarded_bytes > 0 {
         let why = stats.recovery.tear.as_deref().unwrap_or_default();
@@ -41,7 +44,23 @@ pub(crate) fn stats(arguments: &Inspect, out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-fn health(stats: &StoreStats) -> &'static str {
+/// The sorted files, where there are any.
+fn put_files(stats: &StoreStats, files: &[TierFile], out: &mut dyn Write) -> Result<(), Failure> {
+    if stats.horizon > Version::ZERO {
+        put!(out, "horizon {}: every version from there on can be read", stats.horizon)?;
+    }
+    if stats.checkpoint == Version::ZERO && files.is_empty() {
+        return Ok(());
+    }
+    let sum = FileSum::of(files);
+    put!(out, "files: {} bytes in {} files, up to version {}", sum.size_bytes, sum.files, stats.checkpoint)?;
+    for (level, sum) in files::levels(files) {
+        put!(out, "level {level}: {} bytes in {} files, {} entries", sum.size_bytes, sum.files, sum.counts.entries)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn health(stats: &StoreStats) -> &'static str {
     match stats.health {
         Health::Healthy => "healthy",
         Health::Closed => "closed",
@@ -49,19 +68,17 @@ fn health(stats: &StoreStats) -> &'static str {
     }
 }
 
-fn stats_values(stats: &StoreStats) -> Value {
-    let table = |counts: &thermocline::TableStats| {
-        json!({
-            "keys": counts.keys,
-            "entries": counts.entries,
-            "tombstones": counts.tombstones,
-            "user_bytes": counts.user_bytes,
-        })
-    };
-    let tables: Map<String, Value> = stats.tiers.tables.iter().map(|(name, counts)| (name.to_string(), table(counts))).collect();
+fn stats_values(stats: &StoreStats, files: &[TierFile]) -> Value {
+    let tables = stats.tiers.tables.iter().map(|(name, counts)| (name.to_string(), files::counts_json(counts)));
+    let tables: Map<String, Value> = tables.collect();
+    let levels: Map<String, Value> = files::levels(files).iter().map(|(level, sum)| (level.to_string(), sum.json())).collect();
     json!({
         "last_version": stats.last_version.0,
+        "horizon": stats.horizon.0,
+        "checkpoint": stats.checkpoint.0,
         "health": health(stats),
+        "files": FileSum::of(files).json(),
+        "levels": levels,
         "tables": tables,
         "memory_bytes": stats.tiers.memory_bytes,
         "garbage_bytes": stats.tiers.garbage_bytes,
@@ -76,13 +93,13 @@ fn stats_values(stats: &StoreStats) -> Value {
 
 /// Reads every byte of the store's files, and says what it checked. Opening the store replays them, so that what can be read but not
 /// applied is found as well.
-pub(crate) fn verify(arguments: &Inspect, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn verify(arguments: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     let bar = progress::bar(None, "checks");
     bar.set_message("verifying");
     bar.tick();
-    let store = read::open(&arguments.directory)?;
+    let store = open::for_reading(&arguments.directory)?;
     bar.inc(1);
-    let report = store.verify()?;
+    let thermocline::VerifyReport { log: report, files, .. } = store.verify()?;
     bar.finish_and_clear();
     if arguments.format != Format::Text {
         let values = json!({
@@ -93,6 +110,7 @@ pub(crate) fn verify(arguments: &Inspect, out: &mut dyn Write) -> Result<(), Fai
             "entries": report.entries,
             "last_version": report.last_version.0,
             "discarded_bytes": report.discarded_bytes,
+            "files": { "files": files.files, "bytes": files.bytes, "entries": files.entries },
         });
         return put_values(out, arguments.format, &values);
     }
@@ -106,35 +124,14 @@ pub(crate) fn verify(arguments: &Inspect, out: &mut dyn Write) -> Result<(), Fai
         report.entries,
         report.last_version
     )?;
+    if files.files > 0 {
+        put!(out, "{} bytes in {} files are intact: {} entries", files.bytes, files.files, files.entries)?;
+    }
     match report.discarded_bytes {
         0 => Ok(()),
         bytes => put!(
             out,
             "{bytes} bytes at the end belong to no whole commit: a write that was cut off, and never reported as durable"
         ),
-    }
-}
-
-/// One JSON object, or a line for each value with the names on the way to it.
-fn put_values(out: &mut dyn Write, format: Format, values: &Value) -> Result<(), Failure> {
-    if format == Format::Json {
-        return put_json(out, values);
-    }
-    let mut lines = Vec::new();
-    flatten("", values, &mut lines);
-    lines.iter().try_for_each(|(name, value)| put_fields(out, &[name.as_bytes(), value.as_bytes()]))
-}
-
-fn flatten(name: &str, value: &Value, lines: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                let name = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
-                flatten(&name, value, lines);
-            }
-        }
-        Value::String(text) => lines.push((name.to_owned(), text.clone())),
-        Value::Null => lines.push((name.to_owned(), String::new())),
-        other => lines.push((name.to_owned(), other.to_string())),
     }
 }

@@ -1,0 +1,114 @@
+//! What a store can be asked to do for its durable tier: flushing, compaction, moving the horizon.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, Version};
+
+use crate::options::OpenMode;
+use crate::store::{Inner, Store};
+
+impl Inner {
+    fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.mode == OpenMode::ReadOnly {
+            return Err(ErrorKind::Unsupported { what: "maintaining a store that was opened read-only".into() }.into());
+        }
+        Ok(())
+    }
+
+    /// Moves everything that was committed so far into the durable tier.
+    fn flush(&self) -> Result<()> {
+        let newest = {
+            let mut writer = self.writer.lock();
+            self.check_open()?;
+            self.storage.poison.check()?;
+            self.apply_late(&mut writer)?;
+            let view = self.storage.view_owned();
+            if view.is_active_used || writer.last > writer.covered {
+                self.seal(&mut writer)?;
+            }
+            self.storage.view().sealed.first().cloned()
+        };
+        let Some(newest) = newest else {
+            // Nothing but what a purge left may be there to do.
+            return self.storage.flush_step().map(drop);
+        };
+        // Oldest first, by whoever comes first: until the newest of now is gone.
+        while self.storage.view().sealed.iter().any(|sealed| Arc::ptr_eq(sealed, &newest)) {
+            self.storage.flush_step()?;
+        }
+        Ok(())
+    }
+
+    fn move_horizon(&self, version: Version) -> Result<()> {
+        let _open = self.storage.enter()?;
+        let Some(durable) = self.storage.durable() else { return Err(ErrorKind::Closed.into()) };
+        let _turn = self.horizon_turn.lock();
+        let (before, pinned) = {
+            // Under the lock of the pins: a snapshot below the new horizon is pinned before, or refused.
+            let pins = self.pins.lock();
+            let before = self.horizon();
+            if version <= before {
+                return Ok(());
+            }
+            self.horizon.store(version.0, Ordering::Release);
+            (before, pins.iter().map(|(pinned, _, _)| pinned).collect::<Vec<_>>())
+        };
+        if let Err(error) = durable.set_horizon(version) {
+            // Nothing was reclaimed by it.
+            self.horizon.store(before.0, Ordering::Release);
+            return Err(error);
+        }
+        self.marks.thin(&Retained::new(version, pinned));
+        self.storage.signals.ring();
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Moves everything that was committed so far into the durable tier, and cuts the log behind it. Without a durable tier there is
+    /// nowhere to move it, and nothing happens.
+    ///
+    /// # Errors
+    /// [`DiskFull`](ErrorKind::DiskFull), after which all is as before and a later flush may succeed; [`Poisoned`](ErrorKind::Poisoned),
+    /// [`Unsupported`](ErrorKind::Unsupported) for a store that was opened read-only, [`Closed`](ErrorKind::Closed), [`Io`](ErrorKind::Io).
+    pub fn flush(&self) -> Result<()> {
+        self.inner.check_writable()?;
+        if self.inner.storage.durable().is_none() { Ok(()) } else { self.inner.flush() }
+    }
+
+    /// Flushes, then rewrites what holds keys of a range of a table, so that each key lies in one place and what nobody may read any more
+    /// is gone. Without a durable tier there is nothing to rewrite.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
+        self.flush()?;
+        let _open = self.inner.storage.enter()?;
+        self.inner.storage.durable().map_or(Ok(()), |durable| durable.compact(table, range))
+    }
+
+    /// The version from which on every version can be read. It survives restarts; 0 until it is moved.
+    pub fn horizon(&self) -> Version {
+        self.inner.horizon()
+    }
+
+    /// Moves the horizon forward, durably, at most to the last commit: versions below it can be read only while they are pinned, and what
+    /// no allowed read can see is removed with later rewrites. A version at or below the present horizon changes nothing. All commits
+    /// so far are made durable first.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) without a durable tier, since tiers in memory keep every version; else as
+    /// [`flush`](Self::flush).
+    pub fn set_horizon(&self, version: Version) -> Result<()> {
+        self.inner.check_writable()?;
+        if self.inner.storage.durable().is_none() {
+            return Err(ErrorKind::Unsupported { what: "a horizon without a durable tier".into() }.into());
+        }
+        let last = self.inner.latest();
+        // The horizon must not be above what a crash would leave.
+        self.sync()?;
+        self.inner.move_horizon(version.min(last))
+    }
+}
