@@ -12,7 +12,23 @@ use crate::workspace::Workspace;
 const PACKAGES: [&str; 3] = ["g++", "libclang-dev", "valgrind"];
 
 /// The workloads of the gate; its program knows them by these names.
-const GATE: [&str; 9] = ["load", "reopen", "get", "get-at", "get-16", "scan", "scan-at", "scan-full", "diff"];
+const GATE: [&str; 15] = [
+    "load",
+    "reopen",
+    "get",
+    "get-at",
+    "get-16",
+    "scan",
+    "scan-at",
+    "scan-full",
+    "diff",
+    "settled-get",
+    "settled-get-at",
+    "settled-get-16",
+    "settled-scan",
+    "settled-scan-at",
+    "settled-diff",
+];
 /// The committed figures: a name and a number of instructions a line, with a tab between.
 const GATE_FILE: &str = "benches/gate.tsv";
 /// By how much a figure may grow, in thousandths: hash seeds are random, and allocators differ a little.

@@ -1,8 +1,10 @@
 //! `cargo xtask histories`: real histories through the real program, compared with states that were taken from git's own trees.
 //!
-//! Each `NAME-history.tsv` is imported into a new store, and every version that `NAME-history.expected.tsv` samples is scanned and
-//! compared by count and SHA-256. Then come rounds in which the import is killed at random moments and started again until it
-//! ends by itself; the store must then hold exactly the same states. It hunts commits that are lost, doubled or torn by a kill.
+//! Each `NAME-history.tsv` is imported into a new store with little memory, so that most of it goes to sorted files and out of the log, and
+//! every version that `NAME-history.expected.tsv` samples is scanned and compared by count and SHA-256, before and after the store is
+//! compacted. Then come rounds in which the import, and then the compaction, is killed at random moments and started again until it
+//! ends by itself; the store must then hold exactly the same states, and again after it was compacted. It hunts commits that are lost,
+//! doubled or torn by a kill, by moving them to files, or by rewriting those.
 
 mod expected;
 mod options;
@@ -39,7 +41,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
     println!("histories: seed {}", options.seed);
     let mut random = Random::new(options.seed);
     for history in &histories {
-        let check = Check { program: &program, history, store: folder.join(&history.name) };
+        let hot_budget = &options.hot_budget;
+        let check = Check { program: &program, history, store: folder.join(&history.name), hot_budget };
         check.run(options.kill_rounds, &mut random)?;
     }
     println!("histories: {} histories hold exactly the states of git's trees", histories.len());
@@ -85,30 +88,38 @@ struct Check<'a> {
     program: &'a Path,
     history: &'a History,
     store: PathBuf,
+    hot_budget: &'a str,
 }
 
 impl Check<'_> {
     fn run(&self, kill_rounds: u32, random: &mut Random) -> Result<(), Failure> {
         let name = &self.history.name;
         self.start_anew()?;
-        let start = Instant::now();
-        self.finish_import()?;
-        let duration = start.elapsed();
-        self.compare()?;
+        let import_duration = self.finish(&mut self.import())?;
+        self.compare("imported")?;
+        let compact_duration = self.finish(&mut self.compact())?;
+        self.compare("compacted")?;
         let count = self.history.samples.len();
         println!(
-            "{name}: imported in {:.2} s; {count} of {count} sampled versions equal, store verified",
-            duration.as_secs_f64()
+            "{name}: imported in {:.2} s, compacted in {:.2} s; {count} of {count} sampled versions equal before and after, store verified",
+            import_duration.as_secs_f64(),
+            compact_duration.as_secs_f64()
         );
-        let mut kills = 0;
+        let (mut import_kills, mut compact_kills) = (0, 0);
         for round in 1..=kill_rounds {
             self.start_anew()?;
-            let killed = self.import_with_kills(duration, random)?;
-            self.compare().map_err(|failure| Failure::new(format!("round {round}, {killed} kills: {}", failure.message())))?;
-            kills += killed;
+            let during_import = self.with_kills(|| self.import(), import_duration, random)?;
+            self.compare(&format!("round {round}, imported with {during_import} kills"))?;
+            let during_compact = self.with_kills(|| self.compact(), compact_duration, random)?;
+            self.compare(&format!("round {round}, {during_import} kills before, compacted with {during_compact} kills"))?;
+            import_kills += during_import;
+            compact_kills += during_compact;
         }
         if kill_rounds > 0 {
-            println!("{name}: {kill_rounds} rounds with {kills} kills; {count} of {count} sampled versions equal after each");
+            println!(
+                "{name}: {kill_rounds} rounds with {import_kills} kills of imports and {compact_kills} of compactions; {count} of {count} \
+                 sampled versions equal after each"
+            );
         }
         self.start_anew()
     }
@@ -127,33 +138,47 @@ impl Check<'_> {
         command
     }
 
+    /// A command that writes, in little memory, and that keeps no log beyond what recovery needs: the files must hold everything.
+    fn writing(&self, name: &str) -> Command {
+        let mut command = self.command(name);
+        command.args(["--hot-budget", self.hot_budget, "--log-keep", "0"]);
+        command
+    }
+
     fn import(&self) -> Command {
-        let mut command = self.command("import");
+        let mut command = self.writing("import");
         command.arg("--tsv").arg(&self.history.changes);
         command
     }
 
-    fn finish_import(&self) -> Result<(), Failure> {
-        capture(&mut self.import()).map(drop)
+    fn compact(&self) -> Command {
+        self.writing("compact")
     }
 
-    /// Imports, kills the import at a random moment, and goes on until one ends by itself. Returns how many kills hit.
-    fn import_with_kills(&self, duration: Duration, random: &mut Random) -> Result<u32, Failure> {
+    /// Runs a command to its end; says how long it took.
+    fn finish(&self, command: &mut Command) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        capture(command)?;
+        Ok(start.elapsed())
+    }
+
+    /// Runs a command, kills it at a random moment, and goes on until one ends by itself. Returns how many kills hit.
+    fn with_kills(&self, command: impl Fn() -> Command, duration: Duration, random: &mut Random) -> Result<u32, Failure> {
         for kills in 0..KILLS_PER_ROUND_MAX {
-            let mut import = self.import();
-            import.stdout(Stdio::null()).stderr(Stdio::inherit());
-            let child = import.spawn().map_err(Failure::io("run", self.program))?;
+            let mut command = command();
+            command.stdout(Stdio::null()).stderr(Stdio::inherit());
+            let child = command.spawn().map_err(Failure::io("run", self.program))?;
             if !killed(child, random.below(duration))? {
                 return Ok(kills);
             }
         }
-        self.finish_import()?;
+        self.finish(&mut command())?;
         Ok(KILLS_PER_ROUND_MAX)
     }
 
-    /// Reads every byte of the store, then compares each sampled version.
-    fn compare(&self) -> Result<(), Failure> {
-        capture(&mut self.command("verify"))?;
+    /// Reads every byte of the store, then compares each sampled version. `when` says what was done to it.
+    fn compare(&self, when: &str) -> Result<(), Failure> {
+        capture(&mut self.command("verify")).map_err(|failure| Failure::new(format!("{when}: {}", failure.message())))?;
         for sample in &self.history.samples {
             let mut scan = self.command("scan");
             scan.args(["--at", &sample.version.to_string(), "--format", "tsv"]);
@@ -161,7 +186,7 @@ impl Check<'_> {
             if found != sample.state {
                 let State { count, digest } = &sample.state;
                 return Err(Failure::new(format!(
-                    "{} at version {}: expected {count} paths with SHA-256 {digest}, found {} with {}; the store is in {}",
+                    "{when}: {} at version {}: expected {count} paths with SHA-256 {digest}, found {} with {}; the store is in {}",
                     self.history.name,
                     sample.version,
                     found.count,
@@ -174,13 +199,13 @@ impl Check<'_> {
     }
 }
 
-/// Waits so long, then kills the child. Whether it was killed; an import that failed by itself is a failure here, too.
+/// Waits so long, then kills the child. Whether it was killed; one that failed by itself is a failure here, too.
 fn killed(mut child: Child, delay: Duration) -> Result<bool, Failure> {
-    let failed = |error| Failure::new(format!("cannot wait for the import: {error}"));
+    let failed = |error| Failure::new(format!("cannot wait for the program: {error}"));
     let start = Instant::now();
     while start.elapsed() < delay {
         if let Some(status) = child.try_wait().map_err(failed)? {
-            return if status.success() { Ok(false) } else { Err(Failure::new(format!("the import failed: {status}"))) };
+            return if status.success() { Ok(false) } else { Err(Failure::new(format!("the program failed: {status}"))) };
         }
         std::thread::sleep(POLL);
     }
@@ -189,7 +214,7 @@ fn killed(mut child: Child, delay: Duration) -> Result<bool, Failure> {
     match (status.success(), status.code()) {
         (true, _) => Ok(false),
         (false, None) => Ok(true),
-        (false, Some(_)) => Err(Failure::new(format!("the import failed: {status}"))),
+        (false, Some(_)) => Err(Failure::new(format!("the program failed: {status}"))),
     }
 }
 

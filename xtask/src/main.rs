@@ -47,8 +47,8 @@ usage: cargo xtask <command> [options]
                        count the instructions of small workloads, and compare with benches/gate.tsv
   demo [REPOSITORY] [--seed S]
                        the main job: import a git history, kill the import, read back, compare with git
-  histories [--data DIR] [--kill N] [--seed S] [--cli FILE]
-                       import real histories, kill imports at random moments, and compare every sampled version
+  histories [--data DIR] [--kill N] [--hot-budget BYTES] [--seed S] [--cli FILE]
+                       import real histories and compact them, kill both at random moments, and compare every sampled version
 ";
 
 fn main() -> ExitCode {

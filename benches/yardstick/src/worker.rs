@@ -242,18 +242,22 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Reads everything once, and then keys at random: some engines have filled their caches by loading, others not at all. What is wrong
-    /// or not supported shows in the phases that follow.
+    /// Reads everything once, now and as of the middle, and then keys at random: some engines have filled their caches by loading, others
+    /// not at all, and some keep history apart. What is wrong or not supported shows in the phases that follow.
     fn warm<E: Engine>(&self, engine: &E) -> Outcome<()> {
-        let scan = |table| {
-            let (direction, at) = (Direction::Forward, At::Latest);
-            engine.scan(&Scan { table, from: None, direction, at, limit: usize::MAX, skip: Skip::Step }, &mut |_, _| {})
-        };
-        let points = || points(engine, self.workload, Point::Latest, self.slice() * 2, self.job.seed + WARMING).map(drop);
-        match (0..4).try_for_each(scan).and_then(|()| points()) {
-            Ok(()) | Err(Failure::Unsupported(_) | Failure::Wrong(_)) => Ok(()),
-            Err(failure) => Err(failure),
+        let middle = At::Version(self.workload.last_version().0 / 2);
+        for (at, point) in [(At::Latest, Point::Latest), (middle, Point::AsOf)] {
+            let scan = |table| {
+                let direction = Direction::Forward;
+                engine.scan(&Scan { table, from: None, direction, at, limit: usize::MAX, skip: Skip::Step }, &mut |_, _| {})
+            };
+            let points = || points(engine, self.workload, point, self.slice() * 2, self.job.seed + WARMING).map(drop);
+            match (0..4).try_for_each(scan).and_then(|()| points()) {
+                Ok(()) | Err(Failure::Unsupported(_) | Failure::Wrong(_)) => {}
+                Err(failure) => return Err(failure),
+            }
         }
+        Ok(())
     }
 
     fn reopen<E: Engine>(&mut self, engine: E) -> Outcome<E> {

@@ -113,8 +113,8 @@ fn store_hint(kind: &ErrorKind) -> Option<&'static str> {
         ErrorKind::Corruption => "restore the store from a backup, or import it again into a new directory",
         ErrorKind::DiskFull => "make room and run the command again: nothing that was committed is lost",
         ErrorKind::VersionReclaimed { .. } => {
-            "`thermocline stats` says from which version on there is everything; `changes` and `export --history` need the log, of \
-             which there is what --log-keep left, while `history` and `diff` read the files"
+            "`thermocline stats` names the horizon, from which on every version can be read; `changes` and `export --history` go back only \
+             as far as the log, of which `--log-keep` says how much stays"
         }
         ErrorKind::Poisoned | ErrorKind::CommitUnknown { .. } => {
             "look at the disk and the system's log, then run the command again: the store recovers when it is opened"

@@ -131,6 +131,7 @@ impl Inner {
             match result {
                 Ok(()) => applied = Some(version),
                 Err(error) => {
+                    self.storage.heed(&error);
                     if matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Io) {
                         writer.late.push(request.take());
                     } else {
@@ -183,8 +184,9 @@ impl Inner {
         let log = &self.storage.log;
         if let Err(error) = log.rotate() {
             if log.is_poisoned() {
+                // What is not known concerns earlier commits, not what was to come.
                 self.storage.poison.set(&error);
-                return Err(error);
+                return self.storage.poison.check();
             }
             // The checkpoint covers what it covers; only the log stays longer.
             tracing::warn!(%error, "could not begin another log segment");
@@ -217,10 +219,7 @@ impl Inner {
     /// Gives a request its version, or refuses it; nothing is changed then.
     fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&MutexGuard<'_, PinTable>>) -> Outcome {
         self.check_open()?;
-        if let Some(cause) = self.storage.log.poison_cause() {
-            self.storage.poison.set(cause);
-        }
-        self.storage.poison.check()?;
+        self.storage.check_poison()?;
         if matches!(request.action, Action::EnsureTable(_) | Action::Sync) {
             return Ok(*last);
         }

@@ -16,6 +16,7 @@ mod changes;
 mod commit;
 mod cursor;
 mod diff;
+mod directory;
 mod files;
 mod health;
 mod history;

@@ -22,7 +22,7 @@ impl Inner {
         let newest = {
             let mut writer = self.writer.lock();
             self.check_open()?;
-            self.storage.poison.check()?;
+            self.storage.check_poison()?;
             self.apply_late(&mut writer)?;
             let view = self.storage.view_owned();
             if view.is_active_used || writer.last > writer.covered {
@@ -44,6 +44,7 @@ impl Inner {
     fn move_horizon(&self, version: Version) -> Result<()> {
         let _open = self.storage.enter()?;
         let Some(durable) = self.storage.durable() else { return Err(ErrorKind::Closed.into()) };
+        self.storage.check_poison()?;
         let _turn = self.horizon_turn.lock();
         let (before, pinned) = {
             // Under the lock of the pins: a snapshot below the new horizon is pinned before, or refused.
@@ -56,6 +57,7 @@ impl Inner {
             (before, pins.iter().map(|(pinned, _, _)| pinned).collect::<Vec<_>>())
         };
         if let Err(error) = durable.set_horizon(version) {
+            self.storage.heed(&error);
             // Nothing was reclaimed by it.
             self.horizon.store(before.0, Ordering::Release);
             return Err(error);
@@ -86,7 +88,9 @@ impl Store {
     pub fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
         self.flush()?;
         let _open = self.inner.storage.enter()?;
-        self.inner.storage.durable().map_or(Ok(()), |durable| durable.compact(table, range))
+        let Some(durable) = self.inner.storage.durable() else { return Ok(()) };
+        self.inner.storage.check_poison()?;
+        durable.compact(table, range).inspect_err(|error| self.inner.storage.heed(error))
     }
 
     /// The version from which on every version can be read. It survives restarts; 0 until it is moved.

@@ -13,6 +13,7 @@ use thermocline_wal::group::GroupCommit;
 
 use crate::background::Workers;
 use crate::commit::Writer;
+use crate::directory::Directory;
 use crate::options::{Background, OpenMode, StoreOptions};
 use crate::pins::Pins;
 use crate::pressure::PressureMeter;
@@ -96,7 +97,8 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
             _ => thermocline_wal::disk_error(error),
         })?;
     let store = find_store(&*disk, tiers, options.mode)?;
-    let recovery = Recovery { disk: Arc::clone(&disk), tiers, environment, options: &options, store };
+    let directory = Arc::new(Directory::new(Arc::clone(&disk)));
+    let recovery = Recovery { directory, tiers, environment, options: &options, store };
     let Recovered { storage, marks, report, last, covered } = recovery.run()?;
     let pins = Arc::new(Pins::default());
     let durable = storage.durable();

@@ -12,6 +12,7 @@ use thermocline_io::{Disk, Environment};
 use thermocline_tier::{DurableTier, EntryKind, Error, ErrorKind, Result, TierBatch, TierStorage, Version};
 use thermocline_wal::{Commit, Log, LogBase, OpenLog, RecoveryReport, Replayed};
 
+use crate::directory::Directory;
 use crate::layout::State;
 use crate::marks::TableMarks;
 use crate::options::{OpenMode, StoreOptions};
@@ -21,7 +22,7 @@ use crate::view::View;
 
 /// What a store is opened from. The directory's lock is held.
 pub(crate) struct Recovery<'a> {
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) tiers: &'a Tiers,
     pub(crate) environment: &'a Environment,
     pub(crate) options: &'a StoreOptions,
@@ -45,9 +46,13 @@ impl Recovery<'_> {
         self.options.mode == OpenMode::ReadOnly
     }
 
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.directory) as Arc<dyn Disk>
+    }
+
     fn open_durable(&self, store: StoreId) -> Result<Option<Arc<dyn DurableTier>>> {
         let Some(open) = &self.tiers.durable else { return Ok(None) };
-        let (disk, environment) = (Arc::clone(&self.disk), self.environment);
+        let (disk, environment) = (self.disk(), self.environment);
         open(DurableRequest { disk, environment, store, is_read_only: self.is_read_only() }).map(Some)
     }
 
@@ -62,7 +67,7 @@ impl Recovery<'_> {
         marks.restore(state.marks);
         let mut replay = Replay::new(self, durable.as_deref(), &marks, checkpoint.version)?;
         let request = OpenLog {
-            disk: Arc::clone(&self.disk),
+            disk: self.disk(),
             randomness: &*self.environment.randomness,
             clock: &*self.environment.clock,
             options: self.options.log.clone(),
@@ -86,7 +91,7 @@ impl Recovery<'_> {
         // Alone, a tier in memory is always asked.
         let is_used = is_used || durable.is_none();
         let view = View::new(active, is_used, Vec::new(), durable);
-        let storage = Storage::new(view, make_hot, log, self.options, unpurged);
+        let storage = Storage::new(Arc::clone(&self.directory), view, make_hot, log, self.options, unpurged);
         if is_full && applied < last {
             if self.is_read_only() {
                 return Err(cannot_write());

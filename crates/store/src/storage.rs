@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
-use thermocline_tier::{Checkpoint, DurableTier, EntryKind, ErrorKind, Pressure, Result, TierBatch, Version};
+use thermocline_tier::{Checkpoint, DurableTier, EntryKind, Error, ErrorKind, Pressure, Result, TierBatch, Version};
 use thermocline_wal::{Log, LogBase};
 
 use crate::background::{Job, Signals};
+use crate::directory::Directory;
 use crate::health::Poison;
 use crate::layout::State;
 use crate::marks::TableMarks;
@@ -29,6 +30,7 @@ pub(crate) type Unpurged = BTreeSet<EntryKind>;
 
 /// What background work and the store's handles share.
 pub(crate) struct Storage {
+    directory: Arc<Directory>,
     view: ArcSwap<View>,
     /// Held to replace the view.
     edits: Mutex<()>,
@@ -60,6 +62,7 @@ pub(crate) enum Strain {
 
 impl Storage {
     pub(crate) fn new(
+        directory: Arc<Directory>,
         view: View,
         make_hot: Option<Arc<MakeHot>>,
         log: Arc<Log>,
@@ -67,6 +70,7 @@ impl Storage {
         unpurged: Unpurged,
     ) -> Self {
         Self {
+            directory,
             view: ArcSwap::from_pointee(view),
             edits: Mutex::new(()),
             make_hot,
@@ -186,6 +190,7 @@ impl Storage {
         if self.is_read_only {
             return Ok(false);
         }
+        self.check_poison()?;
         let mut unpurged = self.moving.lock();
         let view = self.view_owned();
         let Some(durable) = &view.durable else { return Ok(false) };
@@ -193,7 +198,11 @@ impl Storage {
         let Some(sealed) = view.sealed.last() else { return Ok(did_purge) };
         if self.log.durable_version() < sealed.checkpoint.version {
             // What the tier holds must not be ahead of the log: after a crash the stream of changes would have a hole.
-            self.log.sync()?;
+            self.log.sync().map_err(|error| match error.kind() {
+                // Of earlier commits, not of what waits for this flush.
+                ErrorKind::CommitUnknown { .. } => Error::with_source(ErrorKind::Poisoned, error),
+                _ => error,
+            })?;
         }
         let source = sealed.tier.as_deref().unwrap_or(&Nothing);
         durable.absorb(source, sealed.checkpoint.clone())?;
@@ -218,8 +227,9 @@ impl Storage {
     pub(crate) fn tier_step(&self) -> Result<bool> {
         let step = || {
             let _open = self.enter()?;
-            let durable = self.durable().filter(|_| !self.is_read_only);
-            durable.map_or(Ok(false), |durable| durable.step())
+            let Some(durable) = self.durable().filter(|_| !self.is_read_only) else { return Ok(false) };
+            self.check_poison()?;
+            durable.step()
         };
         self.note(Job::Tier, step())
     }
@@ -241,15 +251,28 @@ impl Storage {
 
     /// Tells how a job went: to those who wait for it, and to the store if it cannot be written to any more.
     fn note(&self, job: Job, result: Result<bool>) -> Result<bool> {
-        if let Err(error) = &result {
-            match error.kind() {
-                ErrorKind::Closed => return result,
-                ErrorKind::Poisoned | ErrorKind::CommitUnknown { .. } => self.poison.set(error),
-                _ => {}
-            }
+        match &result {
+            Err(error) if error.kind() == &ErrorKind::Closed => return result,
+            Err(error) => self.heed(error),
+            Ok(_) => {}
         }
         self.signals.note(job, &result);
         result
+    }
+
+    /// Refuses to change anything after a failure that only opening the store again can clear, be it the log's.
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        if let Some(cause) = self.log.poison_cause() {
+            self.poison.set(cause);
+        }
+        self.poison.check()
+    }
+
+    /// Poisons the store if, after this failure, only opening it again can tell what is durable.
+    pub(crate) fn heed(&self, error: &Error) {
+        if self.poison.cause().is_none() && (error.kind() == &ErrorKind::Poisoned || self.directory.has_failed()) {
+            self.poison.set(error);
+        }
     }
 
     /// Keeps entries from moving into the durable tier while the answer is held.

@@ -166,7 +166,7 @@ impl<'a> MainBlock<'a> {
 
     /// The number of the first key whose head is at least `head`; `first_heads` are those of the lines.
     #[inline]
-    fn first_at_least(&self, head: u32, first_heads: &[u32]) -> Option<usize> {
+    pub(crate) fn first_at_least(&self, head: u32, first_heads: &[u32]) -> Option<usize> {
         // The key is in the last line that begins below the head, or begins the line after it.
         let line = first_heads.iter().map(|first| usize::from(*first < head)).sum::<usize>().saturating_sub(1);
         let (heads, _) = self.line(line)?.first_chunk::<LINE_OFFSETS_AT>()?.as_chunks::<4>();
@@ -179,8 +179,13 @@ impl<'a> MainBlock<'a> {
     /// which there are as many as the block has.
     #[inline]
     pub(crate) fn lower_bound(&self, rest: &[u8], first_heads: &[u32]) -> Option<(usize, Option<Entry<'a>>)> {
+        self.lower_bound_from(self.first_at_least(head(rest), first_heads)?, rest)
+    }
+
+    /// The same, from the first key on whose head is at least that of `rest`.
+    #[inline]
+    pub(crate) fn lower_bound_from(&self, mut index: usize, rest: &[u8]) -> Option<(usize, Option<Entry<'a>>)> {
         let wanted = head(rest);
-        let mut index = self.first_at_least(wanted, first_heads)?;
         // Keys with the same head follow each other. Mostly there is one; with long prefixes shared inside the block there may be many.
         let mut tried = 0;
         while index < self.keys && self.head(index)? == wanted {

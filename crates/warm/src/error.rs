@@ -4,8 +4,8 @@ use thermocline_format::{Corruption, FormatError};
 use thermocline_io::{DiskError, DiskErrorKind, SyncFailed};
 use thermocline_tier::{Error, ErrorKind};
 
-/// A failed operation on a file: [`DiskFull`](ErrorKind::DiskFull) for missing space, else [`Io`](ErrorKind::Io); the operation itself is
-/// the source.
+/// A failed operation on a file: [`DiskFull`](ErrorKind::DiskFull) for missing space, else [`Io`](ErrorKind::Io); the operation
+/// itself is the source.
 pub(crate) fn disk_error(error: DiskError) -> Error {
     Error::with_source(kind_of(error.kind()), error)
 }

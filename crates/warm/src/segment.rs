@@ -9,7 +9,7 @@ use thermocline_io::sync::atomic::{AtomicBool, Ordering};
 use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read_exact_at};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Lookup, Result, Version};
 
-use crate::block::{Entry, HistoryRef, MainBlock};
+use crate::block::{Entry, HistoryRef, MainBlock, head};
 use crate::cache::{Block, BlockRef, Cache, Reading, Slots};
 use crate::codec::{Codec, Dictionary, decode};
 use crate::error::{corruption, disk_error, format_error};
@@ -292,27 +292,20 @@ impl Segment {
     /// The newest entry of a key at or below `at`. `hash` is that of the filters.
     #[inline]
     pub(crate) fn get(&self, table: EntryKind, prefix: &[u8], hash: u64, at: Version, wanted: Wanted) -> Result<Lookup> {
+        let Some(located) = self.locate(table, prefix, hash)? else { return Ok(Lookup::Absent) };
+        let block = located.block()?;
+        located.get(&block, located.guess(&block)?, at, wanted)
+    }
+
+    /// Where a key is, if it is in the file.
+    #[inline]
+    pub(crate) fn locate<'a>(&'a self, table: EntryKind, prefix: &'a [u8], hash: u64) -> Result<Option<Located<'a>>> {
         let index = self.index()?;
         if !index.filter.may_hold(hash) {
-            return Ok(Lookup::Absent);
+            return Ok(None);
         }
-        let Some(number) = index.table(table).and_then(|table| index.find(table, prefix)) else { return Ok(Lookup::Absent) };
-        let Some(rest) = prefix.strip_prefix(index.common(number)) else { return Ok(Lookup::Absent) };
-        let resident = &index.main[number];
-        let block = self.main_block(index, number, Reading::Point)?;
-        let base = index.versions[number].0;
-        let main = MainBlock::new(&block, usize::from(resident.keys), base);
-        let Some((_, found)) = main.lower_bound(rest, resident.heads()) else {
-            return Err(self.malformed(index, number as u32));
-        };
-        let Some(entry) = found else { return Ok(Lookup::Absent) };
-        if entry.version <= at {
-            return self.lookup(index, &block, &Seen::newest(&entry), wanted);
-        }
-        match entry.history {
-            Some(history) => self.get_old(index, history, entry.version, at, wanted),
-            None => Ok(Lookup::Absent),
-        }
+        let Some(number) = index.table(table).and_then(|table| index.find(table, prefix)) else { return Ok(None) };
+        Ok(prefix.strip_prefix(index.common(number)).map(|rest| Located { segment: self, index, number, rest }))
     }
 
     fn get_old(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version, wanted: Wanted) -> Result<Lookup> {
@@ -428,6 +421,57 @@ impl Segment {
             self.load_block(&index, number, Reason::Verify)?;
         }
         Ok(footer.entries)
+    }
+}
+
+/// The only place where a key can be: a main block. Looking there takes three steps, each of which waits for memory, so that whoever
+/// looks for many keys takes each step for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located<'a> {
+    segment: &'a Segment,
+    index: &'a Arc<Index>,
+    number: usize,
+    /// The key after the common prefix of the block's keys.
+    rest: &'a [u8],
+}
+
+impl Located<'_> {
+    /// The block.
+    #[inline]
+    pub(crate) fn block(&self) -> Result<BlockRef> {
+        self.segment.main_block(self.index, self.number, Reading::Point)
+    }
+
+    #[inline]
+    fn main<'a>(&self, block: &'a BlockRef) -> MainBlock<'a> {
+        let keys = usize::from(self.index.main[self.number].keys);
+        MainBlock::new(block, keys, self.index.versions[self.number].0)
+    }
+
+    /// The number of the first key in the block that may be it.
+    #[inline]
+    pub(crate) fn guess(&self, block: &BlockRef) -> Result<usize> {
+        let guess = self.main(block).first_at_least(head(self.rest), self.index.main[self.number].heads());
+        guess.ok_or_else(|| self.malformed())
+    }
+
+    /// The newest entry at or below `at`, from what the steps before have found.
+    #[inline]
+    pub(crate) fn get(&self, block: &BlockRef, guess: usize, at: Version, wanted: Wanted) -> Result<Lookup> {
+        let found = self.main(block).lower_bound_from(guess, self.rest);
+        let Some(entry) = found.ok_or_else(|| self.malformed())?.1 else { return Ok(Lookup::Absent) };
+        if entry.version <= at {
+            return self.segment.lookup(self.index, block, &Seen::newest(&entry), wanted);
+        }
+        match entry.history {
+            Some(history) => self.segment.get_old(self.index, history, entry.version, at, wanted),
+            None => Ok(Lookup::Absent),
+        }
+    }
+
+    #[cold]
+    fn malformed(&self) -> Error {
+        self.segment.malformed(self.index, u32::try_from(self.number).unwrap_or(u32::MAX))
     }
 }
 

@@ -19,7 +19,7 @@ use thermocline_tier::{
 use crate::cache::Cache;
 use crate::codec::Compression;
 use crate::compaction::{FileMaker, Output, Part, Plan};
-use crate::error::{corruption, disk_error, sync_error};
+use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
@@ -147,7 +147,7 @@ impl WarmTier {
         let write_size = usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX);
         let maker = Arc::new(FileMaker { disk, store, write_size, next_number: AtomicU64::new(next_number) });
         let tier = Self {
-            view: ArcSwap::from_pointee(View { levels: vec![Vec::new(); LEVELS], markers: Markers::default(), tables: state.tables.clone() }),
+            view: ArcSwap::from_pointee(View::new(vec![Vec::new(); LEVELS], Markers::default(), state.tables.clone())),
             options,
             is_read_only,
             cache,
@@ -192,55 +192,67 @@ impl WarmTier {
             }
         }
         let markers = Markers { drops: state.drops.clone(), clears: state.clears.clone() };
-        self.view.store(Arc::new(View { levels, markers, tables: state.tables.clone() }));
+        self.view.store(Arc::new(View::new(levels, markers, state.tables.clone())));
         // What is left was live before and is not any more.
         known.into_values().for_each(|segment| segment.make_obsolete());
     }
 
     /// Makes an edit durable and then visible.
     fn commit(&self, catalog: &mut Catalog, mut edit: Edit) -> Result<()> {
-        self.check_writable()?;
+        let Some(manifest) = &mut catalog.manifest else { return Err(read_only()) };
+        manifest.check_writable()?;
         forget_idle_markers(&catalog.state, &mut edit);
         let mut state = catalog.state.clone();
         state.apply(&edit).map_err(|what| Error::with_source(ErrorKind::Corruption, what).context("edit the manifest"))?;
-        let Some(manifest) = &mut catalog.manifest else { return Err(read_only()) };
         manifest.commit(&edit, &state)?;
         catalog.state = state;
         self.publish(&catalog.state);
         Ok(())
     }
 
-    /// Takes new files of level 0 over.
-    fn add(&self, mut files: Vec<FileMeta>, tables: Vec<EntryKind>, checkpoint: Option<Checkpoint>) -> Result<()> {
-        let numbers: Vec<u64> = files.iter().map(|file| file.number).collect();
-        let written = files.iter().map(|file| file.size_bytes).sum();
-        let added = self.sync_names(!files.is_empty()).and_then(|()| {
-            let mut catalog = self.catalog.lock();
-            for (number, file) in (1..).zip(&mut files) {
-                file.rank = catalog.state.rank_last + number;
-                file.applied = catalog.state.marker_last;
-            }
-            let tables = tables.into_iter().filter(|table| !catalog.state.tables.contains(table)).collect();
-            self.commit(&mut catalog, Edit { add: files, tables, checkpoint, ..Edit::default() })
-        });
-        if let Err(error) = added {
+    /// Commits an edit that adds new files. If that fails, they are removed.
+    fn install(&self, catalog: &mut Catalog, edit: Edit) -> Result<()> {
+        let added: Vec<u64> = edit.add.iter().map(|file| file.number).collect();
+        let discard = || added.iter().for_each(|number| self.maker.discard(*number));
+        self.sync_names(catalog, !added.is_empty()).inspect_err(|_| discard())?;
+        self.commit(catalog, edit).inspect_err(|error| {
             // After a failed sync it is not known whether the manifest names them: the next open decides.
             if !matches!(error.kind(), ErrorKind::Poisoned) {
-                numbers.iter().for_each(|number| self.maker.discard(*number));
+                discard();
             }
-            return Err(error);
+        })
+    }
+
+    /// Takes new files of level 0 over.
+    fn add(&self, mut files: Vec<FileMeta>, tables: Vec<EntryKind>, checkpoint: Option<Checkpoint>) -> Result<()> {
+        let written = files.iter().map(|file| file.size_bytes).sum();
+        let mut catalog = self.catalog.lock();
+        for (number, file) in (1..).zip(&mut files) {
+            file.rank = catalog.state.rank_last + number;
+            file.applied = catalog.state.marker_last;
         }
+        let tables = tables.into_iter().filter(|table| !catalog.state.tables.contains(table)).collect();
+        self.install(&mut catalog, Edit { add: files, tables, checkpoint, ..Edit::default() })?;
         self.written_bytes.fetch_add(written, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Makes the names of new files durable.
-    fn sync_names(&self, has_new: bool) -> Result<()> {
-        if has_new { self.maker.disk.sync_dir(Reason::SstWrite).map_err(sync_error) } else { Ok(()) }
+    /// Makes the names of new files durable. If that fails, those of files that others are making may be lost with them, also if a later
+    /// sync says that all is well. So nothing is written any more then.
+    fn sync_names(&self, catalog: &mut Catalog, has_new: bool) -> Result<()> {
+        let Some(manifest) = &mut catalog.manifest else { return Err(read_only()) };
+        manifest.check_writable()?;
+        if !has_new {
+            return Ok(());
+        }
+        self.maker.disk.sync_dir(Reason::SstWrite).map_err(|failed| manifest.poison(failed))
     }
 
     fn check_writable(&self) -> Result<()> {
-        if self.is_read_only { Err(read_only()) } else { Ok(()) }
+        if self.is_read_only {
+            return Err(read_only());
+        }
+        self.catalog.lock().manifest.as_ref().map_or_else(|| Err(read_only()), Manifest::check_writable)
     }
 
     fn output(&self, compression: Compression) -> Output {
@@ -277,6 +289,7 @@ impl WarmTier {
             None => Plan::pick(&view, &self.options),
         };
         let Some(plan) = plan else { return Ok(!jobs.wanted.is_empty()) };
+        self.check_writable()?;
         if plan.is_move {
             return self.move_files(&plan).map(|()| true);
         }
@@ -325,36 +338,21 @@ impl WarmTier {
             discard();
             return Err(error);
         }
-        let installed = self.sync_names(!files.is_empty()).and_then(|()| {
-            let mut catalog = self.catalog.lock();
-            let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
-            if !remove.iter().all(|number| catalog.state.files.contains_key(number)) {
-                // A clear took an input away meanwhile.
-                return Ok(false);
-            }
-            let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
-            for file in &mut files {
-                (file.level, file.rank, file.applied) = (plan.level, rank, applied);
-            }
-            self.commit(&mut catalog, Edit { add: files, remove, ..Edit::default() }).map(|()| true)
-        });
-        match installed {
-            Ok(true) => {
-                self.written_bytes.fetch_add(written, Ordering::Relaxed);
-                self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(false) => {
-                discard();
-                Ok(())
-            }
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::Poisoned) {
-                    discard();
-                }
-                Err(error)
-            }
+        let mut catalog = self.catalog.lock();
+        let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
+        if !remove.iter().all(|number| catalog.state.files.contains_key(number)) {
+            // A clear took an input away meanwhile.
+            discard();
+            return Ok(());
         }
+        let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
+        for file in &mut files {
+            (file.level, file.rank, file.applied) = (plan.level, rank, applied);
+        }
+        self.install(&mut catalog, Edit { add: files, remove, ..Edit::default() })?;
+        self.written_bytes.fetch_add(written, Ordering::Relaxed);
+        self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
     }
 
     fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {
@@ -387,6 +385,9 @@ fn read_only() -> Error {
     ErrorKind::Unsupported { what: "writing to a tier that was opened read-only".into() }.into()
 }
 
+/// No tier comes as far as this number: a file of such a name, which no manifest names, says nothing about which numbers are free.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// Checks that the files of the manifest are there, and removes those that it does not name. The next free number.
 fn sweep(disk: &dyn Disk, state: &State, is_read_only: bool) -> Result<u64> {
     let mut lengths = BTreeMap::new();
@@ -418,7 +419,8 @@ fn sweep(disk: &dyn Disk, state: &State, is_read_only: bool) -> Result<u64> {
     if has_removed {
         tracing::info!("removed sorted files that were never completed or not needed any more");
     }
-    Ok(lengths.keys().last().map_or(1, |last| last + 1).max(state.file_number_next))
+    let last = lengths.into_keys().filter(|number| *number < NUMBER_MAX).max();
+    Ok(last.map_or(1, |last| last + 1).max(state.file_number_next))
 }
 
 /// Marks that hide nothing once the edit is made.
@@ -448,16 +450,7 @@ impl TierStorage for WarmTier {
     }
 
     fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
-        let view = self.view.load();
-        // In the order of the keys, so that neighbours find their block at hand.
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by_key(|number| &keys[*number]);
-        let mut found = vec![Lookup::Absent; keys.len()];
-        for number in order {
-            let KeyRef { table, prefix } = keys[number];
-            found[number] = view.get(table, prefix, at, Wanted::Value)?;
-        }
-        Ok(found)
+        self.view.load().get_many(keys, at)
     }
 
     fn set(&self, batch: &TierBatch) -> Result<()> {
@@ -689,8 +682,9 @@ impl DurableTier for WarmTier {
     }
 
     fn counters(&self) -> FileCounters {
+        let manifest = self.catalog.lock().manifest.as_ref().map_or(0, Manifest::written_bytes);
         FileCounters {
-            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed) + manifest,
             rewritten_bytes: self.compacted_bytes.load(Ordering::Relaxed),
             blocks_read: self.cache.misses(),
             cached_bytes: self.cache.used_bytes(),
@@ -710,6 +704,14 @@ impl DurableTier for WarmTier {
             verified.files += 1;
             verified.bytes += segment.meta.size_bytes;
             verified.entries += segment.verify()?;
+            // Values that are apart are reached only from their entries.
+            let mut rows = Rows::open(segment, None)?;
+            while let Some(row) = rows.row.take() {
+                if let Moved::Stored(payload, codec, raw_len) = row.value {
+                    segment.decoded_value(&payload, codec, raw_len)?;
+                }
+                rows.advance()?;
+            }
         }
         Ok(verified)
     }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use thermocline_tier::{EntryKind, Lookup, RangeRequest, Result, Version};
+use thermocline_tier::{EntryKind, KeyRef, Lookup, RangeRequest, Result, Version};
 
 use crate::filter;
 use crate::meta::TableKey;
-use crate::segment::{Segment, Wanted};
+use crate::segment::{Located, Segment, Wanted};
 
 /// Levels below which nothing is pushed further down.
 pub(crate) const LEVELS: usize = 7;
+const _: () = assert!(LEVELS == crate::manifest::LEVEL_MAX as usize + 1, "the manifest takes the levels that there are");
 
 /// Drops and clears: they hide what files hold that were written before them.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +43,13 @@ impl Markers {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// Level 0 with the newest file first; the others in the order of their keys, which do not overlap.
+    /// Level 0 with the newest file first; the others in the order of their keys, which do not overlap. All levels, empty ones too.
     pub(crate) levels: Vec<Vec<Arc<Segment>>>,
+    /// The levels below 0 that have files.
+    lower: Vec<usize>,
     pub(crate) markers: Markers,
+    /// Whether there are any.
+    is_marked: bool,
     pub(crate) tables: BTreeSet<EntryKind>,
 }
 
@@ -61,6 +66,12 @@ fn spans(segment: &Segment, table: EntryKind, prefix: &[u8]) -> bool {
 }
 
 impl View {
+    pub(crate) fn new(levels: Vec<Vec<Arc<Segment>>>, markers: Markers, tables: BTreeSet<EntryKind>) -> Self {
+        let lower = (1..levels.len()).filter(|level| !levels[*level].is_empty()).collect();
+        let is_marked = !markers.drops.is_empty() || !markers.clears.is_empty();
+        Self { levels, lower, markers, is_marked, tables }
+    }
+
     /// The files that may hold a key, those first that were written last.
     #[inline]
     pub(crate) fn candidates<'a>(&'a self, table: EntryKind, prefix: &'a [u8]) -> impl Iterator<Item = &'a Arc<Segment>> {
@@ -79,21 +90,78 @@ impl View {
     /// The newest entry of a key at or below `at`.
     #[inline]
     pub(crate) fn get(&self, table: EntryKind, prefix: &[u8], at: Version, wanted: Wanted) -> Result<Lookup> {
+        let hash = filter::hash(table.code(), prefix);
         let mut best = Lookup::Absent;
-        let mut hash = None;
-        for segment in self.candidates(table, prefix) {
+        let mut look = |segment: &Segment| -> Result<()> {
             // Of the same version in two files the one that was written last counts, and it comes first.
             let is_covered = best.version().is_some_and(|best| best >= segment.meta.version_max);
             if is_covered || segment.meta.version_min > at {
-                continue;
+                return Ok(());
             }
-            let hash = *hash.get_or_insert_with(|| filter::hash(table.code(), prefix));
-            let found = self.get_from(segment, table, prefix, hash, at, wanted)?;
+            let found = if self.is_marked {
+                self.get_from(segment, table, prefix, hash, at, wanted)?
+            } else {
+                segment.get(table, prefix, hash, at, wanted)?
+            };
             if found.version() > best.version() {
                 best = found;
             }
+            Ok(())
+        };
+        for segment in &self.levels[0] {
+            if spans(segment, table, prefix) {
+                look(segment)?;
+            }
+        }
+        for level in &self.lower {
+            let level = &self.levels[*level];
+            let number = match level.len() {
+                1 => 0,
+                _ => level.partition_point(|segment| is_before(&segment.meta.last, table, prefix)),
+            };
+            if let Some(segment) = level.get(number) {
+                look(segment)?;
+            }
         }
         Ok(best)
+    }
+
+    /// The newest entry of each key at or below `at`, in the order of the keys.
+    pub(crate) fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
+        /// So many keys are looked for together: enough waits for memory at a time for every processor.
+        const GROUP_KEYS: usize = 16;
+        let [level] = self.lower[..] else { return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect() };
+        if self.is_marked || !self.levels[0].is_empty() {
+            return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
+        }
+        let level = &self.levels[level];
+        let mut answers = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(GROUP_KEYS) {
+            let mut located = [const { None }; GROUP_KEYS];
+            for (to, KeyRef { table, prefix }) in located.iter_mut().zip(keys) {
+                let number = level.partition_point(|segment| is_before(&segment.meta.last, *table, prefix));
+                if let Some(segment) = level.get(number) {
+                    *to = segment.locate(*table, prefix, filter::hash(table.code(), prefix))?;
+                }
+            }
+            let mut blocks = [const { None }; GROUP_KEYS];
+            for (to, located) in blocks.iter_mut().zip(&located) {
+                *to = located.as_ref().map(Located::block).transpose()?;
+            }
+            let mut guesses = [0; GROUP_KEYS];
+            for ((to, located), block) in guesses.iter_mut().zip(&located).zip(&blocks) {
+                if let (Some(located), Some(block)) = (located, block) {
+                    *to = located.guess(block)?;
+                }
+            }
+            for ((located, block), guess) in located.iter().zip(&blocks).zip(guesses).take(keys.len()) {
+                answers.push(match (located, block) {
+                    (Some(located), Some(block)) => located.get(block, guess, at, Wanted::Value)?,
+                    _ => Lookup::Absent,
+                });
+            }
+        }
+        Ok(answers)
     }
 
     /// The same from one file, without what is marked.

@@ -10,6 +10,8 @@ use crate::workspace::Workspace;
 const DATA_DEFAULT: &str = "../shared/data";
 const DATA_VARIABLE: &str = "THERMOCLINE_HISTORIES";
 const KILL_ROUNDS_DEFAULT: u32 = 5;
+/// So little that most of a history leaves memory for files, through several levels of them.
+const HOT_BUDGET_DEFAULT: &str = "64KiB";
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) struct Options {
     pub(super) data_was_asked_for: bool,
     /// How many imports are made with kills.
     pub(super) kill_rounds: u32,
+    /// What each of the tables may use that take the writes, in words that the program understands.
+    pub(super) hot_budget: String,
     /// The seed of the random moments.
     pub(super) seed: u64,
     /// A program to check in place of the one that is built.
@@ -34,6 +38,7 @@ impl Options {
             data_was_asked_for: named.is_some(),
             data: named.unwrap_or_else(|| workspace.path(DATA_DEFAULT)),
             kill_rounds: KILL_ROUNDS_DEFAULT,
+            hot_budget: HOT_BUDGET_DEFAULT.to_owned(),
             seed: seed_of_the_moment(),
             program: None,
         };
@@ -50,6 +55,7 @@ impl Options {
                     options.kill_rounds = u32::try_from(number()?)
                         .map_err(|_error| Failure::Usage(format!("{option} {value}: too many rounds")))?;
                 }
+                "--hot-budget" => options.hot_budget.clone_from(value),
                 "--seed" => options.seed = number()?,
                 "--cli" => options.program = Some(PathBuf::from(value)),
                 _ => return Err(Failure::Usage(format!("unknown option {option:?}"))),
@@ -104,7 +110,10 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = parse(&["--data", "folder", "--kill", "7", "--seed", "9", "--cli", "program"]).unwrap();
+        assert_eq!(parse(&[]).unwrap().hot_budget, "64KiB");
+        let words = ["--data", "folder", "--kill", "7", "--hot-budget", "1MiB", "--seed", "9", "--cli", "program"];
+        let options = parse(&words).unwrap();
+        assert_eq!(options.hot_budget, "1MiB");
         assert_eq!((options.data.as_path(), options.data_was_asked_for), (Path::new("folder"), true));
         assert_eq!((options.kill_rounds, options.seed, options.program), (7, 9, Some(PathBuf::from("program"))));
     }

@@ -19,6 +19,7 @@ const KEYS: u32 = 12_000;
 const ROUNDS: u32 = 4;
 const READS: u32 = 10_000;
 const SCANS: u32 = 100;
+const TABLES: Table = 4;
 const SEED: u64 = 7;
 
 fn main() -> ExitCode {
@@ -53,6 +54,15 @@ fn run(name: &str, directory: &Path) -> Outcome<()> {
     }
     worker::load(&engine, &workload)?;
     let last = workload.last_version().0;
+    // The same reads in memory, and, as `settled-NAME`, in files at rest whose blocks are cached.
+    let (name, is_settled) = name.strip_prefix("settled-").map_or((name, false), |name| (name, true));
+    if is_settled {
+        engine.settle()?;
+        engine.compact()?;
+        for at in [At::Latest, At::Version(last / 2)] {
+            (0..TABLES).try_for_each(|table| scan(&engine, table, None, at, usize::MAX))?;
+        }
+    }
     match name {
         "reopen" => {
             engine.close()?;

@@ -58,10 +58,10 @@ fn horizon(horizon: Version) -> String {
 }
 
 fn checkpoint(checkpoint: Version, last: Version) -> String {
-    if checkpoint >= last {
-        format!("{checkpoint}: everything lies in files")
-    } else if checkpoint == Version::ZERO {
+    if checkpoint == Version::ZERO {
         "none: everything is in the log and in memory".to_owned()
+    } else if checkpoint >= last {
+        format!("{checkpoint}: everything lies in files")
     } else {
         format!("{checkpoint}: what came after it, up to version {last}, is in the log and in memory")
     }
@@ -70,6 +70,9 @@ fn checkpoint(checkpoint: Version, last: Version) -> String {
 fn read_amplification(inspection: &Inspection) -> String {
     let (upper, below) = inspection.read_files();
     let all = inspection.read_files_max();
+    if all == 0 {
+        return "none: there are no files".to_owned();
+    }
     format!("at most {all} files for a point read: {upper} of level 0, and one of each of the {below} levels below that have any")
 }
 
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn a_checkpoint_says_what_is_not_in_files() {
         assert_eq!(checkpoint(Version(7), Version(7)), "7: everything lies in files");
-        assert!(checkpoint(Version::ZERO, Version(7)).starts_with("none"));
+        assert!(checkpoint(Version::ZERO, Version(7)).starts_with("none") && checkpoint(Version::ZERO, Version::ZERO).starts_with("none"));
         assert!(checkpoint(Version(3), Version(7)).contains("up to version 7, is in the log"));
     }
 }

@@ -40,12 +40,14 @@ fn history() -> (String, Vec<(u64, String)>) {
     (text, samples)
 }
 
-#[test]
-fn a_killed_import_loses_nothing_that_it_reported_and_goes_on() {
+/// In `hot_budget` as much as all of the history, or so little that most of it goes to files between the kills.
+#[track_caller]
+fn check_killed_imports(hot_budget: &str) {
     let folder = Folder::new();
     let (text, samples) = history();
     let file = folder.write("history.tsv", &text);
-    let options = [OsStr::new("--report-every"), OsStr::new("1"), OsStr::new("--tsv"), file.as_os_str()];
+    let [budget, report_every, one, tsv] = ["--hot-budget", "--report-every", "1", "--tsv"].map(OsStr::new);
+    let options = [budget, OsStr::new(hot_budget), report_every, one, tsv, file.as_os_str()];
     let mut last = 0;
     for kill in 0..KILLS {
         let mut import = folder.command("import", options).stdout(Stdio::piped()).spawn().unwrap();
@@ -62,9 +64,19 @@ fn a_killed_import_loses_nothing_that_it_reported_and_goes_on() {
         last = found;
         folder.say("verify").ok();
     }
-    folder.run("import", [OsStr::new("--tsv"), file.as_os_str()]).ok();
+    folder.run("import", [budget, OsStr::new(hot_budget), tsv, file.as_os_str()]).ok();
     for (version, expected) in samples {
         assert_eq!(folder.say(&format!("scan --format tsv --at {version}")).ok(), expected, "version {version}, seed {SEED}");
     }
     assert!(folder.say("export --history").ok() == text, "the history differs; seed {SEED}");
+}
+
+#[test]
+fn a_killed_import_loses_nothing_that_it_reported_and_goes_on() {
+    check_killed_imports("64MiB");
+}
+
+#[test]
+fn a_killed_import_into_files_loses_nothing_that_it_reported_and_goes_on() {
+    check_killed_imports("128KiB");
 }

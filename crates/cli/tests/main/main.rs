@@ -7,7 +7,9 @@
     reason = "tests make input files and look at a store's files from outside; what fails here fails the test, and its speed is no matter"
 )]
 
+mod dump;
 mod export;
+mod files;
 mod git;
 mod inspect;
 mod kill;

@@ -1,7 +1,8 @@
 //! Running the program in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -78,6 +79,19 @@ impl Folder {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default();
         self.run(name, words)
+    }
+
+    /// Every file of the store with its name and its bytes.
+    pub(crate) fn content(&self) -> BTreeMap<String, Vec<u8>> {
+        let entries = std::fs::read_dir(self.store()).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+    }
+
+    /// What a command prints as one JSON object.
+    #[track_caller]
+    pub(crate) fn json(&self, line: &str) -> serde_json::Value {
+        serde_json::from_str(&self.say(line).ok()).unwrap()
     }
 
     /// Imports lines of the change format, written with spaces for tabs and `;` for line feeds.

@@ -28,6 +28,16 @@ fn wrong_usage_exits_with_two() {
         "import --tsv a --contents",
         "import --tsv a --report-every 0",
         "import --tsv a --durability never",
+        "import --tsv a --hot-budget 64KB",
+        "import --tsv a --memory-budget much",
+        "import --tsv a --log-keep some",
+        "scan --hot-budget 64KiB",
+        "inspect --json --html page.html",
+        "inspect --format json",
+        "compact --from a",
+        "compact --table nonsense",
+        "dump --bytes all",
+        "dump --from x",
         "nonsense",
     ] {
         let ran = folder.say(line);
@@ -40,7 +50,7 @@ fn wrong_usage_exits_with_two() {
 #[test]
 fn a_missing_store_is_an_error_that_makes_nothing() {
     let folder = Folder::new();
-    for line in ["get k", "scan", "history k", "diff 0 1", "changes --since 0", "stats", "verify", "export"] {
+    for line in ["get k", "scan", "history k", "diff 0 1", "changes --since 0", "stats", "verify", "export", "inspect", "compact"] {
         folder.say(line).refused(1, "not found");
         folder.say(line).refused(1, "hint: check the path");
     }
@@ -102,7 +112,7 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
     let mut output = BufReader::with_capacity(16, import.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "committed 1\n");
-    for other in ["scan", "stats", "verify", "changes --since 0"] {
+    for other in ["scan", "stats", "verify", "changes --since 0", "inspect", "compact"] {
         folder.say(other).refused(1, "the store is in use by");
         folder.say(other).refused(1, &format!("process {} holds it", import.id()));
         folder.say(other).refused(1, "hint: wait until the other process has ended");

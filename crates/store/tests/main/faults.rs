@@ -71,7 +71,9 @@ fn every_failing_sync_leaves_what_was_acknowledged() {
     for cache in [SyncCache::Kept, SyncCache::Dropped] {
         for cause in [DiskErrorKind::Io, DiskErrorKind::DiskFull] {
             for operation in [Operation::SyncData, Operation::SyncDir] {
-                for setup in SETUPS {
+                // Over a durable tier the causes make no difference that those of the log do not show.
+                let setups = if cause == DiskErrorKind::Io { &SETUPS[..] } else { &SETUPS[..1] };
+                for &setup in setups {
                     let fault = |when| Fault::new(FaultKind::FailSync { cause, cache }, when).on(operation);
                     let runs = at_every_call(setup, fault);
                     println!("{setup:?}: {operation:?} failing with {cause:?}, {cache:?}: {runs} runs, 0 lost");
@@ -85,7 +87,8 @@ fn every_failing_sync_leaves_what_was_acknowledged() {
 #[test]
 fn every_failing_write_leaves_what_was_acknowledged() {
     for kind in [DiskErrorKind::Io, DiskErrorKind::DiskFull, DiskErrorKind::Quota] {
-        for setup in SETUPS {
+        let setups = if kind == DiskErrorKind::Quota { &SETUPS[..1] } else { &SETUPS[..] };
+        for &setup in setups {
             for fault in [FaultKind::Fail(kind), FaultKind::FailAfterPart(kind)] {
                 assert!(at_every_call(setup, |when| Fault::new(fault, when).on(Operation::Write)) > 0);
             }

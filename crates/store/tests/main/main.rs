@@ -12,9 +12,11 @@ mod commits;
 mod crashes;
 mod differences;
 mod faults;
+mod pressure;
 mod ranges;
 mod story;
 mod tables;
+mod tiered;
 
 use std::sync::Arc;
 

@@ -121,8 +121,8 @@ fn check_none(unfinished: &[Unfinished], has_sorted_files: bool) -> Result<()> {
     }
 }
 
-/// Manifests below the one that counts are of the same store; and the one that it takes the place of must not have gone on without it.
-/// What else may be wrong with them does not matter any more.
+/// Manifests below the one that counts are of the same store; and the one that it takes the place of must not have gone on
+/// without it. What else may be wrong with them does not matter any more.
 fn check_older(disk: &dyn Disk, older: &[u64], chosen: &Header) -> Result<()> {
     for &number in older {
         let mut contradiction = None;

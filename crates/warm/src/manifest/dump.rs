@@ -15,8 +15,8 @@ use super::{to_len, to_u64};
 /// How many fields of the header come before its reserved bytes.
 const HEADER_FIELDS: usize = 3;
 
-/// The field tables of the manifest's format, from which its page of documentation is rendered: the file's header (which follows the
-/// envelope), the record's header, the payloads and what they are made of.
+/// The field tables of the manifest's format, from which its page of documentation is rendered: the file's header (which follows
+/// the envelope), the record's header, the payloads and what they are made of.
 ///
 /// ```
 /// assert!(thermocline_warm::manifest_format_tables().iter().any(|table| table.name == "manifest header"));
@@ -25,8 +25,9 @@ pub fn manifest_format_tables() -> Vec<FieldTable> {
     [HEADER_TABLE, RECORD_HEADER_TABLE].into_iter().chain(PAYLOAD_TABLES).collect()
 }
 
-/// The bytes of manifest `number`, field by field, for golden tests and for people who look into a file. Damage does not stop it before
-/// it must: what cannot be read becomes a row that says so, and the rest is left out. Stretches of zeros are named, not shown.
+/// The bytes of manifest `number`, field by field, for golden tests and for people who look into a file. Damage does not stop it
+/// before it must: what cannot be read becomes a row that says so, and the rest is left out. Stretches of zeros are named, not
+/// shown.
 ///
 /// ```
 /// let dump = thermocline_warm::dump_manifest(b"THERMOCL", 1).to_string();

@@ -15,14 +15,14 @@
 //!         | length  |      |      |          | through |          | checksum | checksum |         |         | checksum |
 //!         | u32     | u8   | 3    | u64      | u64     | u128     | u128     | u128     | length  |         | u128     |
 //!         +---------+------+------+----------+---------+----------+----------+----------+---------+---------+----------+
-//!         '-------- covered by the header's checksum -----------------------'                               '- at the end of a page
+//!         '-------- covered by the header's checksum -----------------------'                  at the end of a page -'
 //! ```
 //!
 //! The header has a checksum of its own, so that a flipped bit in the length is damage to a header and not "a record that runs past
 //! the end of the file". All checksums are salted with the store, the file's number and the offset.
 //!
-//! A record ends with a copy of its header checksum, at the end of its last page. So it is whole only if the very last byte of its write
-//! is there: a write that was refused half-way can never be taken for one that was accepted.
+//! A record ends with a copy of its header checksum, at the end of its last page. So it is whole only if the very last byte of
+//! its write is there: a write that was refused half-way can never be taken for one that was accepted.
 
 #![deny(
     clippy::indexing_slicing,
@@ -65,8 +65,8 @@ pub(super) const PAYLOAD_SIZE_BYTES_MAX: u32 = 1 << 30;
 pub(super) const HEADER_TABLE: FieldTable = FieldTable::new(
     "manifest header",
     "Bytes 64 to 4095 of a manifest, after the envelope. The checksum covers bytes 64 to 4079 and is salted with the store, the \
-     number and offset 64. The header is made durable before the first record is written, so a manifest with records and a bad header \
-     is damaged, not unfinished. Offsets in this table count from byte 64.",
+     number and offset 64. The header is made durable before the first record is written, so a manifest with records and a bad \
+     header is damaged, not unfinished. Offsets in this table count from byte 64.",
     &[
         Field::at(
             0,
@@ -89,8 +89,8 @@ pub(super) const HEADER_TABLE: FieldTable = FieldTable::new(
 /// The field table of a record's header.
 pub(super) const RECORD_HEADER_TABLE: FieldTable = FieldTable::new(
     "record header",
-    "The first 72 bytes of a record; its payload follows, then padding without a meaning, and at the end of the record's last page a \
-     copy of the header checksum. 72 zero bytes are the end of what was written.",
+    "The first 72 bytes of a record; its payload follows, then padding without a meaning, and at the end of the record's last page \
+     a copy of the header checksum. 72 zero bytes are the end of what was written.",
     &[
         Field::at(0, Encoding::U32, "payload length", "in bytes, without this header, at most 1 GiB"),
         Field::at(
@@ -105,8 +105,8 @@ pub(super) const RECORD_HEADER_TABLE: FieldTable = FieldTable::new(
             16,
             Encoding::U64,
             "synced through",
-            "when the record was made, everything before this offset of this file was known to be durable; 4096 to the record's own \
-             offset",
+            "when the record was made, everything before this offset of this file was known to be durable; 4096 to the record's \
+             own offset",
         ),
         Field::at(24, Encoding::U128, "chain", "the header checksum of the record before"),
         Field::at(40, Encoding::Checksum128, "payload checksum", "XXH3-128 of the payload, salted with the payload's offset"),
@@ -273,8 +273,8 @@ pub(super) fn begin_record() -> Writer {
     writer
 }
 
-/// Completes the record that `writer` holds, the header's space and the payload, for a place in the file of `header`. Returns its bytes
-/// and the place behind it.
+/// Completes the record that `writer` holds, the header's space and the payload, for a place in the file of `header`. Returns its
+/// bytes and the place behind it.
 ///
 /// The payload is at most [`PAYLOAD_SIZE_BYTES_MAX`] long: callers check.
 pub(super) fn seal_record(
@@ -311,7 +311,8 @@ pub(super) fn seal_record(
 }
 
 impl RecordHeader {
-    /// Looks at the bytes where a record's header may stand, `offset` bytes into the file. Fewer bytes than a header has are no header.
+    /// Looks at the bytes where a record's header may stand, `offset` bytes into the file. Fewer bytes than a header has are no
+    /// header.
     pub(super) fn read(bytes: &[u8], label: FileLabel, salt: Salt, offset: u64) -> HeaderRead {
         let (bytes, is_whole) = match bytes.split_first_chunk::<RECORD_HEADER_LEN>() {
             Some((bytes, _)) => (bytes.as_slice(), true),

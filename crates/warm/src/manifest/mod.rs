@@ -1,18 +1,20 @@
 //! The manifest: which sorted files are live, what they hold, and what belongs to the tier as a whole.
 //!
-//! A manifest is a file of checksummed records: a snapshot of the [`State`], then an [`Edit`] for each change. An edit is durable when
-//! [`Manifest::commit`] returns, and after a crash either all of it is there or nothing. When the file has grown, and whenever a
-//! tier is opened for writing, a new file with a new snapshot takes its place.
+//! A manifest is a file of checksummed records: a snapshot of the [`State`], then an [`Edit`] for each change. An edit is durable
+//! when [`Manifest::commit`] returns, and after a crash either all of it is there or nothing. When the file has grown, and
+//! whenever a tier is opened for writing, a new file with a new snapshot takes its place.
 //!
 //! Rules that make this safe, whatever happens between two of them:
 //!
 //! 1. A page is written once. Every record is a number of whole pages, so no write can harm what another made durable.
 //! 2. Nothing is written behind a write that failed: the next commit begins a new file.
-//! 3. A file of which a sync failed is never written or synced again: the manifest is poisoned, and opening it finds out what is there.
+//! 3. A file of which a sync failed is never written or synced again: the manifest is poisoned, and opening it finds out what is
+//!    there.
 //! 4. A new file's length, its header and its snapshot are made durable in this order, then its name; then the old file is removed,
 //!    durably; only then is anything written to the new file that the old one does not say.
-//! 5. Behind each edit, once it is durable, goes a witness: a record that says so. It is not synced, but the next edit makes it durable,
-//!    and so does the system when it likes. From then on damage to the edit cannot be taken for a write that did not survive.
+//! 5. Behind each edit, once it is durable, goes a witness: a record that says so. It is not synced, but the next edit makes it
+//!    durable, and so does the system when it likes. From then on damage to the edit cannot be taken for a write that did not
+//!    survive.
 //! 6. Nothing that was found by opening is trusted to be durable because it can be read: it is written anew first.
 //!
 //! What [`scan`] does with bytes that are not as they should be follows from these rules.
@@ -41,7 +43,7 @@ use self::scan::{Examined, Source};
 use crate::error::{corruption, disk_error, sync_error};
 
 pub use self::dump::{dump_manifest, dump_manifest_part, manifest_format_tables};
-pub(crate) use self::state::{Edit, State};
+pub(crate) use self::state::{Edit, LEVEL_MAX, State};
 
 /// A manifest is not written anew before it is this long, in bytes.
 const REWRITE_SIZE_BYTES_MIN: u64 = 1 << 20;
@@ -104,16 +106,17 @@ impl WriteError {
 }
 
 impl Manifest {
-    /// Opens the newest complete manifest of the directory and gives back what it says; `None` if there is none, or only the beginning of
-    /// a store's very first, and no sorted file. With `store`, it must be that store's.
+    /// Opens the newest complete manifest of the directory and gives back what it says; `None` if there is none, or only the
+    /// beginning of a store's very first, and no sorted file. With `store`, it must be that store's.
     ///
     /// Unless it is opened for reading only, what was found is in a new file when this returns, and durable. The caller holds the
     /// directory's lock.
     ///
     /// # Errors
-    /// [`Corruption`](ErrorKind::Corruption) with a [`thermocline_format::Corruption`] as its source, also if there are sorted files and no
-    /// complete manifest; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat),
-    /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io). Nothing is lost then.
+    /// [`Corruption`](ErrorKind::Corruption) with a [`thermocline_format::Corruption`] as its source, also if there are sorted
+    /// files and no complete manifest; [`ForeignFile`](ErrorKind::ForeignFile),
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat), [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io). Nothing is
+    /// lost then.
     pub(crate) fn open(disk: Arc<dyn Disk>, store: Option<StoreId>, is_read_only: bool) -> Result<Option<(Self, State)>> {
         let purpose = if is_read_only { Purpose::Read } else { Purpose::Write };
         let Directory { chosen, leftovers, number_next } = directory::find(&*disk, store, purpose)?;
@@ -174,20 +177,15 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The identity of the store.
-    pub(crate) fn store_id(&self) -> StoreId {
-        self.header.store
-    }
-
-    /// Appends an edit and makes it durable. `state` is the state after it, as [`State::apply`] has made it, for when the manifest is
-    /// written anew.
+    /// Appends an edit and makes it durable. `state` is the state after it, as [`State::apply`] has made it, for when the
+    /// manifest is written anew.
     ///
     /// # Errors
-    /// After [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io) and [`LimitExceeded`](ErrorKind::LimitExceeded) nothing has changed: the
-    /// edit will never be found, and the next one can be committed when the cause is gone. After a failed sync, and from then on,
-    /// [`Poisoned`](ErrorKind::Poisoned) with that failure as its source: opening the manifest again finds out whether the edit is there.
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for files and keys that cannot be; [`Unsupported`](ErrorKind::Unsupported) if it was
-    /// opened for reading.
+    /// After [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io) and [`LimitExceeded`](ErrorKind::LimitExceeded) nothing has
+    /// changed: the edit will never be found, and the next one can be committed when the cause is gone. After a failed sync, and
+    /// from then on, [`Poisoned`](ErrorKind::Poisoned) with that failure as its source: opening the manifest again finds out
+    /// whether the edit is there. [`InvalidArgument`](ErrorKind::InvalidArgument) for files and keys that cannot be;
+    /// [`Unsupported`](ErrorKind::Unsupported) if it was opened for reading.
     pub(crate) fn commit(&mut self, edit: &Edit, state: &State) -> Result<()> {
         self.check_writable()?;
         // What could be written but not be read back would be the end of the store.
@@ -237,7 +235,11 @@ impl Manifest {
         self.rewrite_at = self.rewrite_at.min(bytes);
     }
 
-    fn check_writable(&self) -> Result<()> {
+    /// Whether an edit could be committed.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit): [`Poisoned`](ErrorKind::Poisoned), [`Unsupported`](ErrorKind::Unsupported).
+    pub(crate) fn check_writable(&self) -> Result<()> {
         if let Some(cause) = &self.poison {
             return Err(Error::with_source(ErrorKind::Poisoned, cause.clone()));
         }
@@ -251,13 +253,16 @@ impl Manifest {
     fn fail(&mut self, error: WriteError) -> Error {
         match error {
             WriteError::Refused(error) => error,
-            WriteError::Sync(failed) => {
-                let cause = sync_error(failed);
-                tracing::error!(error = %cause, "the manifest is read-only from now on");
-                self.poison = Some(cause.clone());
-                Error::with_source(ErrorKind::Poisoned, cause)
-            }
+            WriteError::Sync(failed) => self.poison(failed),
         }
+    }
+
+    /// After a failed sync, of this file or of the names of those that it is to list, nothing is written any more.
+    pub(crate) fn poison(&mut self, failed: SyncFailed) -> Error {
+        let cause = sync_error(failed);
+        tracing::error!(error = %cause, "the manifest is read-only from now on");
+        let first = self.poison.get_or_insert(cause);
+        Error::with_source(ErrorKind::Poisoned, first.clone())
     }
 
     fn append(&mut self, edit: &Edit) -> std::result::Result<(), WriteError> {
@@ -336,8 +341,8 @@ fn remove(disk: &dyn Disk, number: u64) -> bool {
     }
 }
 
-/// Makes the file of a new manifest, with a snapshot of `state`; it and its name are durable when this returns. Returns the file and where
-/// the snapshot ends. A file that could not be finished and not be removed is added to `leftovers`.
+/// Makes the file of a new manifest, with a snapshot of `state`; it and its name are durable when this returns. Returns the file
+/// and where the snapshot ends. A file that could not be finished and not be removed is added to `leftovers`.
 fn write_file(
     disk: &dyn Disk,
     header: &Header,
@@ -351,8 +356,8 @@ fn write_file(
 
     let file = disk.create_new(FileId::Manifest(header.number), Reason::ManifestWrite)?;
     let write = || {
-        // In this order, so that a file with content behind a bad header, and one with content that is shorter than a header, are known to
-        // be damaged or not ours.
+        // In this order, so that a file with content behind a bad header, and one with content that is shorter than a header, are
+        // known to be damaged or not ours.
         file.set_len(PAGE_SIZE, Reason::ManifestWrite)?;
         file.sync_data(Reason::ManifestWrite)?;
         write_all_at(&*file, 0, &header.encode(), Reason::ManifestWrite)?;

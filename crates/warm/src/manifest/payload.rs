@@ -7,7 +7,8 @@
 //!          | u8    | version u64, length varint, bytes | u64
 //!          | removed | moved | added | tables | forgotten drops | drops | forgotten clears | clears
 //!          lists, each of them a count (varint) and so many items:
-//!            number u64 | number u64, level u8 | file | table | key, version u64 | key, version u64, marker u64 | table | table, marker u64
+//!            number u64 | number u64, level u8 | file | table |
+//!            key, version u64 | key, version u64, marker u64 | table | table, marker u64
 //! table    | tag | id  |   key | table | length | prefix |
 //!          | u8  | u32 |       |       | varint |        |
 //! ```
@@ -60,9 +61,9 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
     ),
     FieldTable::new(
         "edit payload",
-        "What changes, all or nothing: files are removed, then moved, then added; markers are forgotten, then made. Each list is a count \
-         (varint) and so many items. A table is its tag (u8: 0 multi, 1 source, 2 operator) and its id (u32, 0 for multi). A key is a \
-         table, a length (varint, at most 65,535) and so many bytes.",
+        "What changes, all or nothing: files are removed, then moved, then added; markers are forgotten, then made. Each list is a \
+         count (varint) and so many items. A table is its tag (u8: 0 multi, 1 source, 2 operator) and its id (u32, 0 for multi). A \
+         key is a table, a length (varint, at most 65,535) and so many bytes.",
         &[
             Field::at(0, Encoding::Bits8, "parts", "1: a checkpoint follows; 2: a horizon follows"),
             Field::at(

@@ -6,8 +6,8 @@
 //! - A record with right checksums that cannot stand where it stands was written like this: damage, or a newer release.
 //! - A bad record, with a good one behind it that says that the file was durable beyond the bad one's beginning: damage.
 //! - Any other bad record: the end of what was written. It was never acknowledged, or nothing shows that it was.
-//! - A bad header of a file that goes on behind it: damage, since headers are durable before anything follows. A bad header of exactly
-//!   one page, or one of zeros: a manifest that was never in use.
+//! - A bad header of a file that goes on behind it: damage, since headers are durable before anything follows. A bad header of
+//!   exactly one page, or one of zeros: a manifest that was never in use.
 
 #![deny(
     clippy::indexing_slicing,
@@ -201,8 +201,8 @@ impl Source<'_> {
         result.map_err(|why| Corruption::new(label, offset, "record content", "a possible change", why))
     }
 
-    /// Looks at what is behind the last good record. A record there that says that the file was durable beyond `end` makes damage of
-    /// what stands at `end`. Returns whether there is anything but zeros.
+    /// Looks at what is behind the last good record. A record there that says that the file was durable beyond `end` makes damage
+    /// of what stands at `end`. Returns whether there is anything but zeros.
     fn look_behind(&self, header: &Header, end: u64, stop: &Corruption) -> Result<bool> {
         let mut has_garbage = false;
         let mut offset = end;

@@ -52,7 +52,8 @@ impl Default for State {
     }
 }
 
-/// A change of the state: all of it happens, or nothing. Files are removed, then moved, then added; markers are forgotten, then made.
+/// A change of the state: all of it happens, or nothing. Files are removed, then moved, then added; markers are forgotten, then
+/// made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edit {
     /// Files that are live from now on, under numbers that are not in use.
@@ -100,8 +101,8 @@ impl State {
     /// Applies an edit, or says what about it is impossible and changes nothing.
     ///
     /// # Errors
-    /// What is wrong, for people: unknown files removed or moved, numbers used twice, files of one level below 0 that overlap, fields out
-    /// of range, a horizon that goes back.
+    /// What is wrong, for people: unknown files removed or moved, numbers used twice, files of one level below 0 that overlap,
+    /// fields out of range, a horizon that goes back.
     pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
         self.check(edit)?;
         self.check_levels(edit)?;
@@ -109,8 +110,8 @@ impl State {
         Ok(())
     }
 
-    /// As [`apply`](Self::apply), but leaves it to [`check_disjoint`](Self::check_disjoint) to look at all files together, once, after
-    /// many edits.
+    /// As [`apply`](Self::apply), but leaves it to [`check_disjoint`](Self::check_disjoint) to look at all files together, once,
+    /// after many edits.
     pub(super) fn replay(&mut self, edit: Edit) -> Result<(), String> {
         self.check(&edit)?;
         self.change(edit);

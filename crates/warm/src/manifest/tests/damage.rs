@@ -1,5 +1,5 @@
-//! Damage to a manifest's bytes: flipped bits, cut, zeroed, garbled and exchanged pages. Whatever is done, opening gives the true state,
-//! an older one only where nothing proves that there was more, or a clear error that names the file.
+//! Damage to a manifest's bytes: flipped bits, cut, zeroed, garbled and exchanged pages. Whatever is done, opening gives the true
+//! state, an older one only where nothing proves that there was more, or a clear error that names the file.
 
 use thermocline_io::{Disk, FileId, Reason, SimDisk};
 use thermocline_tier::{Checkpoint, ErrorKind, Version};

@@ -201,7 +201,7 @@ fn manifests_of_another_store_are_foreign() {
     let mixed = disk_of(&[(1, &first), (2, &other_second)]);
     assert_eq!(Manifest::open(shared(&mixed), None, true).unwrap_err().kind(), &ErrorKind::ForeignFile);
     let alone = Manifest::open(shared(&disk_of(&[(2, &other_second)])), None, true).unwrap().unwrap();
-    assert_eq!(alone.0.store_id(), other_store);
+    assert_eq!(alone.0.header.store, other_store);
 }
 
 #[test]

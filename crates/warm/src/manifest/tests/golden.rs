@@ -1,7 +1,7 @@
 //! The bytes of format version 1, as literal files: what this release writes, and what every later one must still read.
 //!
-//! `THERMOCLINE_WRITE_GOLDEN=1 cargo test -p thermocline-warm golden` writes the files anew; do that only for a format that was never
-//! released.
+//! `THERMOCLINE_WRITE_GOLDEN=1 cargo test -p thermocline-warm golden` writes the files anew; do that only for a format that was
+//! never released.
 
 use thermocline_io::{FileId, SimDisk};
 use thermocline_tier::{Checkpoint, EntryKind, TableStats, Version};

@@ -1,5 +1,5 @@
-//! Arbitrary bytes as manifests, with checksums made right so that they get past them: whatever is read, nothing may panic, hang, or be
-//! believed twice with two results. The fuzz target calls the same function.
+//! Arbitrary bytes as manifests, with checksums made right so that they get past them: whatever is read, nothing may panic, hang,
+//! or be believed twice with two results. The fuzz target calls the same function.
 
 use std::sync::Arc;
 
@@ -226,8 +226,8 @@ fn open(disk: &Arc<dyn Disk>, is_read_only: bool) -> Result<Option<(Manifest, St
     Manifest::open(Arc::clone(disk), None, is_read_only).map_err(|error| error.to_string())
 }
 
-/// Makes manifests of the input and does with them all that can be done with a directory. Returns how many files were found live; `None`
-/// if no manifest was accepted.
+/// Makes manifests of the input and does with them all that can be done with a directory. Returns how many files were found live;
+/// `None` if no manifest was accepted.
 pub(crate) fn check(data: &[u8]) -> Option<usize> {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let mut input = Input(data);

@@ -18,7 +18,7 @@ fn random_edits_are_found_again() {
         let known = run.knowledge.known.clone().unwrap();
         let (manifest, state) = read_only(&run.disk).unwrap().unwrap();
         assert_eq!(state, known, "seed {seed}");
-        assert_eq!(manifest.store_id(), STORE);
+        assert_eq!(manifest.header.store, STORE);
         let (files, bytes) = run.manifest.as_ref().unwrap().verify().unwrap();
         assert_eq!(files, 1);
         assert_eq!(manifest.verify().unwrap().0, 1);

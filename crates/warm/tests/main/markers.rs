@@ -1,0 +1,295 @@
+//! Drops and clears: they take effect at once, survive restarts and power cuts, vanish with the next rewrite, and never take a later
+//! write with them.
+//!
+//! Hunts: marks that hide what was written after them; marks that are forgotten before what they hide is gone; rewrites that bring back
+//! what was dropped while they ran.
+
+use std::sync::Arc;
+
+use thermocline_conformance::ModelTier;
+use thermocline_io::{CrashPoint, CrashProfile, SimDisk, Survival};
+use thermocline_tier::{Checkpoint, DropVersion, DurableTier, EntryKind, KeyRange, Lookup, TierStorage, Version};
+use thermocline_warm::{WarmOptions, WarmTier, dump_manifest};
+
+use crate::backends::{compact, open, small};
+use crate::support::{MULTI, OPERATOR, SOURCE, check_no_orphans, live_files, manifest, one, sorted_files};
+
+/// Nothing is rewritten unless it is asked for.
+fn quiet() -> WarmOptions {
+    WarmOptions { level0_files: 1000, level0_files_slow: 2000, ..small() }
+}
+
+fn drop_of(table: EntryKind, key: &'static str, version: u64) -> DropVersion {
+    DropVersion { table, prefix: key.into(), version: Version(version) }
+}
+
+fn value(tier: &WarmTier, table: EntryKind, key: &str, at: u64) -> String {
+    match tier.get(table, key.as_bytes(), Version(at)).unwrap() {
+        Lookup::Value { version, bytes, .. } => format!("{}@{version}", bytes.escape_ascii()),
+        Lookup::Tombstone { version } => format!("~@{version}"),
+        Lookup::Absent => "-".into(),
+    }
+}
+
+fn versions(tier: &WarmTier, table: EntryKind, key: &str) -> Vec<u64> {
+    tier.get_all_versions(table, key.as_bytes()).unwrap().iter().map(|entry| entry.version.0).collect()
+}
+
+/// How many drops and clears the manifest holds. The tier is opened anew, so that the manifest says it in one record.
+fn markers(disk: &SimDisk) -> (usize, usize) {
+    drop(open(disk, quiet()).unwrap());
+    let (number, bytes) = manifest(disk);
+    let dump = dump_manifest(&bytes, number).to_string();
+    let count = |name: &str| dump.lines().filter(|line| line.split_whitespace().any(|word| word == name)).count();
+    // A row for each item, beside the one with their number and those of what was forgotten.
+    (count("drop"), count("clear"))
+}
+
+/// The disk after a power cut that leaves only what is durable.
+fn cut(disk: &SimDisk) -> SimDisk {
+    disk.crash_image(CrashPoint::before(usize::MAX), CrashProfile::new(Survival::None), 1)
+}
+
+#[test]
+fn drop_takes_effect_at_once_and_survives_restarts_and_power_cuts() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    for version in [3, 5, 7] {
+        tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+        tier.set(&one(version, MULTI, &format!("l={version}"))).unwrap();
+    }
+    let drops = [drop_of(MULTI, "k", 5), drop_of(MULTI, "l", 7), drop_of(MULTI, "k", 4), drop_of(SOURCE, "k", 5), drop_of(MULTI, "m", 1)];
+    tier.drop_versions(&drops).unwrap();
+    let check = |tier: &WarmTier| {
+        assert_eq!(versions(tier, MULTI, "k"), [7, 3]);
+        assert_eq!(versions(tier, MULTI, "l"), [5, 3]);
+        assert_eq!((value(tier, MULTI, "k", 6), value(tier, MULTI, "k", 9)), ("3@3".into(), "7@7".into()));
+        assert_eq!((value(tier, MULTI, "l", 9), value(tier, MULTI, "l", 4)), ("5@5".into(), "3@3".into()));
+        let mut all = Vec::new();
+        let visited = tier.visit_entries(&mut |_, entry| {
+            all.push((entry.prefix.to_vec(), entry.version.0));
+            Ok(())
+        });
+        visited.unwrap();
+        assert_eq!(all, [(b"k".to_vec(), 7), (b"k".to_vec(), 3), (b"l".to_vec(), 5), (b"l".to_vec(), 3)]);
+    };
+    check(&tier);
+    check(&open(&cut(&disk), quiet()).unwrap());
+    drop(tier);
+    check(&open(&disk, quiet()).unwrap());
+    assert_eq!(markers(&disk), (2, 0), "what was not there has no mark");
+    check(&open(&disk, quiet()).unwrap());
+}
+
+#[test]
+fn drop_never_takes_a_later_write_of_the_same_version_with_it() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    tier.set(&one(3, MULTI, "k=old")).unwrap();
+    tier.set(&one(5, MULTI, "k=newest")).unwrap();
+    tier.drop_versions(&[drop_of(MULTI, "k", 5)]).unwrap();
+    // By set, by a flush, and again.
+    tier.set(&one(5, MULTI, "k=again")).unwrap();
+    assert_eq!(value(&tier, MULTI, "k", 9), "again@5");
+    tier.drop_versions(&[drop_of(MULTI, "k", 5)]).unwrap();
+    assert_eq!(value(&tier, MULTI, "k", 9), "old@3");
+    let model = ModelTier::new();
+    model.set(&one(5, MULTI, "k=flushed")).unwrap();
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    let check = |tier: &WarmTier| {
+        assert_eq!(value(tier, MULTI, "k", 9), "flushed@5");
+        assert_eq!(versions(tier, MULTI, "k"), [5, 3]);
+    };
+    check(&tier);
+    check(&open(&cut(&disk), quiet()).unwrap());
+    compact(&tier).unwrap();
+    check(&tier);
+    drop(tier);
+    check(&open(&disk, quiet()).unwrap());
+    assert_eq!(markers(&disk), (0, 0));
+}
+
+#[test]
+fn marks_vanish_with_the_rewrite_of_what_they_hide_and_not_before() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    // Two files with the key, one with others that a rewrite of their range takes along, one without.
+    tier.set(&one(3, MULTI, "k=3")).unwrap();
+    tier.set(&one(5, MULTI, "k=5")).unwrap();
+    tier.set(&one(5, MULTI, "z=5")).unwrap();
+    tier.drop_versions(&[drop_of(MULTI, "k", 3), drop_of(MULTI, "z", 5)]).unwrap();
+    drop(tier);
+    assert_eq!(markers(&disk), (2, 0));
+    let tier = open(&disk, quiet()).unwrap();
+    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    assert_eq!(versions(&tier, MULTI, "k"), [5]);
+    assert_eq!(value(&tier, MULTI, "z", 9), "-");
+    check_no_orphans(&disk, &tier).unwrap();
+    assert_eq!(live_files(&tier).len(), 1, "the other file had nothing left");
+    drop(tier);
+    assert_eq!(markers(&disk), (0, 0));
+    // The bytes are gone too.
+    let [file] = sorted_files(&disk)[..] else { panic!("one file") };
+    assert!(!disk.file_bytes(file).unwrap().windows(2).any(|bytes| bytes == b"z5"));
+}
+
+#[test]
+fn mark_made_while_its_file_is_rewritten_hides_what_the_rewrite_brings() {
+    for (is_clear, is_written_again) in [(false, false), (false, true), (true, false), (true, true)] {
+        let disk = SimDisk::new(1);
+        let tier = open(&disk, WarmOptions { step_size_bytes: 1, ..quiet() }).unwrap();
+        for version in [3, 5] {
+            for key in ["a", "k", "z"] {
+                tier.set(&one(version, MULTI, &format!("{key}={version}"))).unwrap();
+            }
+            // In the same files, so that a clear cannot just remove them.
+            let model = ModelTier::new();
+            model.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+            model.set(&one(version, SOURCE, &format!("k={version}"))).unwrap();
+            tier.absorb(&model, Checkpoint::default()).unwrap();
+        }
+        drop(tier);
+        // Everything in level 0 is wanted now, a step at a time.
+        let tier = open(&disk, WarmOptions { level0_files: 1, level0_files_slow: 9, step_size_bytes: 1, ..quiet() }).unwrap();
+        let before = sorted_files(&disk).len();
+        while sorted_files(&disk).len() == before {
+            assert!(tier.step().unwrap());
+        }
+        if is_clear {
+            tier.clear_table(MULTI).unwrap();
+        } else {
+            tier.drop_versions(&[drop_of(MULTI, "k", 5), drop_of(MULTI, "k", 3)]).unwrap();
+        }
+        if is_written_again {
+            tier.set(&one(5, MULTI, "k=again")).unwrap();
+        }
+        let (expected, others) = (if is_written_again { "again@5" } else { "-" }, if is_clear { "-" } else { "5@5" });
+        let check = |tier: &WarmTier| {
+            assert_eq!(value(tier, MULTI, "k", 9), expected);
+            assert_eq!(value(tier, MULTI, "a", 9), others);
+            assert_eq!(value(tier, SOURCE, "k", 9), "5@5");
+            assert_eq!(versions(tier, MULTI, "k").len(), usize::from(is_written_again));
+        };
+        check(&tier);
+        check(&open(&cut(&disk), quiet()).unwrap());
+        while tier.step().unwrap() {
+            check(&tier);
+        }
+        check(&tier);
+        check(&open(&cut(&disk), quiet()).unwrap());
+        compact(&tier).unwrap();
+        check(&tier);
+        drop(tier);
+        assert_eq!(markers(&disk), (0, 0));
+        let tier = open(&disk, quiet()).unwrap();
+        check(&tier);
+        check_no_orphans(&disk, &tier).unwrap();
+    }
+}
+
+#[test]
+fn clear_takes_effect_at_once_survives_and_spares_what_comes_later() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    // Files of the table alone and together with another.
+    tier.set(&one(3, MULTI, "k=3")).unwrap();
+    let model = ModelTier::new();
+    for table in [MULTI, SOURCE] {
+        model.set(&one(5, table, "k=5")).unwrap();
+        model.set(&one(6, table, "l")).unwrap();
+    }
+    tier.absorb(&model, Checkpoint { version: Version(6), state: "s".into() }).unwrap();
+    tier.ensure_table(OPERATOR).unwrap();
+    tier.clear_table(MULTI).unwrap();
+    tier.clear_table(OPERATOR).unwrap();
+    let check = |tier: &WarmTier| {
+        assert_eq!(tier.tables().unwrap(), [MULTI, SOURCE, OPERATOR], "a cleared table remains");
+        assert!(versions(tier, MULTI, "k").is_empty() && versions(tier, MULTI, "l").is_empty());
+        assert_eq!((value(tier, SOURCE, "k", 9), value(tier, SOURCE, "l", 9)), ("5@5".into(), "~@6".into()));
+        assert_eq!(tier.checkpoint().version, Version(6));
+        let stats = tier.stats();
+        assert_eq!(stats.tables.iter().map(|(_, stats)| stats.entries).collect::<Vec<_>>(), [0, 2, 0]);
+    };
+    check(&tier);
+    assert_eq!(live_files(&tier).len(), 1, "what held nothing else is gone at once");
+    check_no_orphans(&disk, &tier).unwrap();
+    check(&open(&cut(&disk), quiet()).unwrap());
+    drop(tier);
+    assert_eq!(markers(&disk), (0, 1));
+    let tier = open(&disk, quiet()).unwrap();
+    check(&tier);
+    // Older versions than those that were cleared, too.
+    tier.set(&one(2, MULTI, "k=2")).unwrap();
+    tier.set(&one(5, MULTI, "l=again")).unwrap();
+    let check = |tier: &WarmTier| {
+        assert_eq!(versions(tier, MULTI, "k"), [2]);
+        assert_eq!(versions(tier, MULTI, "l"), [5]);
+        assert_eq!(value(tier, SOURCE, "k", 9), "5@5");
+    };
+    check(&tier);
+    compact(&tier).unwrap();
+    check(&tier);
+    drop(tier);
+    assert_eq!(markers(&disk), (0, 0), "the rewrite has done what the mark asked for");
+    check(&open(&disk, quiet()).unwrap());
+}
+
+#[test]
+fn clears_and_drops_of_one_call_are_seen_together_by_readers_on_other_threads() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, quiet()).unwrap());
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for version in 1..40_u64 {
+                for key in ["a", "b"] {
+                    tier.set(&one(version, MULTI, &format!("{key}={version}"))).unwrap();
+                }
+                tier.drop_versions(&[drop_of(MULTI, "a", version), drop_of(MULTI, "b", version)]).unwrap();
+                if version % 8 == 0 {
+                    compact(&tier).unwrap();
+                }
+            }
+        });
+        let mut rounds = 0;
+        while !writer.is_finished() || rounds < 10 {
+            // Once `a` of a version is dropped, so is `b`.
+            let a = versions(&tier, MULTI, "a").first().copied().unwrap_or(0);
+            let b = versions(&tier, MULTI, "b").first().copied().unwrap_or(0);
+            let again = versions(&tier, MULTI, "a").first().copied().unwrap_or(0);
+            assert!(a == 0 || again != a || b == a || b == 0, "a {a}, then b {b}, then a {again}");
+            rounds += 1;
+        }
+        writer.join().unwrap();
+    });
+    assert!(versions(&tier, MULTI, "a").is_empty() && versions(&tier, MULTI, "b").is_empty());
+    compact(&tier).unwrap();
+    assert!(live_files(&tier).is_empty(), "nothing is left");
+    check_no_orphans(&disk, &tier).unwrap();
+}
+
+#[test]
+fn markers_of_a_reader_that_may_not_write_are_refused() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    tier.set(&one(3, MULTI, "k=3")).unwrap();
+    tier.set(&one(3, SOURCE, "k=3")).unwrap();
+    drop(tier);
+    let request = thermocline_warm::OpenWarm {
+        disk: Arc::new(disk.clone()),
+        store: crate::hostile::STORE,
+        options: quiet(),
+        is_read_only: true,
+    };
+    let before = disk.files();
+    let tier = WarmTier::open(request).unwrap();
+    tier.drop_versions(&[drop_of(MULTI, "k", 3)]).unwrap_err();
+    tier.clear_table(MULTI).unwrap_err();
+    tier.set(&one(4, MULTI, "k=4")).unwrap_err();
+    tier.set_horizon(Version(4)).unwrap_err();
+    tier.ensure_table(OPERATOR).unwrap_err();
+    tier.compact(MULTI, &KeyRange::all()).unwrap_err();
+    assert!(!tier.step().unwrap());
+    assert_eq!(value(&tier, MULTI, "k", 9), "3@3");
+    drop(tier);
+    assert_eq!(disk.files(), before);
+}

@@ -1,0 +1,330 @@
+//! Horizon and pins: a rewrite removes exactly what no allowed read can see, and readers of before keep what they see.
+//!
+//! Hunts: removing what lies between a pin and the horizon too early or never; a tombstone that goes before what it hides; a file that is
+//! removed under a reader, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use thermocline_conformance::ModelTier;
+use thermocline_io::SimDisk;
+use thermocline_tier::{
+    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, Pins, RangeBatch, RangeRequest, ReadWindow, TierStorage,
+    Version,
+};
+use thermocline_warm::{WarmOptions, WarmTier};
+
+use crate::backends::{compact, open, small};
+use crate::support::{MULTI, Random, SOURCE, check_no_orphans, live_files, one, row, sorted_files};
+
+#[derive(Debug, Default)]
+struct PinSet(Mutex<BTreeSet<u64>>);
+
+impl Pins for PinSet {
+    fn pinned(&self) -> Vec<Version> {
+        self.0.lock().iter().rev().copied().map(Version).collect()
+    }
+}
+
+type Key = (EntryKind, Vec<u8>);
+
+/// Everything that was ever written and neither dropped nor cleared: of each key its versions.
+type History = BTreeMap<Key, BTreeMap<u64, Option<String>>>;
+
+/// What a run knows.
+struct Run {
+    disk: SimDisk,
+    tier: Option<Arc<WarmTier>>,
+    options: WarmOptions,
+    random: Random,
+    history: History,
+    pins: Arc<PinSet>,
+    horizon: u64,
+    version: u64,
+    has_late: bool,
+    reads: u64,
+    removed: u64,
+}
+
+impl Run {
+    fn new(seed: u64, has_late: bool) -> Self {
+        let disk = SimDisk::new(seed);
+        let options = WarmOptions { level0_files: 1 + seed as usize % 3, ..small() };
+        let mut run = Self {
+            disk,
+            tier: None,
+            options,
+            random: Random(seed),
+            history: History::new(),
+            pins: Arc::default(),
+            horizon: 0,
+            version: 0,
+            has_late,
+            reads: 0,
+            removed: 0,
+        };
+        run.reopen();
+        run
+    }
+
+    fn reopen(&mut self) {
+        self.tier = None;
+        let tier = open(&self.disk, self.options.clone()).unwrap();
+        tier.set_pins(Arc::clone(&self.pins) as Arc<dyn Pins>);
+        assert_eq!(tier.horizon().0, self.horizon, "the horizon survives");
+        self.tier = Some(Arc::new(tier));
+    }
+
+    fn tier(&self) -> Arc<WarmTier> {
+        Arc::clone(self.tier.as_ref().unwrap())
+    }
+
+    fn write(&mut self) {
+        let model = ModelTier::new();
+        for _ in 0..=self.random.below(6) {
+            let is_late = self.has_late && self.version > self.horizon + 1 && self.random.chance(15);
+            let version = if is_late {
+                self.horizon + 1 + self.random.below(self.version - self.horizon)
+            } else {
+                self.version += 1;
+                self.version
+            };
+            for _ in 0..=self.random.below(3) {
+                let table = if self.random.chance(70) { MULTI } else { SOURCE };
+                let key = format!("key/{}", self.random.below(14));
+                let value = (!self.random.chance(30)).then(|| format!("{version} {}", "x".repeat(self.random.index(300))));
+                let write = value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"));
+                model.set(&one(version, table, &write)).unwrap();
+                self.history.entry((table, key.into_bytes())).or_default().insert(version, value);
+            }
+        }
+        self.tier().absorb(&model, Checkpoint::default()).unwrap();
+    }
+
+    fn act(&mut self) {
+        match self.random.below(16) {
+            0..6 => self.write(),
+            6..11 => drop(self.tier().step().unwrap()),
+            11 => {
+                // Only what may be read can be pinned.
+                let from = self.horizon;
+                let pin = from + self.random.below(self.version.saturating_sub(from) + 1);
+                self.pins.0.lock().insert(pin);
+            }
+            12 => {
+                let mut pins = self.pins.0.lock();
+                let gone = pins.iter().nth(self.random.index(pins.len().max(1))).copied();
+                gone.map(|pin| pins.remove(&pin));
+            }
+            13 => {
+                self.horizon = self.horizon.max(self.version.saturating_sub(self.random.below(12)));
+                self.tier().set_horizon(Version(self.horizon)).unwrap();
+                self.tier().set_horizon(Version(self.horizon / 2)).unwrap();
+                assert_eq!(self.tier().horizon().0, self.horizon);
+            }
+            14 => self.drop_one(),
+            _ if self.random.chance(50) => self.reopen(),
+            _ => {
+                let from = self.random.below(14);
+                self.tier().compact(MULTI, &KeyRange::new(format!("key/{from}")..)).unwrap();
+            }
+        }
+    }
+
+    /// Drops a version above the horizon: of those below nobody can say which ones are there to be uncovered.
+    fn drop_one(&mut self) {
+        let horizon = self.horizon;
+        let all = self.history.iter().flat_map(|(key, versions)| versions.keys().map(move |version| (key.clone(), *version)));
+        let all: Vec<(Key, u64)> = all.filter(|(_, version)| *version > horizon).collect();
+        let Some((key, version)) = all.get(self.random.index(all.len().max(1))).cloned() else { return };
+        let drop = DropVersion { table: key.0, prefix: Bytes::from(key.1.clone()), version: Version(version) };
+        self.tier().drop_versions(&[drop]).unwrap();
+        self.history.get_mut(&key).unwrap().remove(&version);
+    }
+
+    /// The versions at which reads are allowed.
+    fn allowed(&self) -> BTreeSet<u64> {
+        let pins = self.pins.0.lock().iter().copied().collect::<BTreeSet<u64>>();
+        pins.into_iter().chain(self.horizon..=self.version + 1).collect()
+    }
+
+    /// Every allowed read sees what was written.
+    fn check_reads(&mut self) {
+        let tier = self.tier();
+        for at in self.allowed() {
+            for table in [MULTI, SOURCE] {
+                let mut expected = BTreeMap::new();
+                for ((_, key), versions) in self.history.iter().filter(|((held, _), _)| *held == table) {
+                    if let Some((version, Some(value))) = versions.range(..=at).next_back() {
+                        expected.insert(key.clone(), (*version, value.clone()));
+                    }
+                }
+                let window = ReadWindow::as_of(Version(at));
+                let request = RangeRequest { table, range: KeyRange::all(), window, direction: Direction::Forward };
+                let mut batch = RangeBatch::new();
+                Arc::clone(&tier).scan(request).unwrap().next_batch(1000, &mut batch).unwrap();
+                let found: BTreeMap<Vec<u8>, (u64, String)> = batch
+                    .iter()
+                    .filter_map(|entry| Some((entry.prefix.to_vec(), (entry.version.0, String::from_utf8(entry.value?.to_vec()).unwrap()))))
+                    .collect();
+                assert_eq!(found, expected, "table {table} at {at}, horizon {}, pins {:?}", self.horizon, self.pins);
+                let key = format!("key/{}", self.random.below(14)).into_bytes();
+                let value = tier.get(table, &key, Version(at)).unwrap().into_value().map(|value| String::from_utf8(value.to_vec()).unwrap());
+                assert_eq!(value, expected.get(&key).map(|(_, value)| value.clone()), "{table} {key:?} at {at}");
+                self.reads += 2;
+            }
+        }
+    }
+
+    /// After everything was rewritten, there is exactly what an allowed read sees; and no tombstone at or below the horizon with nothing
+    /// below it.
+    fn check_exact(&mut self) {
+        compact(&self.tier()).unwrap();
+        let allowed = self.allowed();
+        let tier = self.tier();
+        for ((table, key), versions) in &self.history {
+            let mut seen: BTreeSet<u64> =
+                allowed.iter().filter_map(|at| versions.range(..=*at).next_back()).map(|(version, _)| *version).collect();
+            while let Some(lowest) = seen.first().copied().filter(|lowest| *lowest <= self.horizon && versions[lowest].is_none()) {
+                seen.remove(&lowest);
+            }
+            let found = tier.get_all_versions(*table, key).unwrap();
+            let found: BTreeSet<u64> = found.iter().map(|entry| entry.version.0).collect();
+            assert_eq!(found, seen, "{table} {key:?} of {versions:?}, horizon {}, pins {:?}", self.horizon, self.pins);
+            self.removed += versions.len() as u64 - seen.len() as u64;
+        }
+        check_no_orphans(&self.disk, &tier).unwrap();
+    }
+}
+
+fn check(seeds: std::ops::Range<u64>, has_late: bool) {
+    let (mut reads, mut removed) = (0, 0);
+    for seed in seeds {
+        let mut run = Run::new(seed, has_late);
+        for number in 0..60 {
+            run.act();
+            if number % 3 == 0 {
+                run.check_reads();
+            }
+            if number % 20 == 19 {
+                run.check_exact();
+                run.check_reads();
+            }
+        }
+        (reads, removed) = (reads + run.reads, removed + run.removed);
+    }
+    println!("{reads} allowed reads were right, {removed} entries that none sees were gone");
+}
+
+#[test]
+fn rewrites_remove_exactly_what_no_allowed_read_can_see() {
+    check(0..30, false);
+}
+
+#[test]
+fn rewrites_remove_exactly_what_no_allowed_read_can_see_of_versions_in_any_order() {
+    check(100..130, true);
+}
+
+#[test]
+fn tombstone_stays_while_a_file_above_holds_what_it_hides() {
+    // An older version that came late lies in level 0, while the tombstone sinks to the lowest level.
+    let disk = SimDisk::new(1);
+    let options = WarmOptions { level0_files: 2, level0_files_slow: 9, level1_size_bytes: 1, level_size_ratio: 2, ..small() };
+    let tier = open(&disk, options).unwrap();
+    tier.set(&one(5, MULTI, "k")).unwrap();
+    tier.set(&one(6, MULTI, "k2=6")).unwrap();
+    let is_above = |tier: &WarmTier| tier.files().iter().any(|file| file.level == 0);
+    while is_above(&tier) {
+        assert!(tier.step().unwrap());
+    }
+    tier.set(&one(3, MULTI, "k=3")).unwrap();
+    tier.set_horizon(Version(10)).unwrap();
+    while tier.step().unwrap() {}
+    assert!(tier.get(MULTI, b"k", Version(10)).unwrap().into_value().is_none());
+    compact(&tier).unwrap();
+    assert!(tier.get(MULTI, b"k", Version(10)).unwrap().into_value().is_none());
+    assert!(tier.get_all_versions(MULTI, b"k").unwrap().is_empty(), "together they vanish");
+}
+
+#[test]
+fn old_readers_keep_what_they_see_and_files_go_with_the_last_of_them() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, small()).unwrap());
+    let write = |from: u64| {
+        for version in from..from + 10 {
+            for key in 0..20 {
+                tier.set(&one(version, MULTI, &format!("key/{key:02}={version} {}", "y".repeat(200)))).unwrap();
+            }
+            while tier.step().unwrap() {}
+        }
+    };
+    write(1);
+    let request = RangeRequest {
+        table: MULTI,
+        range: KeyRange::all(),
+        window: ReadWindow::as_of(Version::MAX),
+        direction: Direction::Forward,
+    };
+    let mut scans = Vec::new();
+    for round in 1..4_u64 {
+        let mut scan = Arc::clone(&tier).scan(request.clone()).unwrap();
+        let mut batch = RangeBatch::new();
+        scan.next_batch(3, &mut batch).unwrap();
+        let seen: Vec<String> = batch.iter().map(row).collect();
+        scans.push((scan, seen, round * 10));
+        write(round * 10 + 1);
+        // All that the scan sees is removed below it.
+        tier.set_horizon(Version(round * 10 + 10)).unwrap();
+        compact(&tier).unwrap();
+        assert!(sorted_files(&disk).len() > live_files(&tier).len(), "files stay for the scan");
+    }
+    tier.clear_table(MULTI).unwrap();
+    let mut before = sorted_files(&disk).len();
+    // The newest reader goes first: its files do not go with it if an older one needs them too.
+    while let Some((mut scan, mut seen, newest)) = scans.pop() {
+        let mut batch = RangeBatch::new();
+        scan.next_batch(1000, &mut batch).unwrap();
+        seen.extend(batch.iter().map(row));
+        assert_eq!(seen.len(), 20);
+        assert!(seen.iter().all(|row| row.contains(&format!("@{newest}="))), "{seen:?}");
+        drop(scan);
+        let after = sorted_files(&disk).len();
+        assert!(after < before, "files go with their last reader");
+        before = after;
+    }
+    check_no_orphans(&disk, &tier).unwrap();
+    assert!(live_files(&tier).is_empty());
+}
+
+#[test]
+fn reader_may_outlive_the_tier() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, small()).unwrap());
+    for version in 1..20 {
+        tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+    }
+    let request = RangeRequest {
+        table: MULTI,
+        range: KeyRange::all(),
+        window: ReadWindow::as_of(Version(7)),
+        direction: Direction::Reverse,
+    };
+    let mut scan = Arc::clone(&tier).scan(request).unwrap();
+    tier.set_horizon(Version(15)).unwrap();
+    compact(&tier).unwrap();
+    drop(tier);
+    // The next tier sweeps what the scan reads; the scan goes on with its open files.
+    let tier = open(&disk, small()).unwrap();
+    let mut batch = RangeBatch::new();
+    scan.next_batch(10, &mut batch).unwrap();
+    assert_eq!(batch.iter().map(row).collect::<Vec<_>>(), ["k@7=7/"]);
+    drop(scan);
+    for version in 20..30 {
+        tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+    }
+    check_no_orphans(&disk, &tier).unwrap();
+    assert_eq!(tier.get(MULTI, b"k", Version::MAX).unwrap().version(), Some(Version(29)));
+}
