@@ -95,9 +95,9 @@ impl Check<'_> {
     fn run(&self, kill_rounds: u32, random: &mut Random) -> Result<(), Failure> {
         let name = &self.history.name;
         self.start_anew()?;
-        let import_duration = self.finish(&mut self.import())?;
+        let mut import_duration = self.finish(&mut self.import())?;
         self.compare("imported")?;
-        let compact_duration = self.finish(&mut self.compact())?;
+        let mut compact_duration = self.finish(&mut self.compact())?;
         self.compare("compacted")?;
         let count = self.history.samples.len();
         println!(
@@ -108,9 +108,9 @@ impl Check<'_> {
         let (mut import_kills, mut compact_kills) = (0, 0);
         for round in 1..=kill_rounds {
             self.start_anew()?;
-            let during_import = self.with_kills(|| self.import(), import_duration, random)?;
+            let during_import = self.with_kills(|| self.import(), &mut import_duration, random)?;
             self.compare(&format!("round {round}, imported with {during_import} kills"))?;
-            let during_compact = self.with_kills(|| self.compact(), compact_duration, random)?;
+            let during_compact = self.with_kills(|| self.compact(), &mut compact_duration, random)?;
             self.compare(&format!("round {round}, {during_import} kills before, compacted with {during_compact} kills"))?;
             import_kills += during_import;
             compact_kills += during_compact;
@@ -162,13 +162,18 @@ impl Check<'_> {
         Ok(start.elapsed())
     }
 
-    /// Runs a command, kills it at a random moment, and goes on until one ends by itself. Returns how many kills hit.
-    fn with_kills(&self, command: impl Fn() -> Command, duration: Duration, random: &mut Random) -> Result<u32, Failure> {
+    /// Runs a command, kills it at a random moment, and goes on until one ends by itself. Returns how many kills hit. `duration` is how long
+    /// it takes as a whole, and follows what it really took, so that the moments do not all come too late.
+    fn with_kills(&self, command: impl Fn() -> Command, duration: &mut Duration, random: &mut Random) -> Result<u32, Failure> {
         for kills in 0..KILLS_PER_ROUND_MAX {
             let mut command = command();
             command.stdout(Stdio::null()).stderr(Stdio::inherit());
+            let start = Instant::now();
             let child = command.spawn().map_err(Failure::io("run", self.program))?;
-            if !killed(child, random.below(duration))? {
+            if !killed(child, random.below(*duration))? {
+                if kills == 0 {
+                    *duration = start.elapsed().min(*duration);
+                }
                 return Ok(kills);
             }
         }

@@ -23,10 +23,14 @@ impl Engine for Thermocline {
             release: concat!("thermocline ", env!("CARGO_PKG_VERSION")).to_owned(),
             versions: "native".to_owned(),
             durability: "Buffered: written to the log; Sync: log synced, group commit".to_owned(),
-            memory: format!("budget of {} MiB: an eighth for each of two hot tables, five for blocks and indexes", options.cache_bytes >> 20),
-            other: "hot over warm; lz4 in level 0, Zstandard -1 below; 16 KiB blocks, Bloom filters; log without compression; xxh3 \
+            memory: format!(
+                "budget of {} MiB: an eighth for each of two hot tables, five for blocks and indexes",
+                options.cache_bytes >> 20
+            ),
+            other:
+                "hot over warm; lz4 in level 0, Zstandard -1 below; 16 KiB blocks, Bloom filters; log without compression; xxh3 \
                     checksums; at rest compacted as a whole"
-                .to_owned(),
+                    .to_owned(),
         }
     }
 

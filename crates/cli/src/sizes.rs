@@ -8,7 +8,8 @@ const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let digits_end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
-    let power = if unit.is_empty() { Some(0) } else { UNITS.iter().position(|name| name.eq_ignore_ascii_case(unit.trim_start())) };
+    let power =
+        if unit.is_empty() { Some(0) } else { UNITS.iter().position(|name| name.eq_ignore_ascii_case(unit.trim_start())) };
     let number = digits.parse::<u64>().ok();
     power
         .and_then(|power| number?.checked_mul(1 << (10 * power)))

@@ -226,7 +226,7 @@ impl Journal {
 
     /// Makes a new file with `content` as its first record, and removes the others. Nothing is trusted to be durable because it can be
     /// read.
-    pub(crate) fn make(disk: Arc<dyn Disk>, found: &Found, content: Encoder) -> Result<Self> {
+    pub(crate) fn make(disk: Arc<dyn Disk>, found: &Found, content: &Encoder) -> Result<Self> {
         let number = found.numbers.last().copied().unwrap_or(0);
         let mut journal = Self { disk, number, next_number: number + 1, file: None, end: 0, poison: None };
         journal.replace(content)?;
@@ -248,7 +248,7 @@ impl Journal {
         }
     }
 
-    fn write(&self, file: &dyn DiskFile, number: u64, offset: u64, payload: &[u8]) -> Result<u64> {
+    fn write(file: &dyn DiskFile, number: u64, offset: u64, payload: &[u8]) -> Result<u64> {
         let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let sum = checksum(number, offset, payload);
         let record = [&len.to_le_bytes()[..], &sum.to_le_bytes()[..], payload].concat();
@@ -257,12 +257,12 @@ impl Journal {
     }
 
     /// Makes the edits durable, in one atomic step.
-    pub(crate) fn append(&mut self, edits: Encoder) -> Result<()> {
+    pub(crate) fn append(&mut self, edits: &Encoder) -> Result<()> {
         self.check()?;
         let Some(file) = self.file.clone() else {
             return Err(ErrorKind::Unsupported { what: "writing to a tier that was opened for reading".into() }.into());
         };
-        let end = self.write(&*file, self.number, self.end, &edits.0)?;
+        let end = Self::write(&*file, self.number, self.end, &edits.0)?;
         file.sync_data(Reason::ManifestWrite).map_err(|failed| self.poison(failed))?;
         self.end = end;
         Ok(())
@@ -282,13 +282,13 @@ impl Journal {
     }
 
     /// Goes on in a new file, of which `content` is all.
-    pub(crate) fn replace(&mut self, content: Encoder) -> Result<()> {
+    pub(crate) fn replace(&mut self, content: &Encoder) -> Result<()> {
         self.check()?;
         let (old, number) = (self.file.as_ref().map(|_| self.number), self.next_number);
         self.next_number += 1;
         let id = FileId::Manifest(number);
         let file = self.disk.create_new(id, Reason::ManifestWrite).map_err(thermocline_wal::disk_error)?;
-        let end = self.write(&*file, number, 0, &content.0).inspect_err(|_| self.remove(number))?;
+        let end = Self::write(&*file, number, 0, &content.0).inspect_err(|_| self.remove(number))?;
         file.sync_data(Reason::ManifestWrite).map_err(|failed| self.poison(failed))?;
         self.disk.sync_dir(Reason::ManifestWrite).map_err(|failed| self.poison(failed))?;
         (self.file, self.number, self.end) = (Some(file), number, end);
@@ -341,8 +341,8 @@ mod tests {
             Edit::Drop(EntryKind::Multi, "k".into(), Version(3)),
             Edit::Checkpoint(Checkpoint { version: Version(3), state: "state".into() }),
         ];
-        let mut journal = Journal::make(Arc::clone(&disk), &find(&*disk).unwrap(), edits(&first)).unwrap();
-        journal.append(edits(&more)).unwrap();
+        let mut journal = Journal::make(Arc::clone(&disk), &find(&*disk).unwrap(), &edits(&first)).unwrap();
+        journal.append(&edits(&more)).unwrap();
         let (number, end) = journal.place();
         let found = find(&*disk).unwrap().newest.unwrap();
         assert_eq!(found, (number, end, [&first[..], &more[..]].concat()));
@@ -350,7 +350,7 @@ mod tests {
         let file = disk.open(FileId::Manifest(number), Access::ReadWrite, Reason::ManifestWrite).unwrap();
         file.set_len(end - 1, Reason::ManifestWrite).unwrap();
         assert_eq!(find(&*disk).unwrap().newest.unwrap().2, first);
-        let again = Journal::make(Arc::clone(&disk), &find(&*disk).unwrap(), edits(&more)).unwrap();
+        let again = Journal::make(Arc::clone(&disk), &find(&*disk).unwrap(), &edits(&more)).unwrap();
         assert_eq!(find(&*disk).unwrap().numbers, [again.place().0]);
         assert_eq!(find(&*disk).unwrap().newest.unwrap().2, more);
     }

@@ -53,6 +53,14 @@ struct State {
     debt: u64,
 }
 
+impl State {
+    /// Makes edits durable, then applies them.
+    fn change(&mut self, edits: &Encoder, apply_all: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.journal.append(edits)?;
+        apply_all()
+    }
+}
+
 impl DurableModel {
     /// Opens the model of a directory, or makes one. It is never behind.
     ///
@@ -83,16 +91,10 @@ impl DurableModel {
         }
         let journal = match &found.newest {
             Some((number, end, _)) if request.is_read_only => Journal::read_only(Arc::clone(&disk), *number, *end),
-            _ => Journal::make(Arc::clone(&disk), &found, whole(&content, request.store.0, &checkpoint, horizon)?)?,
+            _ => Journal::make(Arc::clone(&disk), &found, &whole(&content, request.store.0, &checkpoint, horizon)?)?,
         };
         let state = Mutex::new(State { journal, checkpoint, horizon, debt: 0 });
         Ok(Arc::new(Self { disk, store: request.store.0, content, state, pins: Mutex::new(None), slow_at, stop_at }))
-    }
-
-    /// Makes edits durable, then applies them.
-    fn change(&self, state: &mut State, edits: Encoder, apply_all: impl FnOnce() -> Result<()>) -> Result<()> {
-        state.journal.append(edits)?;
-        apply_all()
     }
 
     /// Removes what is not retained, and writes the journal anew. The reclaimed entries are gone from memory at once; a crash brings
@@ -101,7 +103,7 @@ impl DurableModel {
         let pinned = self.pins.lock().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
         let garbage = garbage(&self.content, &Retained::new(state.horizon, pinned))?;
         self.content.drop_versions(&garbage)?;
-        state.journal.replace(whole(&self.content, self.store, &state.checkpoint, state.horizon)?)
+        state.journal.replace(&whole(&self.content, self.store, &state.checkpoint, state.horizon)?)
     }
 }
 
@@ -184,14 +186,16 @@ impl DurableTier for DurableModel {
     fn absorb(&self, source: &dyn TierStorage, checkpoint: Checkpoint) -> Result<()> {
         let mut edits = Encoder::default();
         let tables = source.tables()?;
-        tables.iter().for_each(|table| edits.ensure(*table));
+        for table in &tables {
+            edits.ensure(*table);
+        }
         source.visit_entries(&mut |table, entry| {
             edits.entry(table, entry);
             Ok(())
         })?;
         edits.checkpoint(&checkpoint);
         let mut state = self.state.lock();
-        self.change(&mut state, edits, || {
+        state.change(&edits, || {
             tables.iter().try_for_each(|table| self.content.ensure_table(*table))?;
             source.visit_entries(&mut |table, entry| write(&self.content, table, entry))
         })?;
@@ -211,7 +215,7 @@ impl DurableTier for DurableModel {
         }
         let mut edits = Encoder::default();
         edits.horizon(horizon);
-        self.change(&mut state, edits, || Ok(()))?;
+        state.change(&edits, || Ok(()))?;
         state.horizon = horizon;
         state.debt += 1;
         Ok(())
@@ -279,7 +283,7 @@ impl TierStorage for DurableModel {
         }
         let mut edits = Encoder::default();
         batch.iter().for_each(|(table, entry)| edits.entry(table, entry));
-        self.change(&mut self.state.lock(), edits, || self.content.set(batch))
+        self.state.lock().change(&edits, || self.content.set(batch))
     }
 
     fn make_room(&self, batches: &[&TierBatch]) -> Result<()> {
@@ -303,7 +307,7 @@ impl TierStorage for DurableModel {
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
         let mut edits = Encoder::default();
         edits.ensure(table);
-        self.change(&mut self.state.lock(), edits, || self.content.ensure_table(table))
+        self.state.lock().change(&edits, || self.content.ensure_table(table))
     }
 
     fn tables(&self) -> Result<Vec<EntryKind>> {
@@ -313,7 +317,7 @@ impl TierStorage for DurableModel {
     fn clear_table(&self, table: EntryKind) -> Result<()> {
         let mut edits = Encoder::default();
         edits.clear(table);
-        self.change(&mut self.state.lock(), edits, || self.content.clear_table(table))
+        self.state.lock().change(&edits, || self.content.clear_table(table))
     }
 
     fn drop_versions(&self, drops: &[DropVersion]) -> Result<()> {
@@ -321,8 +325,10 @@ impl TierStorage for DurableModel {
             return Ok(());
         }
         let mut edits = Encoder::default();
-        drops.iter().for_each(|named| edits.drop_version(named.table, &named.prefix, named.version));
-        self.change(&mut self.state.lock(), edits, || self.content.drop_versions(drops))
+        for named in drops {
+            edits.drop_version(named.table, &named.prefix, named.version);
+        }
+        self.state.lock().change(&edits, || self.content.drop_versions(drops))
     }
 
     fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>> {

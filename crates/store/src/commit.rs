@@ -280,7 +280,9 @@ impl Inner {
                     self.storage.write(writes)?;
                 }
                 // Once, and before the version is published.
-                clears.iter().for_each(|table| self.marks.clear(*table, version));
+                for table in clears {
+                    self.marks.clear(*table, version);
+                }
                 Ok(())
             }
             Action::EnsureTable(table) => self.storage.ensure_table(*table),

@@ -38,10 +38,15 @@ pub(crate) struct TableClears {
     floor: Version,
 }
 
+/// The newest of ascending clears at or below `at`.
+fn newest(clears: &[Version], at: Version) -> Option<Version> {
+    clears[..clears.partition_point(|clear| *clear <= at)].last().copied()
+}
+
 impl TableClears {
     /// The newest clear at or below `at`.
     pub(crate) fn newest(&self, at: Version) -> Option<Version> {
-        self.clears[..self.clears.partition_point(|clear| *clear <= at)].last().copied()
+        newest(&self.clears, at)
     }
 
     /// The version below which a reader at `at` must not see rows: of the newest clear, or of the purge, which counts as one: what it
@@ -49,18 +54,6 @@ impl TableClears {
     pub(crate) fn hidden_below(&self, at: Version) -> Option<Version> {
         let purged = (self.floor > Version::ZERO && self.floor <= at).then_some(self.floor);
         self.newest(at).max(purged)
-    }
-
-    /// The answer to a point read at `at` once the marks are taken into account.
-    pub(crate) fn hide(&self, at: Version, found: Lookup) -> Lookup {
-        let Some(written) = found.version() else { return found };
-        if written < self.floor && self.floor <= at {
-            return Lookup::Absent;
-        }
-        match self.newest(at) {
-            Some(cleared) if written < cleared => Lookup::Tombstone { version: cleared },
-            _ => found,
-        }
     }
 
     /// Whether the table was cleared in (after, at].
@@ -145,6 +138,30 @@ impl TableMarks {
         }
         let of_table = |marks: &Marks| TableClears { clears: Arc::clone(&marks.clears), floor: marks.floor };
         self.tables.read().get(&table).map(of_table).unwrap_or_default()
+    }
+
+    /// The answer to a point read at `at` once the table's marks are taken into account. Ask *after* reading, as for
+    /// [`check_floor`](Self::check_floor).
+    ///
+    /// # Errors
+    /// As [`check_floor`](Self::check_floor).
+    pub(crate) fn judge(&self, table: EntryKind, at: Version, found: Lookup) -> Result<Lookup> {
+        if !self.has_any() {
+            return Ok(found);
+        }
+        let tables = self.tables.read();
+        let Some(marks) = tables.get(&table) else { return Ok(found) };
+        if at < marks.floor {
+            return Err(ErrorKind::VersionReclaimed { requested: at, horizon: marks.floor }.into());
+        }
+        let Some(written) = found.version() else { return Ok(found) };
+        if written < marks.floor {
+            return Ok(Lookup::Absent);
+        }
+        match newest(&marks.clears, at) {
+            Some(cleared) if written < cleared => Ok(Lookup::Tombstone { version: cleared }),
+            _ => Ok(found),
+        }
     }
 
     /// Refuses a read of `table` at `at` if a purge took that state away. Ask *after* reading: a purge sets the floor

@@ -146,15 +146,16 @@ fn find_store(disk: &dyn Disk, tiers: &Tiers, mode: OpenMode) -> Result<Option<S
     }
     let store = match manifest {
         None => None,
-        Some(manifest) => match Log::identify(disk)? {
-            Some(store) => Some(store),
-            None => {
+        Some(manifest) => {
+            let store = Log::identify(disk)?;
+            if store.is_none() {
                 // If there is a log after all, this says what is wrong with it.
                 Log::exists(disk)?;
                 let what = format!("the directory has {manifest}, but no log");
                 return Err(Error::with_source(ErrorKind::Corruption, what));
             }
-        },
+            store
+        }
     };
     match (store.is_some() || Log::exists(disk)?, mode) {
         (false, OpenMode::MustExist | OpenMode::ReadOnly) => {

@@ -141,7 +141,7 @@ impl<'a> Replay<'a> {
         marks: &'a TableMarks,
         covered: Version,
     ) -> Result<Self> {
-        let tables = durable.map_or_else(|| Ok(Vec::new()), |durable| durable.tables())?;
+        let tables = durable.map_or_else(|| Ok(Vec::new()), TierStorage::tables)?;
         let active = recovery.tiers.hot.as_ref().map(|make| make());
         let budget = match &active {
             _ if recovery.is_read_only() || recovery.tiers.durable.is_none() => None,

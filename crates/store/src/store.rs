@@ -121,11 +121,7 @@ impl Inner {
     fn lookup_exactly(&self, table: EntryKind, key: &[u8], at: Version, reader: Reader) -> Result<Lookup> {
         let found = self.storage.view().get(table, key, at)?;
         self.check_horizon(at, reader)?;
-        if !self.marks.has_any() {
-            return Ok(found);
-        }
-        self.marks.check_floor(table, at)?;
-        Ok(self.marks.clears(table).hide(at, found))
+        self.marks.judge(table, at, found)
     }
 
     /// A point read of the latest state.
@@ -183,8 +179,7 @@ impl Inner {
         self.check_horizon(at, reader)?;
         if self.marks.has_any() {
             for (key, answer) in keys.iter().zip(&mut found) {
-                self.marks.check_floor(key.table, at)?;
-                *answer = self.marks.clears(key.table).hide(at, std::mem::take(answer));
+                *answer = self.marks.judge(key.table, at, std::mem::take(answer))?;
             }
         }
         Ok(found)

@@ -44,7 +44,7 @@ impl Store {
         Builder {
             directory: directory.as_ref().to_path_buf(),
             options: StoreOptions::default(),
-            tiers: TierSet::default().hot(),
+            tiers: TierSet::default().hot().warm(),
             memory: MemoryOptions::default(),
         }
     }
@@ -107,7 +107,7 @@ impl Builder {
         self
     }
 
-    /// Which tiers the store stands on; by default hot alone. A store whose data lies in files cannot be opened without the tier that they belong to;
+    /// Which tiers the store stands on; by default hot over warm. A store whose data lies in files cannot be opened without the tier that they belong to;
     /// one that was hot alone can be opened with a tier below, and moves there.
     ///
     /// ```

@@ -46,8 +46,9 @@ pub use thermocline_store::{
     Health, History, HistoryEntry, OpenMode, Page, PinInfo, Scan, Snapshot, StoreOptions, StoreStats, VerifyReport,
 };
 pub use thermocline_tier::{
-    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout, KeyRange, KeyRef,
-    Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version, WholeKey, limits,
+    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout, KeyRange,
+    KeyRef, Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version, WholeKey,
+    limits,
 };
 pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport, VerifyReport as LogVerifyReport};
 pub use tiers::TierSet;

@@ -29,8 +29,8 @@ const WRITE_SIZE_BYTES_MIN: u64 = 64 << 10;
 ///
 /// | tiers | what is in memory | what is on disk |
 /// | --- | --- | --- |
-/// | hot alone (the default) | everything | the log |
-/// | hot over warm | what was committed last, and what is read often | everything, in sorted files; the log of what is not there yet |
+/// | hot alone | everything | the log |
+/// | hot over warm (the default) | what was committed last, and what is read often | everything, in sorted files; the log of what is not there yet |
 /// | warm alone | what is read often | everything, in sorted files; the log, shortly |
 ///
 /// ```

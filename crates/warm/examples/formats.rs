@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use thermocline_format::render_markdown;
-use thermocline_warm::manifest_format_tables;
+use thermocline_warm::{manifest_format_tables, sst_format_tables};
 
 const MANIFEST: &str = "\
 The manifest of the warm tier says which sorted files are live, what they hold, and what belongs to the tier as a whole. It is a
@@ -73,8 +73,38 @@ own witness has reached the device, looks like a write that did not survive if t
 somebody has cut off between two records looks like one that was not written further.
 ";
 
+const SST: &str = "\
+A sorted file of the warm tier holds entries (table, key, version, value or tombstone) in order. It is a file `sst-%016x` of kind `sst`, format
+version 1, written once and never changed. What all files have in common, the envelope and how checksums are salted, is in
+[envelope.md](envelope.md); which files are live says the [manifest](manifest.md).
+
+```text
+byte 0          64                                                                                       length - 112   length
+     +----------+--------+---------+---------+-----+-------+--------+--------------+-----------+---------+--------+
+     | envelope | value  | history | history | ... | main  | index  | filter       | dictionary| summary | footer |
+     |          | apart  | block   | block   |     | blocks|        |              | if any    | if any  |        |
+     +----------+--------+---------+---------+-----+-------+--------+--------------+-----------+---------+--------+
+                '--------------- frames, main blocks in runs ------'
+```
+
+- A **main block** holds each of its keys once, with the newest entry. It begins with **lines** of 64 bytes: of ten keys the four bytes after
+  what all keys of the block have in common, and where their entries begin. The first head of each line is in the index, so that a
+  search reads one line and one entry.
+- A **history block** holds older versions, in **groups** of one key each, newest first. Who reads the present never comes here.
+- A **value apart** is one of 4096 bytes and more: a frame of its own, which a rewrite copies as it is.
+- A **frame** is what is read and checked at once. Its checksum covers where it belongs, and stands also in what refers to it: the index for
+  blocks, the entry for values apart, the footer for the rest, and the manifest for the footer. So whatever is in the wrong place is found.
+- The **filter** is a split block Bloom filter over the hashes of table and key (XXH3-64 of the key, seeded with the table's code: tag in bits 32 and
+  up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32, the lower half one bit in
+  each of its words.
+- Blocks are closed at 16 KiB before compression, at 120 keys, and where a table ends.
+";
+
 fn main() -> std::io::Result<()> {
-    let pages = [("manifest.md", render_markdown("The manifest", MANIFEST, &manifest_format_tables()))];
+    let pages = [
+        ("manifest.md", render_markdown("The manifest", MANIFEST, &manifest_format_tables())),
+        ("sst.md", render_markdown("Sorted files", SST, &sst_format_tables())),
+    ];
     let mut out = std::io::stdout();
     for (name, page) in pages {
         write!(out, "<!-- page: {name} -->\n{page}")?;

@@ -160,7 +160,8 @@ impl<'a> MainBlock<'a> {
             return None;
         }
         let line = self.line(index / LINE_KEYS)?;
-        let offset = line.get(LINE_OFFSETS_AT + index % LINE_KEYS * 2..)?.first_chunk::<2>().map(|bytes| u16::from_le_bytes(*bytes))?;
+        let offset =
+            line.get(LINE_OFFSETS_AT + index % LINE_KEYS * 2..)?.first_chunk::<2>().map(|bytes| u16::from_le_bytes(*bytes))?;
         Entry::read(self.bytes.get(usize::from(offset)..)?, self.base)
     }
 
@@ -288,14 +289,18 @@ impl MainBuilder {
         let mut start = 0;
         self.slots.iter().map(move |slot| {
             let part = |from: usize, to: usize| self.bytes.get(from..to).unwrap_or_default();
-            let parts = (part(start, slot.key_end), part(slot.key_end, slot.suffix_end), part(slot.suffix_end, slot.value_end), slot);
+            let parts =
+                (part(start, slot.key_end), part(slot.key_end, slot.suffix_end), part(slot.suffix_end, slot.value_end), slot);
             start = slot.value_end;
             parts
         })
     }
 
     /// The block of what was pushed, at least one entry; the builder is empty then.
-    #[expect(clippy::cast_possible_truncation, reason = "a block's keys, its common prefix and its offsets are far below the limits of u16")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a block's keys, its common prefix and its offsets are far below the limits of u16"
+    )]
     pub(crate) fn finish(&mut self) -> Option<BuiltBlock> {
         let (base, newest) = self.versions.take()?;
         let (first, ..) = self.parts().next()?;
@@ -340,7 +345,10 @@ fn write_lines(raw: &mut [u8], heads: &[u32], offsets: &[u16]) {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "lengths are checked before the narrow form is taken, and limited in the wide one")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths are checked before the narrow form is taken, and limited in the wide one"
+)]
 fn write_entry(raw: &mut Vec<u8>, rest: &[u8], suffix: &[u8], value: &[u8], slot: &Slot, base: Version) {
     let delta = slot.version.0 - base.0;
     let is_narrow = rest.len() <= usize::from(u8::MAX) && value.len() <= usize::from(u16::MAX) && u32::try_from(delta).is_ok();
@@ -431,7 +439,8 @@ mod tests {
 
     #[test]
     fn short_keys_and_zeros_are_distinct() {
-        let mut keys: Vec<Vec<u8>> = vec![vec![], vec![0], vec![0, 0], vec![0, 0, 0, 0], vec![0, 0, 0, 0, 0], vec![1], vec![255; 4], vec![255; 5]];
+        let mut keys: Vec<Vec<u8>> =
+            vec![vec![], vec![0], vec![0, 0], vec![0, 0, 0, 0], vec![0, 0, 0, 0, 0], vec![1], vec![255; 4], vec![255; 5]];
         keys.sort();
         check(&keys);
     }

@@ -80,7 +80,11 @@ impl Plan {
     fn new(view: &View, inputs: Vec<Arc<Segment>>, level: usize, may_move: bool) -> Option<Self> {
         let hull = Hull::of(&inputs)?;
         let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
-        let is_lowest = !view.levels.iter().skip(level).flatten().any(|segment| hull.meets(segment) && !is_input(segment));
+        // Versions may come late, so that the older one can also lie above.
+        let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
+        let may_be_hidden =
+            |segment: &Arc<Segment>| hull.meets(segment) && !is_input(segment) && segment.meta.version_min <= newest;
+        let is_lowest = !view.segments().any(may_be_hidden);
         let is_at_level = inputs.iter().any(|segment| usize::from(segment.meta.level) == level);
         let is_apart = inputs.iter().enumerate().all(|(number, segment)| {
             let others = inputs.get(number + 1..).unwrap_or_default();
@@ -96,7 +100,8 @@ impl Plan {
         if upper.len() >= options.level0_files {
             return Self::level0(view);
         }
-        let excess = |level: usize, segments: &[Arc<Segment>]| size_bytes(segments) as f64 / level_size_max(options, level) as f64;
+        let excess =
+            |level: usize, segments: &[Arc<Segment>]| size_bytes(segments) as f64 / level_size_max(options, level) as f64;
         let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
         let fullest = levels.map(|(level, segments)| (level, excess(level, segments)));
         let (level, excess) = fullest.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
@@ -274,7 +279,8 @@ impl Part {
     pub(crate) fn open(plan: &Plan, keep: &Keep, from: Option<&TableKey>, end: Option<TableKey>, output: Output) -> Result<Self> {
         let mut inputs = Vec::new();
         for segment in &plan.inputs {
-            let is_in = from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end);
+            let is_in =
+                from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end);
             if is_in {
                 inputs.push(Rows::open(segment, from)?);
             }

@@ -9,8 +9,8 @@ use crate::block::{HistoryRef, MainBlock};
 use crate::codec::{Dictionary, decode};
 use crate::history::Group;
 use crate::layout::{
-    BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FOOTER_TABLE, FRAME_TABLE, FRAME_TRAILER_SIZE_BYTES, FileIdentity, FileIndex, Footer,
-    INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, Place, format_tables, open_frame, to_u64,
+    BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FOOTER_TABLE, FRAME_TABLE, FRAME_TRAILER_SIZE_BYTES, FileIdentity, FileIndex,
+    Footer, INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, Place, format_tables, open_frame, to_u64,
 };
 
 /// The field tables of a sorted file's format, from which its page of documentation is rendered.

@@ -12,9 +12,8 @@ const WORD_BYTES: usize = 4;
 pub(crate) const BLOCK_SIZE_BYTES: usize = WORDS * WORD_BYTES;
 
 /// Odd constants that spread the lower half of the hash over the words, from the Parquet specification.
-const SALTS: [u32; WORDS] = [
-    0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31,
-];
+const SALTS: [u32; WORDS] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 /// The hash of a key with its table, by which filters are asked.
 #[inline]

@@ -100,7 +100,13 @@ pub(crate) struct Index {
 
 impl Index {
     /// From what the file says; its memory counts in `cache` until it is dropped.
-    pub(crate) fn new(file: &FileIndex, filter: Filter, dictionary: Option<Dictionary>, data_end: u64, cache: Arc<Cache>) -> Self {
+    pub(crate) fn new(
+        file: &FileIndex,
+        filter: Filter,
+        dictionary: Option<Dictionary>,
+        data_end: u64,
+        cache: Arc<Cache>,
+    ) -> Self {
         let mut index = Self {
             tables: Vec::with_capacity(file.tables.len()),
             main: Vec::new(),
@@ -236,11 +242,8 @@ mod tests {
             common_len: 0,
             heads: vec![0],
         };
-        let table = TableEntry {
-            table: EntryKind::Multi,
-            stats: TableStats::default(),
-            blocks: keys.iter().map(block).collect(),
-        };
+        let table =
+            TableEntry { table: EntryKind::Multi, stats: TableStats::default(), blocks: keys.iter().map(block).collect() };
         let file = FileIndex { tables: vec![table], ..FileIndex::default() };
         Index::new(&file, Filter::build(&[]), None, 0, Arc::new(Cache::new(1 << 20)))
     }

@@ -30,8 +30,9 @@ use crate::meta::TableKey;
 pub(crate) const BLOCK_SIZE_BYTES: usize = 16 * 1024;
 /// Values from this size on are stored apart.
 pub(crate) const VALUE_APART_SIZE_BYTES_MIN: usize = 4096;
-/// No block is larger before compression: a full one, and one entry more.
-pub(crate) const BLOCK_SIZE_BYTES_MAX: usize = BLOCK_SIZE_BYTES + KEY_SIZE_BYTES_MAX + VALUE_APART_SIZE_BYTES_MIN + 64;
+/// No block is larger before compression: a full one, and one entry more. How full a block is while it is built is an estimate; the rest is
+/// for what that leaves out, the fields that few entries have.
+pub(crate) const BLOCK_SIZE_BYTES_MAX: usize = 2 * BLOCK_SIZE_BYTES + KEY_SIZE_BYTES_MAX + VALUE_APART_SIZE_BYTES_MIN;
 /// The keys of a line.
 pub(crate) const LINE_KEYS: usize = 10;
 /// A line fills one cache line.
@@ -92,7 +93,12 @@ pub(crate) const FRAME_TABLE: FieldTable = FieldTable::new(
     &[
         Field::at(0, Encoding::U8, "codec", "0 none, 1 LZ4 block, 2 Zstandard, 3 Zstandard with the file's dictionary"),
         Field::at(1, Encoding::U32, "raw length", "of the payload when decompressed; at most 251 times its length as stored"),
-        Field::at(5, Encoding::Checksum64, "checksum", "XXH3-64 of payload, codec and raw length, salted with the frame's offset"),
+        Field::at(
+            5,
+            Encoding::Checksum64,
+            "checksum",
+            "XXH3-64 of payload, codec and raw length, salted with the frame's offset",
+        ),
     ],
 );
 
@@ -118,7 +124,12 @@ pub(crate) const ENTRY_TABLE: FieldTable = FieldTable::new(
     "The newest version of a key in the file. The wide form has, after the flags, u16 length of the key's rest, u32 length of the value \
      and u64 version.",
     &[
-        Field::at(0, Encoding::Bits8, "flags", "1 tombstone, 2 older versions follow in history blocks, 4 suffix, 8 wide, 16 value apart"),
+        Field::at(
+            0,
+            Encoding::Bits8,
+            "flags",
+            "1 tombstone, 2 older versions follow in history blocks, 4 suffix, 8 wide, 16 value apart",
+        ),
         Field::at(1, Encoding::U8, "rest length", "of the key after the block's common prefix"),
         Field::at(2, Encoding::U16, "value length", "of the value as stored in the entry; 24 if it is apart"),
         Field::at(4, Encoding::U32, "version", "above the oldest version that the index names for the block"),
@@ -496,7 +507,9 @@ fn read_place(reader: &mut Reader<'_>, data_end: u64) -> Result<Place, Corruptio
     let len = reader.varint("block length")?;
     let checksum = reader.u64("block checksum")?;
     let place = u32::try_from(len).ok().map(|len| Place { offset, len, checksum }).filter(|place| place.end() <= data_end);
-    place.ok_or_else(|| reader.corruption("block place", format!("an end at {data_end} at most"), format!("{offset} and {len} bytes")))
+    place.ok_or_else(|| {
+        reader.corruption("block place", format!("an end at {data_end} at most"), format!("{offset} and {len} bytes"))
+    })
 }
 
 fn read_versions(reader: &mut Reader<'_>, base: Version) -> Result<(Version, Version), Corruption> {

@@ -99,11 +99,7 @@ impl Rows {
 
     /// Goes to the next entry.
     pub(crate) fn advance(&mut self) -> Result<()> {
-        if self.older.is_some() {
-            self.read_older()
-        } else {
-            self.next_key()
-        }
+        if self.older.is_some() { self.read_older() } else { self.next_key() }
     }
 
     fn next_key(&mut self) -> Result<()> {

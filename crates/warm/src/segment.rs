@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use thermocline_format::{Corruption, Envelope, Expected, FileKind, Purpose, ENVELOPE_SIZE_BYTES};
+use thermocline_format::{Corruption, ENVELOPE_SIZE_BYTES, Envelope, Expected, FileKind, Purpose};
 use thermocline_io::sync::atomic::{AtomicBool, Ordering};
 use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read_exact_at};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Lookup, Result, Version};
@@ -131,10 +131,11 @@ impl Segment {
         if let Some(file) = self.shared.file.get() {
             return Ok(file);
         }
-        let opened = self.shared.disk.open(FileId::Sst(self.meta.number), Access::Read, reason).map_err(|error| match error.kind() {
-            DiskErrorKind::NotFound => self.damaged(0, "file", "the file that the manifest names", "no file"),
-            _ => disk_error(error),
-        })?;
+        let opened =
+            self.shared.disk.open(FileId::Sst(self.meta.number), Access::Read, reason).map_err(|error| match error.kind() {
+                DiskErrorKind::NotFound => self.damaged(0, "file", "the file that the manifest names", "no file"),
+                _ => disk_error(error),
+            })?;
         let len = opened.len().map_err(disk_error)?;
         if len != self.meta.size_bytes {
             let expected = format!("{} bytes, as the manifest says", self.meta.size_bytes);
@@ -200,14 +201,18 @@ impl Segment {
         }
         let bytes = self.read_part(&footer.filter, reason)?;
         let filter = Filter::decode(&bytes);
-        let filter = filter.ok_or_else(|| self.damaged(footer.filter.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
+        let filter = filter
+            .ok_or_else(|| self.damaged(footer.filter.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
         let bytes = self.read_part(&footer.dictionary, reason)?;
-        let dictionary = if bytes.is_empty() {
-            None
-        } else {
-            let found = Dictionary::new(&bytes);
-            Some(found.ok_or_else(|| self.damaged(footer.dictionary.offset, "dictionary", "a Zstandard dictionary", "other bytes"))?)
-        };
+        let dictionary =
+            if bytes.is_empty() {
+                None
+            } else {
+                let found = Dictionary::new(&bytes);
+                Some(found.ok_or_else(|| {
+                    self.damaged(footer.dictionary.offset, "dictionary", "a Zstandard dictionary", "other bytes")
+                })?)
+            };
         Ok(Index::new(&file, filter, dictionary, data_end, Arc::clone(&self.shared.cache)))
     }
 
@@ -316,7 +321,13 @@ impl Segment {
     }
 
     /// The history block that holds the newest version at or below `at`, if any does, and where in it the key's group is.
-    pub(crate) fn history_group(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version) -> Result<(u32, usize)> {
+    pub(crate) fn history_group(
+        &self,
+        index: &Arc<Index>,
+        history: HistoryRef,
+        newest: Version,
+        at: Version,
+    ) -> Result<(u32, usize)> {
         let first = (history.block, usize::from(history.offset));
         if history.more == 0 {
             return Ok(first);

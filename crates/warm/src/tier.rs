@@ -11,9 +11,9 @@ use thermocline_io::sync::atomic::{AtomicU64, Ordering};
 use thermocline_io::sync::{Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
 use thermocline_tier::{
-    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef, Lookup, Pins, Pressure,
-    RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, TableStats, TierBatch, TierFile, TierScan, TierStats,
-    TierStorage, VerifiedFiles, Version,
+    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef,
+    Lookup, Pins, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, TableStats, TierBatch, TierFile,
+    TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
 use crate::cache::Cache;
@@ -428,7 +428,8 @@ fn forget_idle_markers(state: &State, edit: &mut Edit) {
     let is_live = |file: &&FileMeta| !edit.remove.contains(&file.number);
     let live = || state.files.values().filter(is_live).chain(&edit.add);
     let drops = state.drops.iter().filter(|((key, version), sequence)| {
-        let spans = |file: &FileMeta| file.first <= *key && *key <= file.last && (file.version_min..=file.version_max).contains(version);
+        let spans =
+            |file: &FileMeta| file.first <= *key && *key <= file.last && (file.version_min..=file.version_max).contains(version);
         !live().any(|file| file.applied < **sequence && spans(file))
     });
     let drops: Vec<(TableKey, Version)> = drops.map(|(marker, _)| marker.clone()).collect();
@@ -567,9 +568,12 @@ impl TierStorage for WarmTier {
 
     fn stats(&self) -> TierStats {
         let view = self.view.load();
-        let mut tables: BTreeMap<EntryKind, TableStats> = view.tables.iter().map(|table| (*table, TableStats::default())).collect();
+        let mut tables: BTreeMap<EntryKind, TableStats> =
+            view.tables.iter().map(|table| (*table, TableStats::default())).collect();
         for segment in view.segments() {
-            for (table, held) in segment.meta.tables.iter().filter(|(table, _)| !view.markers.hides_table(*table, segment.meta.applied)) {
+            for (table, held) in
+                segment.meta.tables.iter().filter(|(table, _)| !view.markers.hides_table(*table, segment.meta.applied))
+            {
                 let sum = tables.entry(*table).or_default();
                 sum.keys += held.keys;
                 sum.entries += held.entries;

@@ -130,7 +130,9 @@ impl View {
     pub(crate) fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
         /// So many keys are looked for together: enough waits for memory at a time for every processor.
         const GROUP_KEYS: usize = 16;
-        let [level] = self.lower[..] else { return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect() };
+        let [level] = self.lower[..] else {
+            return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
+        };
         if self.is_marked || !self.levels[0].is_empty() {
             return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
         }
@@ -199,8 +201,10 @@ impl View {
             // An older entry can neither be in the window nor hide one that is.
             let may_be_seen = meta.version_min <= window.at && window.after.is_none_or(|after| meta.version_max > after);
             let table = request.table;
-            let ends_before = meta.last.table < table || meta.last.table == table && !request.range.is_after_start(&meta.last.prefix);
-            let begins_after = meta.first.table > table || meta.first.table == table && !request.range.is_before_end(&meta.first.prefix);
+            let ends_before =
+                meta.last.table < table || meta.last.table == table && !request.range.is_after_start(&meta.last.prefix);
+            let begins_after =
+                meta.first.table > table || meta.first.table == table && !request.range.is_before_end(&meta.first.prefix);
             may_be_seen && !ends_before && !begins_after && !self.markers.hides_table(table, meta.applied)
         };
         let Some((upper, lower)) = self.levels.split_first() else { return Vec::new() };

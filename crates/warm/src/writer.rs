@@ -29,7 +29,11 @@ pub(crate) enum Value<'a> {
     Tombstone,
     Bytes(&'a [u8]),
     /// One that lies apart in another file: its frame's payload, as it is stored there.
-    Stored { payload: &'a [u8], codec: Codec, raw_len: u32 },
+    Stored {
+        payload: &'a [u8],
+        codec: Codec,
+        raw_len: u32,
+    },
 }
 
 impl Value<'_> {

@@ -92,7 +92,9 @@ fn body(inspection: &Inspection, out: &mut String) -> fmt::Result {
         }
         out.push_str("</p>\n");
         out.push_str(&picture::svg(inspection)?);
-        out.push_str("<p>A rectangle for each file: its keys by rank among the first and last keys of all files, and its versions. ");
+        out.push_str(
+            "<p>A rectangle for each file: its keys by rank among the first and last keys of all files, and its versions. ",
+        );
         out.push_str("Point at one to see what it is. A grey band is what is in the log and in memory only.</p>\n");
     }
     for (name, grid) in text::grids(inspection) {

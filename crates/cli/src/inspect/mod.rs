@@ -120,8 +120,7 @@ mod tests {
     use super::*;
 
     pub(super) fn file(name: &str, level: u8, size_bytes: u64, keys: (&[u8], &[u8]), tables: &[(Table, u64, u64)]) -> TierFile {
-        let counts =
-            |entries, user_bytes| TableStats { keys: entries, entries, user_bytes, tombstones: 0 };
+        let counts = |entries, user_bytes| TableStats { keys: entries, entries, user_bytes, tombstones: 0 };
         TierFile {
             name: name.to_owned(),
             level,

@@ -127,7 +127,8 @@ fn unflushed(inspection: &Inspection, scale: &Scale<'_>, out: &mut String) -> fm
 
 fn version_ticks(scale: &Scale<'_>, out: &mut String) -> fmt::Result {
     let all = scale.end.0.saturating_sub(scale.oldest.0).saturating_sub(1);
-    let ticks: BTreeSet<u64> = (0..=VERSION_TICKS).map(|tick| all / VERSION_TICKS * tick + all % VERSION_TICKS * tick / VERSION_TICKS).collect();
+    let ticks: BTreeSet<u64> =
+        (0..=VERSION_TICKS).map(|tick| all / VERSION_TICKS * tick + all % VERSION_TICKS * tick / VERSION_TICKS).collect();
     for tick in ticks {
         let version = Version(scale.oldest.0.saturating_add(tick));
         let y = scale.y(version);

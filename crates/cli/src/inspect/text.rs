@@ -228,7 +228,10 @@ mod tests {
     #[test]
     fn a_checkpoint_says_what_is_not_in_files() {
         assert_eq!(checkpoint(Version(7), Version(7)), "7: everything lies in files");
-        assert!(checkpoint(Version::ZERO, Version(7)).starts_with("none") && checkpoint(Version::ZERO, Version::ZERO).starts_with("none"));
+        assert!(
+            checkpoint(Version::ZERO, Version(7)).starts_with("none")
+                && checkpoint(Version::ZERO, Version::ZERO).starts_with("none")
+        );
         assert!(checkpoint(Version(3), Version(7)).contains("up to version 7, is in the log"));
     }
 }

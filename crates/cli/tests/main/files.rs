@@ -146,7 +146,9 @@ fn reading_changes_no_store_whether_it_has_files_or_not() {
     for folder in [engine(), sample()] {
         let before = folder.content();
         let page = folder.path("page.html");
-        for line in ["scan", "get b", "history b", "diff 0 3", "changes --since 0", "stats", "verify", "inspect", "inspect --json"] {
+        for line in
+            ["scan", "get b", "history b", "diff 0 3", "changes --since 0", "stats", "verify", "inspect", "inspect --json"]
+        {
             folder.say(line).ok();
         }
         folder.run("inspect", [OsStr::new("--html"), page.as_os_str()]).ok();
@@ -182,7 +184,10 @@ fn compact_puts_each_key_in_one_place_and_changes_no_answer() {
     let text = folder.say("compact").ok();
     let lines: Vec<&str> = text.lines().collect();
     let [before, after, written] = lines[..] else { panic!("{text}") };
-    assert!(before.starts_with("before: 1 files with ") && before.contains(" hold 9 entries, of them 3 older versions and 1 tombstones"));
+    assert!(
+        before.starts_with("before: 1 files with ")
+            && before.contains(" hold 9 entries, of them 3 older versions and 1 tombstones")
+    );
     assert!(after.starts_with("after: 1 files"), "{after}");
     assert_eq!(written, "wrote 0 B to files, of that 0 B by rewriting");
 }
@@ -288,7 +293,11 @@ fn damage_in_files_is_named_or_harmless_and_never_misread() {
             for (read, expected) in reads(&folder).into_iter().zip(&expected) {
                 match read.code {
                     Some(0) => assert_eq!(&read.text, expected, "{name} byte {place}"),
-                    _ => assert!(read.code == Some(1) && read.errors.contains(name.as_str()), "{name} byte {place}: {}", read.errors),
+                    _ => assert!(
+                        read.code == Some(1) && read.errors.contains(name.as_str()),
+                        "{name} byte {place}: {}",
+                        read.errors
+                    ),
                 }
             }
             let verified = folder.say("verify");

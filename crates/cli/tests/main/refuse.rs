@@ -50,7 +50,8 @@ fn wrong_usage_exits_with_two() {
 #[test]
 fn a_missing_store_is_an_error_that_makes_nothing() {
     let folder = Folder::new();
-    for line in ["get k", "scan", "history k", "diff 0 1", "changes --since 0", "stats", "verify", "export", "inspect", "compact"] {
+    for line in ["get k", "scan", "history k", "diff 0 1", "changes --since 0", "stats", "verify", "export", "inspect", "compact"]
+    {
         folder.say(line).refused(1, "not found");
         folder.say(line).refused(1, "hint: check the path");
     }

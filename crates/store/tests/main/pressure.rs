@@ -9,7 +9,7 @@ use thermocline_io::{
     Survival, SyncCache, When,
 };
 use thermocline_store::{Background, Health, Store, StoreOptions, Tiers};
-use thermocline_tier::{DurableTier, EntryKind, ErrorKind, KeyRange, Lookup, Version};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Lookup, Version};
 
 use super::story::Below;
 use super::tiered::{BELOW, entries, hot, open, open_tiers, options, tiny};
@@ -102,6 +102,7 @@ fn a_full_disk_stops_the_writers_that_must_wait_and_space_brings_them_back() {
         disk.clear_faults();
         let next = commit(&store, T, &["again=1"]);
         store.flush().unwrap();
+        store.wait_idle().unwrap();
         let stats = store.stats();
         assert_eq!((stats.checkpoint, stats.sealed_tables, stats.background_failure), (next, 0, None));
         let rows = store.snapshot().unwrap().range::<&[u8]>(T, ..).count();
@@ -405,6 +406,7 @@ fn writers_get_the_error_of_background_threads_that_they_would_wait_for() {
     assert_eq!(store.stats().health, Health::Healthy);
     disk.clear_faults();
     store.flush().unwrap();
+    store.wait_idle().unwrap();
     commit(&store, T, &["b=1"]);
     assert_eq!(store.stats().background_failure, None);
 }

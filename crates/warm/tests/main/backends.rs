@@ -51,9 +51,7 @@ impl Subject for Warm {
         let mut now = self.now.lock();
         let (disk, tier) = &mut *now;
         match step {
-            Step::Flush => {
-                while tier.as_ref().expect("a tier that is open").step()? {}
-            }
+            Step::Flush => while tier.as_ref().expect("a tier that is open").step()? {},
             Step::Compact => compact(tier.as_ref().expect("a tier that is open"))?,
             Step::Reopen => {
                 *tier = None;

@@ -92,7 +92,10 @@ fn sweep(seed: u64, acts: usize, reopen_every: usize) {
         }
     }
     let operations = recording.operations();
-    println!("seed {seed}: power cut at every one of {operations} operations, {images} images and {} of recoveries", all - images);
+    println!(
+        "seed {seed}: power cut at every one of {operations} operations, {images} images and {} of recoveries",
+        all - images
+    );
 }
 
 #[test]

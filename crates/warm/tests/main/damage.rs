@@ -15,7 +15,8 @@ use crate::backends::{compact, open, small};
 use crate::golden::{Golden, VERSIONS, all};
 use crate::hostile::{Directory, STORE, envelope};
 use crate::support::{
-    MULTI, Question, Random, SOURCE, Write1, ask, batch, check_no_orphans, compare, damage, live_files, manifest, one, questions, sorted_files,
+    MULTI, Question, Random, SOURCE, Write1, ask, batch, check_no_orphans, compare, damage, live_files, manifest, one, questions,
+    sorted_files,
 };
 
 /// Questions with the right answers.
@@ -47,7 +48,14 @@ impl Truth {
     }
 
     /// Asks some of the questions, the first of them always.
-    fn check(&self, tier: &Arc<dyn TierStorage>, some: (usize, usize), damaged: (FileId, u64), outcomes: &mut Outcomes, what: &dyn Fn() -> String) {
+    fn check(
+        &self,
+        tier: &Arc<dyn TierStorage>,
+        some: (usize, usize),
+        damaged: (FileId, u64),
+        outcomes: &mut Outcomes,
+        what: &dyn Fn() -> String,
+    ) {
         let (start, step) = some;
         for (question, expected) in self.0.iter().take(2).chain(self.0.iter().skip(2 + start % step).step_by(step)) {
             match ask(tier, question) {
@@ -129,7 +137,10 @@ fn no_flipped_bit_is_laundered_by_a_rewrite() {
             }
             check_no_orphans(&damaged, &tier).unwrap_or_else(|why| panic!("{}: {why}", what()));
         }
-        println!("{}: {} damaged files, {rewritten} rewritten with nothing lost, the others refused", golden.name, outcomes.files);
+        println!(
+            "{}: {} damaged files, {rewritten} rewritten with nothing lost, the others refused",
+            golden.name, outcomes.files
+        );
     }
 }
 
@@ -410,9 +421,11 @@ fn no_flipped_bit_of_the_manifest_changes_an_answer() {
         damaged.flip_bit(file, offset as u64 * 8 + offset as u64 % 8);
         outcomes.files += 1;
         match open(&damaged, small()) {
-            Ok(tier) => truth.check(&storage(&Arc::new(tier)), (offset, 211), (file, u64::MAX), &mut outcomes, &|| format!("byte {offset}")),
+            Ok(tier) => truth
+                .check(&storage(&Arc::new(tier)), (offset, 211), (file, u64::MAX), &mut outcomes, &|| format!("byte {offset}")),
             Err(error) => {
-                let is_clear = matches!(error.kind(), ErrorKind::Corruption | ErrorKind::ForeignFile | ErrorKind::UnsupportedFormat);
+                let is_clear =
+                    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::ForeignFile | ErrorKind::UnsupportedFormat);
                 assert!(is_clear, "byte {offset}: {error}");
                 outcomes.refused += 1;
             }

@@ -146,7 +146,9 @@ fn every_failing_write_leaves_what_was_answered() {
             at_every_call(&format!("{fault:?} of writes"), |when| Fault::new(fault, when).on(Operation::Write));
         }
         for operation in [Operation::CreateNew, Operation::SetLen] {
-            at_every_call(&format!("{operation:?} failing with {kind:?}"), |when| Fault::new(FaultKind::Fail(kind), when).on(operation));
+            at_every_call(&format!("{operation:?} failing with {kind:?}"), |when| {
+                Fault::new(FaultKind::Fail(kind), when).on(operation)
+            });
         }
     }
 }
@@ -154,7 +156,8 @@ fn every_failing_write_leaves_what_was_answered() {
 #[test]
 fn every_failing_read_is_an_error_and_nothing_else() {
     let (io, zero) = (FaultKind::Fail(DiskErrorKind::Io), FaultKind::ZeroTransfer);
-    let calls = [(Operation::Read, io), (Operation::Read, zero), (Operation::Open, io), (Operation::Length, io), (Operation::List, io)];
+    let calls =
+        [(Operation::Read, io), (Operation::Read, zero), (Operation::Open, io), (Operation::Length, io), (Operation::List, io)];
     for (operation, fault) in calls {
         let mut runs = 0;
         for nth in 0..100 {

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use thermocline_format::{Envelope, FileKind, Salt, StoreId, checksum64, checksum128};
 use thermocline_io::{Disk, FileId, MemoryDisk, Reason, SimDisk, write_all_at};
 use thermocline_tier::{
-    BatchBuilder, Direction, DurableTier, EntryKind, ErrorKind, FixedSuffix, KeyRange, RangeBatch, RangeRequest, ReadWindow, Result, TierStorage,
-    Version,
+    BatchBuilder, Direction, DurableTier, EntryKind, ErrorKind, FixedSuffix, KeyRange, RangeBatch, RangeRequest, ReadWindow,
+    Result, TierStorage, Version,
 };
 use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier};
 
@@ -173,9 +173,8 @@ pub(crate) fn adopt(manifest: &mut Vec<u8>, number: u64, file: u64, old: (u64, u
     manifest.truncate(RECORD_AT + record_len);
     let payload = RECORD_AT + RECORD_HEADER_LEN..RECORD_AT + RECORD_HEADER_LEN + len;
     // The number, the level, the length, the checksum.
-    let is_file = |at: &usize| {
-        u64_at(manifest, *at) == file && u64_at(manifest, at + 9) == old.0 && u64_at(manifest, at + 17) == old.1
-    };
+    let is_file =
+        |at: &usize| u64_at(manifest, *at) == file && u64_at(manifest, at + 9) == old.0 && u64_at(manifest, at + 17) == old.1;
     let at = payload.clone().find(is_file).expect("a file that the manifest names");
     put(manifest, at + 9, &new.0.to_le_bytes());
     put(manifest, at + 17, &new.1.to_le_bytes());

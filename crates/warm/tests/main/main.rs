@@ -8,6 +8,7 @@ mod faults;
 mod golden;
 mod hostile;
 mod markers;
+mod reading;
 mod reclaim;
 mod script;
 mod support;

@@ -58,7 +58,8 @@ fn drop_takes_effect_at_once_and_survives_restarts_and_power_cuts() {
         tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
         tier.set(&one(version, MULTI, &format!("l={version}"))).unwrap();
     }
-    let drops = [drop_of(MULTI, "k", 5), drop_of(MULTI, "l", 7), drop_of(MULTI, "k", 4), drop_of(SOURCE, "k", 5), drop_of(MULTI, "m", 1)];
+    let drops =
+        [drop_of(MULTI, "k", 5), drop_of(MULTI, "l", 7), drop_of(MULTI, "k", 4), drop_of(SOURCE, "k", 5), drop_of(MULTI, "m", 1)];
     tier.drop_versions(&drops).unwrap();
     let check = |tier: &WarmTier| {
         assert_eq!(versions(tier, MULTI, "k"), [7, 3]);

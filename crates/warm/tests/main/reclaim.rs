@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use thermocline_conformance::ModelTier;
 use thermocline_io::SimDisk;
 use thermocline_tier::{
-    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, Pins, RangeBatch, RangeRequest, ReadWindow, TierStorage,
-    Version,
+    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, Pins, RangeBatch, RangeRequest, ReadWindow,
+    TierStorage, Version,
 };
 use thermocline_warm::{WarmOptions, WarmTier};
 
 use crate::backends::{compact, open, small};
-use crate::support::{MULTI, Random, SOURCE, check_no_orphans, live_files, one, row, sorted_files};
+use crate::support::{MULTI, Random, SOURCE, batch, check_no_orphans, live_files, one, row, sorted_files};
 
 #[derive(Debug, Default)]
 struct PinSet(Mutex<BTreeSet<u64>>);
@@ -51,7 +51,7 @@ struct Run {
 impl Run {
     fn new(seed: u64, has_late: bool) -> Self {
         let disk = SimDisk::new(seed);
-        let options = WarmOptions { level0_files: 1 + seed as usize % 3, ..small() };
+        let options = WarmOptions { level0_files: 1 + seed as usize % 3, level1_size_bytes: 500, ..small() };
         let mut run = Self {
             disk,
             tier: None,
@@ -167,11 +167,17 @@ impl Run {
                 Arc::clone(&tier).scan(request).unwrap().next_batch(1000, &mut batch).unwrap();
                 let found: BTreeMap<Vec<u8>, (u64, String)> = batch
                     .iter()
-                    .filter_map(|entry| Some((entry.prefix.to_vec(), (entry.version.0, String::from_utf8(entry.value?.to_vec()).unwrap()))))
+                    .filter_map(|entry| {
+                        Some((entry.prefix.to_vec(), (entry.version.0, String::from_utf8(entry.value?.to_vec()).unwrap())))
+                    })
                     .collect();
                 assert_eq!(found, expected, "table {table} at {at}, horizon {}, pins {:?}", self.horizon, self.pins);
                 let key = format!("key/{}", self.random.below(14)).into_bytes();
-                let value = tier.get(table, &key, Version(at)).unwrap().into_value().map(|value| String::from_utf8(value.to_vec()).unwrap());
+                let value = tier
+                    .get(table, &key, Version(at))
+                    .unwrap()
+                    .into_value()
+                    .map(|value| String::from_utf8(value.to_vec()).unwrap());
                 assert_eq!(value, expected.get(&key).map(|(_, value)| value.clone()), "{table} {key:?} at {at}");
                 self.reads += 2;
             }
@@ -187,7 +193,8 @@ impl Run {
         for ((table, key), versions) in &self.history {
             let mut seen: BTreeSet<u64> =
                 allowed.iter().filter_map(|at| versions.range(..=*at).next_back()).map(|(version, _)| *version).collect();
-            while let Some(lowest) = seen.first().copied().filter(|lowest| *lowest <= self.horizon && versions[lowest].is_none()) {
+            while let Some(lowest) = seen.first().copied().filter(|lowest| *lowest <= self.horizon && versions[lowest].is_none())
+            {
                 seen.remove(&lowest);
             }
             let found = tier.get_all_versions(*table, key).unwrap();
@@ -234,15 +241,19 @@ fn tombstone_stays_while_a_file_above_holds_what_it_hides() {
     let disk = SimDisk::new(1);
     let options = WarmOptions { level0_files: 2, level0_files_slow: 9, level1_size_bytes: 1, level_size_ratio: 2, ..small() };
     let tier = open(&disk, options).unwrap();
+    tier.set(&batch(1, &[(MULTI, b"a", Some(b"1")), (MULTI, b"z", Some(b"1"))])).unwrap();
+    tier.set(&one(2, MULTI, "a=2")).unwrap();
+    while tier.step().unwrap() {}
     tier.set(&one(5, MULTI, "k")).unwrap();
-    tier.set(&one(6, MULTI, "k2=6")).unwrap();
-    let is_above = |tier: &WarmTier| tier.files().iter().any(|file| file.level == 0);
-    while is_above(&tier) {
+    tier.set(&one(6, MULTI, "l=6")).unwrap();
+    while tier.files().iter().any(|file| file.level == 0) {
         assert!(tier.step().unwrap());
     }
     tier.set(&one(3, MULTI, "k=3")).unwrap();
     tier.set_horizon(Version(10)).unwrap();
     while tier.step().unwrap() {}
+    let levels: Vec<u8> = tier.files().iter().map(|file| file.level).collect();
+    assert!(matches!(levels[..], [0, low] if low > 1), "one file in level 0, and one that was rewritten below: {levels:?}");
     assert!(tier.get(MULTI, b"k", Version(10)).unwrap().into_value().is_none());
     compact(&tier).unwrap();
     assert!(tier.get(MULTI, b"k", Version(10)).unwrap().into_value().is_none());

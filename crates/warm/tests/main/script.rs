@@ -179,7 +179,8 @@ impl Script {
         visited.unwrap();
         // Below the horizon nobody can say any more which versions are there to be uncovered.
         all.retain(|drop| drop.version > self.horizon);
-        let mut drops: Vec<DropVersion> = (0..self.random.below(3)).filter_map(|_| all.get(self.random.index(all.len().max(1))).cloned()).collect();
+        let mut drops: Vec<DropVersion> =
+            (0..self.random.below(3)).filter_map(|_| all.get(self.random.index(all.len().max(1))).cloned()).collect();
         drops.push(DropVersion { table: MULTI, prefix: "absent".into(), version: Version(1) });
         drops
     }
@@ -195,7 +196,9 @@ impl Script {
             9 => Act::Ensure(TABLES[self.random.index(3)]),
             10 => Act::Clear(TABLES[self.random.index(3)]),
             11 => Act::Drop(self.drops()),
-            12 => Act::Horizon(Version(self.horizon.0 + self.random.below((self.version - self.horizon.0.min(self.version)) / 2 + 1))),
+            12 => Act::Horizon(Version(
+                self.horizon.0 + self.random.below((self.version - self.horizon.0.min(self.version)) / 2 + 1),
+            )),
             13 => {
                 let (start, end) = (self.random.below(self.keys), self.random.below(self.keys + 1));
                 Act::Compact(TABLES[self.random.index(3)], KeyRange::new(format!("key/{start:02}")..format!("key/{end:02}")))
@@ -240,7 +243,8 @@ impl Run {
     /// A tier that is opened anew after every `reopen_every` acts.
     pub(crate) fn play(seed: u64, count: usize, reopen_every: usize) -> Self {
         let (disk, options, mut script) = (SimDisk::new(seed), Script::options(seed), Script::new(seed));
-        let mut run = Self { disk: disk.clone(), options: options.clone(), looks: vec![Arc::new(script.look())], acts: BTreeMap::new() };
+        let mut run =
+            Self { disk: disk.clone(), options: options.clone(), looks: vec![Arc::new(script.look())], acts: BTreeMap::new() };
         let mut tier = None;
         for number in 0..count {
             if number % reopen_every == 0 {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use thermocline_format::{Corruption, checksum64};
 use thermocline_io::{FileId, SimDisk};
 use thermocline_tier::{
-    BatchBuilder, Direction, DurableTier, EntryKind, EntryRef, Error, KeyLayout, KeyRange, KeyRef, Lookup, RangeBatch, RangeRequest, ReadWindow,
-    Result, TierBatch, TierStorage, Version,
+    BatchBuilder, Direction, DurableTier, EntryKind, EntryRef, Error, KeyLayout, KeyRange, KeyRef, Lookup, RangeBatch,
+    RangeRequest, ReadWindow, Result, TierBatch, TierStorage, Version,
 };
 use thermocline_warm::WarmTier;
 

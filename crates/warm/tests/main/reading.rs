@@ -1,0 +1,393 @@
+//! Reading what is large: keys, histories, values, more data than the cache holds, and readers beside writers.
+//!
+//! Hunts: limits of a block that a legal entry can pass; searches that go wrong where keys share long prefixes; the wrong group of a long
+//! history; blocks that are given up while somebody reads them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use thermocline_conformance::ModelTier;
+use thermocline_io::{Operation, Reason, SimDisk};
+use thermocline_tier::{
+    Checkpoint, Direction, DurableTier, KeyRange, Lookup, RangeBatch, RangeRequest, ReadWindow, TierBatch, TierStorage, Version,
+};
+use thermocline_warm::{Compression, WarmOptions, WarmTier};
+
+use crate::backends::{compact, open, small};
+use crate::support::{MULTI, Question, Random, SOURCE, batch, check_no_orphans, compare, one, questions};
+
+const KEY_MAX: usize = 65_535;
+
+fn with(compression: Compression) -> WarmOptions {
+    WarmOptions { compression_flushed: compression, compression, cache_size_bytes: 64 << 10, ..WarmOptions::default() }
+}
+
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd(-1)];
+
+/// Writes the batches to a tier as one flush, and checks all answers, before and after a rewrite and a restart.
+fn check(batches: &[TierBatch], versions: &[u64], options: &WarmOptions) {
+    let model = Arc::new(ModelTier::new());
+    batches.iter().for_each(|batch| model.set(batch).unwrap());
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, options.clone()).unwrap());
+    tier.absorb(&*model, Checkpoint::default()).unwrap();
+    let expected: Arc<dyn TierStorage> = Arc::clone(&model) as Arc<dyn TierStorage>;
+    let questions = questions(&expected, versions);
+    let compare = |tier: &Arc<WarmTier>| compare(&(Arc::clone(tier) as Arc<dyn TierStorage>), &expected, &questions);
+    compare(&tier);
+    tier.verify().unwrap();
+    compact(&tier).unwrap();
+    compare(&tier);
+    drop(tier);
+    let tier = Arc::new(open(&disk, options.clone()).unwrap());
+    compare(&tier);
+    tier.verify().unwrap();
+    check_no_orphans(&disk, &tier).unwrap();
+}
+
+#[test]
+fn keys_up_to_the_limit() {
+    let mut random = Random(1);
+    // Alike but for the last byte, alike but for the first, and unlike; alone in a block and beside short ones.
+    let mut keys: Vec<Vec<u8>> = (0..4).map(|last| [vec![b'k'; KEY_MAX - 1], vec![last]].concat()).collect();
+    keys.extend((0..3).map(|first| [vec![first], vec![b'k'; KEY_MAX - 1]].concat()));
+    keys.extend((0..3).map(|_| random.bytes(KEY_MAX)).map(|key| key.into_iter().map(|byte| byte | 1).collect()));
+    keys.extend((0..30).map(|number| format!("k{number:02}").into_bytes()));
+    keys.extend([vec![], vec![b'k'; KEY_MAX], vec![b'k'; 300], vec![0xff; KEY_MAX], vec![0xff; KEY_MAX - 1]]);
+    for compression in COMPRESSIONS {
+        let writes: Vec<_> = keys.iter().filter(|key| !key.contains(&b'#')).map(|key| (MULTI, &key[..], Some(&b"value"[..]))).collect();
+        let batches = [batch(3, &writes), batch(5, &writes[..5])];
+        check(&batches, &[3, 4, u64::MAX], &with(compression));
+        // Files of a key each, with 64 KiB keys in the manifest.
+        check(&batches, &[4], &WarmOptions { file_size_bytes: 4 << 10, ..with(compression) });
+    }
+}
+
+#[test]
+fn keys_that_share_long_prefixes_within_a_block() {
+    let mut keys = Vec::new();
+    for tenant in 1..4 {
+        for order in 0..60 {
+            keys.push(format!("tenant/{tenant:04}/order/{order:08}"));
+            keys.push(format!("tenant/{tenant:04}/order/{order:08}/line/{:04}", order * 37 % 100));
+        }
+        keys.push(format!("tenant/{tenant:04}"));
+        keys.push(format!("tenant/{tenant:04}/a"));
+        keys.push(format!("tenant/{tenant:04}/z"));
+    }
+    // Heads that are equal or filled up with zeros.
+    keys.extend(["t", "tenant", "tenant/", "tenant/0", "tenant/0001/order/0000"].map(str::to_owned));
+    let mut raw: Vec<Vec<u8>> = keys.into_iter().map(String::into_bytes).collect();
+    raw.extend((0..8).map(|zeros| [&b"tenant/0002"[..], &vec![0; zeros]].concat()));
+    raw.extend((0..8).map(|ones| [&b"tenant/0002"[..], &vec![0xff; ones]].concat()));
+    for compression in COMPRESSIONS {
+        let writes: Vec<_> = raw.iter().map(|key| (MULTI, &key[..], Some(&key[..]))).collect();
+        let some: Vec<_> = writes.iter().copied().step_by(3).map(|(table, key, _)| (table, key, None)).collect();
+        check(&[batch(2, &writes), batch(4, &some)], &[1, 3, u64::MAX], &with(compression));
+    }
+}
+
+#[test]
+fn ranges_begin_and_end_at_every_kind_of_place() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, small()).unwrap());
+    let model = Arc::new(ModelTier::new());
+    for version in 1..6 {
+        let writes: Vec<String> = (0..400).filter(|key| (key + version) % 3 != 0).map(|key| format!("tenant/{:03}/{:03}", key / 100, key)).collect();
+        let writes: Vec<_> = writes.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"some value of a length"[..]))).collect();
+        tier.set(&batch(version, &writes)).unwrap();
+        model.set(&batch(version, &writes)).unwrap();
+        while tier.step().unwrap() {}
+    }
+    let mut bounds: Vec<String> = (0..400).step_by(7).map(|key| format!("tenant/{:03}/{:03}", key / 100, key)).collect();
+    bounds.extend((0..20).map(|key| format!("tenant/{:03}/{:03}x", key / 5, key * 20)));
+    bounds.extend(["", "t", "tenant/", "tenant/001", "tenant/9", "u", "tenant/001/1", "s"].map(str::to_owned));
+    let mut random = Random(4);
+    let mut ranges = 0;
+    for start in &bounds {
+        for end in bounds.iter().filter(|_| true).step_by(1 + random.index(9)) {
+            let range = match random.below(5) {
+                0 => KeyRange::new(start.as_str()..end.as_str()),
+                1 => KeyRange::new(start.as_str()..=end.as_str()),
+                2 => KeyRange { start: std::ops::Bound::Excluded(start.clone().into()), end: std::ops::Bound::Excluded(end.clone().into()) },
+                3 => KeyRange::new(start.as_str()..),
+                _ => KeyRange::prefix(end.as_bytes()),
+            };
+            let at = 1 + random.below(6);
+            let window = if random.chance(50) {
+                ReadWindow::as_of(Version(at))
+            } else {
+                ReadWindow::between(Version(random.below(at + 1)), Version(at))
+            };
+            let direction = if random.chance(50) { Direction::Forward } else { Direction::Reverse };
+            let request = RangeRequest { table: MULTI, range, window, direction };
+            let pages = |tier: &dyn TierStorage, size: usize| {
+                let (mut cursor, mut found) = (request.clone().into_cursor(), Vec::new());
+                while !cursor.is_exhausted() {
+                    let page = match direction {
+                        Direction::Forward => tier.range_next(&mut cursor, size).unwrap(),
+                        Direction::Reverse => tier.range_rev_next(&mut cursor, size).unwrap(),
+                    };
+                    found.extend(page.iter().map(|entry| (entry.prefix.to_vec(), entry.version)));
+                }
+                found
+            };
+            let (found, expected) = (pages(&*tier, 50), pages(&*model, 1000));
+            assert!(found == expected, "{request:?}: {} and {} keys", found.len(), expected.len());
+            ranges += 1;
+        }
+    }
+    println!("{ranges} ranges");
+}
+
+#[test]
+fn ten_thousand_versions_of_one_key() {
+    let model = ModelTier::new();
+    let value = |version: u64| if version % 10 == 7 { None } else { Some(format!("{version} {}", "v".repeat(version as usize % 40))) };
+    for version in 1..=10_000_u64 {
+        let text = value(version);
+        let write = text.as_ref().map_or_else(|| "k".to_owned(), |text| format!("k={text}"));
+        model.set(&one(version * 3, MULTI, &write)).unwrap();
+    }
+    for key in ["a=1", "k0=1", "z=1"] {
+        model.set(&one(2, MULTI, key)).unwrap();
+    }
+    for compression in COMPRESSIONS {
+        let disk = SimDisk::new(1);
+        let tier = Arc::new(open(&disk, with(compression)).unwrap());
+        tier.absorb(&model, Checkpoint::default()).unwrap();
+        for _rewritten in 0..2 {
+            let mut random = Random(2);
+            let sample = (0..300).map(|_| random.below(30_010)).chain([0, 1, 2, 3, 4, 29_999, 30_000, 30_001, u64::MAX]);
+            for at in sample {
+                let version = (at / 3).min(10_000);
+                let expected = match version {
+                    0 => Lookup::Absent,
+                    _ => value(version).map_or(Lookup::Tombstone { version: Version(version * 3) }, |text| Lookup::Value {
+                        version: Version(version * 3),
+                        suffix: bytes::Bytes::new(),
+                        bytes: text.into(),
+                    }),
+                };
+                assert_eq!(tier.get(MULTI, b"k", Version(at)).unwrap(), expected, "at {at}");
+                // A scan from the key before to the one behind.
+                let window = ReadWindow::as_of(Version(at));
+                let request = RangeRequest { table: MULTI, range: KeyRange::all(), window, direction: Direction::Forward };
+                let mut batch = RangeBatch::new();
+                Arc::clone(&tier).scan(request).unwrap().next_batch(10, &mut batch).unwrap();
+                let found = batch.iter().find(|entry| entry.prefix == b"k").map(|entry| (entry.version, entry.value.map(<[u8]>::to_vec)));
+                assert_eq!(found, expected.version().map(|version| (version, expected.clone().into_value().map(|value| value.to_vec()))));
+            }
+            let all = tier.get_all_versions(MULTI, b"k").unwrap();
+            assert_eq!(all.len(), 10_000);
+            assert!(all.iter().zip((1..=10_000_u64).rev()).all(|(entry, version)| {
+                entry.version.0 == version * 3 && entry.value.as_deref() == value(version).as_deref().map(str::as_bytes)
+            }));
+            tier.verify().unwrap();
+            compact(&tier).unwrap();
+        }
+        // The horizon leaves the last hundred, and one at it.
+        tier.set_horizon(Version(29_701)).unwrap();
+        compact(&tier).unwrap();
+        assert_eq!(tier.get_all_versions(MULTI, b"k").unwrap().len(), 101);
+    }
+}
+
+#[test]
+fn large_values_and_a_cache_that_holds_none_of_them() {
+    let mut random = Random(8);
+    let sizes = [0, 1, 4095, 4096, 4097, 65_535, 65_536, 1 << 20, (1 << 20) + 1];
+    let values: Vec<Vec<u8>> = sizes.iter().map(|size| random.bytes(*size)).chain(sizes.iter().map(|size| vec![b'z'; *size])).collect();
+    for compression in COMPRESSIONS {
+        let mut batches = Vec::new();
+        for version in [2, 4] {
+            let keys: Vec<String> = (0..values.len()).map(|number| format!("key/{:02}#s{version}", (number + version as usize) % values.len())).collect();
+            let writes: Vec<_> = keys.iter().zip(&values).map(|(key, value)| (SOURCE, key.as_bytes(), Some(&value[..]))).collect();
+            batches.push(batch(version, &writes));
+        }
+        check(&batches, &[3, u64::MAX], &with(compression));
+    }
+}
+
+#[test]
+fn full_blocks_with_the_largest_entries_that_may_follow() {
+    // A block is closed by what it holds so far, so that one entry of any size may still come: with every field that an entry can have.
+    let far = 1 << 40;
+    // History: many versions far apart, so that pairs are wide, and then one with the longest suffix and a large value.
+    let suffix = "s".repeat(KEY_MAX - 2);
+    let large = "v".repeat(4095);
+    for count in (1300..1400).step_by(3) {
+        let mut batches: Vec<TierBatch> = (0..count).map(|number| one(far * (2000 - number), MULTI, "k=")).collect();
+        batches.push(one(far / 2, MULTI, &format!("k#{suffix}={large}")));
+        batches.push(one(1, MULTI, "k=1"));
+        let model = Arc::new(ModelTier::new());
+        batches.iter().for_each(|batch| model.set(batch).unwrap());
+        let disk = SimDisk::new(1);
+        let tier = Arc::new(open(&disk, with(Compression::None)).unwrap());
+        tier.absorb(&*model, Checkpoint::default()).unwrap();
+        let expected = Arc::clone(&model) as Arc<dyn TierStorage>;
+        let asked = [Question::Versions(MULTI, b"k".to_vec()), Question::Get(MULTI, b"k".to_vec(), far)];
+        compare(&(tier as Arc<dyn TierStorage>), &expected, &asked);
+    }
+    // Main: entries with wide heads, histories and suffixes, and then one with the longest key and a large value.
+    for len in (100..140).step_by(3) {
+        let keys: Vec<String> = (0..118).map(|number| format!("{number:03}#{}", "s".repeat(len))).collect();
+        let old: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b""[..]))).collect();
+        let last = format!("z{}", "k".repeat(KEY_MAX - 1));
+        let new: Vec<_> = old.iter().copied().chain([(MULTI, last.as_bytes(), Some(large.as_bytes()))]).collect();
+        check(&[batch(3, &old), batch(far, &new)], &[far], &with(Compression::None));
+    }
+}
+
+#[test]
+fn everything_is_read_right_while_everything_is_given_up_all_the_time() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, WarmOptions { cache_size_bytes: 64 << 10, ..WarmOptions::default() }).unwrap());
+    let mut random = Random(6);
+    let keys: Vec<String> = (0..4000).map(|key| format!("key/{key:05}")).collect();
+    for version in 1..4 {
+        let values: Vec<Vec<u8>> = keys.iter().map(|_| random.bytes(100)).collect();
+        let writes: Vec<_> = keys.iter().zip(&values).map(|(key, value)| (MULTI, key.as_bytes(), Some(&value[..]))).collect();
+        tier.set(&batch(version, &writes)).unwrap();
+    }
+    compact(&tier).unwrap();
+    for at in [1, 2, 3] {
+        for _ in 0..2000 {
+            let key = &keys[random.index(keys.len())];
+            let found = tier.get(MULTI, key.as_bytes(), Version(at)).unwrap();
+            assert_eq!(found.version(), Some(Version(at)), "{key}");
+        }
+    }
+    let counters = tier.counters();
+    println!("{} blocks read for 6000 reads, {} bytes cached", counters.blocks_read, counters.cached_bytes);
+    assert!(counters.blocks_read > 3000, "little is found in so small a cache");
+    assert!(counters.cached_bytes <= 64 << 10, "{}", counters.cached_bytes);
+    assert_eq!(tier.memory_bytes(), counters.cached_bytes);
+}
+
+/// Tells other threads that this one is done, also if it panics.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn readers_on_several_threads_beside_flushes_and_rewrites_see_whole_commits() {
+    let disk = SimDisk::new(1);
+    let tier = Arc::new(open(&disk, WarmOptions { step_size_bytes: 4000, ..small() }).unwrap());
+    let (published, rounds, is_done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let keys: Vec<String> = (0..40).map(|key| format!("key/{key:02}")).collect();
+    let versions = 60_u64;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _done = Done(&is_done);
+            for version in 1..=versions {
+                let value = format!("{version:06} {}", "w".repeat(if version % 9 == 0 { 4200 } else { 90 }));
+                let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(value.as_bytes()))).collect();
+                let model = ModelTier::new();
+                model.set(&batch(version, &writes)).unwrap();
+                tier.absorb(&model, Checkpoint { version: Version(version), state: bytes::Bytes::new() }).unwrap();
+                published.store(version, Ordering::SeqCst);
+                if version % 10 == 0 {
+                    tier.set_horizon(Version(version - 9)).unwrap();
+                }
+            }
+        });
+        for _ in 0..2 {
+            // Two threads at the background work.
+            scope.spawn(|| {
+                while !is_done.load(Ordering::SeqCst) {
+                    if !tier.step().unwrap() {
+                        thermocline_io::sync::yield_now();
+                    }
+                }
+            });
+        }
+        for reader in 0..3_u64 {
+            let (tier, keys, published, rounds, is_done) = (&tier, &keys, &published, &rounds, &is_done);
+            scope.spawn(move || {
+                let mut random = Random(reader);
+                while !is_done.load(Ordering::SeqCst) || rounds.load(Ordering::SeqCst) < 30 {
+                    let at = published.load(Ordering::SeqCst);
+                    if at == 0 {
+                        assert!(!is_done.load(Ordering::SeqCst), "the writer has failed");
+                        thermocline_io::sync::yield_now();
+                        continue;
+                    }
+                    let request = RangeRequest {
+                        table: MULTI,
+                        range: KeyRange::all(),
+                        window: ReadWindow::as_of(Version(at)),
+                        direction: if reader == 0 { Direction::Forward } else { Direction::Reverse },
+                    };
+                    let mut scan = Arc::clone(tier).scan(request).unwrap();
+                    let (mut found, mut batch) = (0, RangeBatch::new());
+                    loop {
+                        scan.next_batch(7, &mut batch).unwrap();
+                        for entry in batch.iter() {
+                            assert_eq!(entry.version, Version(at));
+                            assert!(entry.value.unwrap().starts_with(format!("{at:06}").as_bytes()));
+                        }
+                        found += batch.len();
+                        if !batch.has_more {
+                            break;
+                        }
+                    }
+                    assert_eq!(found, keys.len(), "at {at}");
+                    let key = &keys[random.index(keys.len())];
+                    // The horizon may have passed `at` by now, but nothing newer is hidden and nothing of `at` is lost to it.
+                    let newest = tier.get(MULTI, key.as_bytes(), Version::MAX).unwrap().version().unwrap();
+                    assert!(newest >= Version(at));
+                    let all = tier.get_all_versions(MULTI, key.as_bytes()).unwrap();
+                    assert!(all.windows(2).all(|pair| pair[0].version > pair[1].version));
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    println!("{} rounds of reading", rounds.load(Ordering::SeqCst));
+    while tier.step().unwrap() {}
+    compact(&tier).unwrap();
+    tier.verify().unwrap();
+    check_no_orphans(&disk, &tier).unwrap();
+    for key in &keys {
+        let all = tier.get_all_versions(MULTI, key.as_bytes()).unwrap();
+        assert_eq!(all.iter().map(|entry| entry.version.0).collect::<Vec<_>>(), (51..=60).rev().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn rewrite_that_was_asked_for_is_done_when_the_call_returns_whoever_does_it() {
+    for round in 0..12 {
+        let disk = SimDisk::new(round);
+        let tier = Arc::new(open(&disk, WarmOptions { level0_files: 100, level0_files_slow: 100, step_size_bytes: 1, ..small() }).unwrap());
+        for version in 1..6 {
+            tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+        }
+        tier.set_horizon(Version(5)).unwrap();
+        let (is_done, asker) = (Arc::new(AtomicBool::new(false)), std::thread::current().id());
+        let seen = Arc::clone(&is_done);
+        disk.observe(move |call| {
+            // The other thread is slow to commit what it has finished: the one that asked must wait for it.
+            let is_commit = call.operation == Operation::Write && call.reason == Some(Reason::ManifestWrite);
+            if is_commit && std::thread::current().id() != asker {
+                (0..20_000).take_while(|_| !seen.load(Ordering::SeqCst)).for_each(|_| thermocline_io::sync::yield_now());
+            }
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::SeqCst) {
+                    if !tier.step().unwrap() {
+                        thermocline_io::sync::yield_now();
+                    }
+                }
+            });
+            let _done = Done(&is_done);
+            tier.compact(MULTI, &KeyRange::all()).unwrap();
+            assert_eq!(tier.get_all_versions(MULTI, b"k").unwrap().len(), 1, "round {round}");
+        });
+    }
+}
