@@ -2,7 +2,7 @@
 //! what is checked is shared with the crate's own tests.
 
 #![no_main]
-#![allow(dead_code, unused_imports)]
+#![expect(dead_code, unused_imports, reason = "parts of the modules that this program does not use")]
 
 #[path = "../../crates/warm/src/error.rs"]
 mod error;

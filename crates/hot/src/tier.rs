@@ -297,6 +297,10 @@ impl TierStorage for HotTier {
         let ledger = self.ledger.lock();
         TierStats { tables: ledger.tables.clone(), memory_bytes: self.meter.bytes(), garbage_bytes: ledger.garbage_bytes }
     }
+
+    fn memory_bytes(&self) -> u64 {
+        self.meter.bytes()
+    }
 }
 
 /// A scan that keeps its cursor and lets its caller reuse the page.

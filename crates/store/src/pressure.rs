@@ -16,7 +16,7 @@ const SLOW_BYTES_PER_SECOND: u64 = 16 << 20;
 /// Delays shorter than this are saved up for a later commit: no thread sleeps so shortly.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 /// The longest delay of one commit.
-const DELAY_MAX: Duration = Duration::from_millis(20);
+const DELAY_MAX: Duration = Duration::from_millis(100);
 /// How long a writer that waits sleeps before it looks again by itself.
 const LOOK_WAIT: Duration = Duration::from_millis(50);
 

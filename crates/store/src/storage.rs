@@ -24,6 +24,9 @@ use crate::options::{OpenMode, StoreOptions};
 use crate::tiers::MakeHot;
 use crate::view::{Sealed, View};
 
+/// Writers slow down when so small a share of the last table's budget is left. Not before: they would only wait at another place.
+const SLOW_SHARE: u64 = 8;
+
 /// Purged tables whose rows the durable tier still holds: it could not remove them when they were purged. Readers do not see them (their
 /// version is below the table's floor), but nothing may be moved down before they are gone, since clearing takes everything.
 pub(crate) type Unpurged = BTreeSet<EntryKind>;
@@ -149,7 +152,8 @@ impl Storage {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
     pub(crate) fn enter(&self) -> Result<RwLockReadGuard<'_, bool>> {
-        let is_closed = self.is_closed.read();
+        // Whoever waits until nobody works must not keep others from working meanwhile.
+        let is_closed = self.is_closed.read_recursive();
         if *is_closed { Err(ErrorKind::Closed.into()) } else { Ok(is_closed) }
     }
 
@@ -336,7 +340,7 @@ impl Storage {
             let why = || format!("{waiting} full tables wait to be flushed, and the one in use fills up");
             match view.active_bytes() {
                 used if used >= budget && used > 0 => return Strain::Stop(Job::Flush, why()),
-                used if used >= budget / 2 && used > 0 => strain = Strain::Slow(why()),
+                used if used >= budget - budget / SLOW_SHARE && used > 0 => strain = Strain::Slow(why()),
                 _ => {}
             }
         }

@@ -67,6 +67,7 @@ pub(crate) struct MemoryOptions {
 
 /// How the memory of a store with files is shared, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit")]
 pub(crate) struct WarmMemory {
     /// For each table in memory.
     pub(crate) hot_bytes: u64,

@@ -15,7 +15,8 @@ use crate::layout::{
 #[inline]
 pub(crate) fn head(rest: &[u8]) -> u32 {
     match rest.first_chunk::<4>() {
-        Some(bytes) => u32::from_be_bytes(*bytes),
+        // As a big-endian number, so that its order is that of the bytes.
+        Some(bytes) => u32::from_le_bytes(*bytes).swap_bytes(),
         None => rest.iter().zip([24, 16, 8]).fold(0, |head, (byte, shift)| head | u32::from(*byte) << shift),
     }
 }
@@ -345,21 +346,18 @@ fn write_lines(raw: &mut [u8], heads: &[u32], offsets: &[u16]) {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "lengths are checked before the narrow form is taken, and limited in the wide one"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "keys and values are limited far below")]
 fn write_entry(raw: &mut Vec<u8>, rest: &[u8], suffix: &[u8], value: &[u8], slot: &Slot, base: Version) {
     let delta = slot.version.0 - base.0;
-    let is_narrow = rest.len() <= usize::from(u8::MAX) && value.len() <= usize::from(u16::MAX) && u32::try_from(delta).is_ok();
+    let narrow = (u8::try_from(rest.len()), u16::try_from(value.len()), u32::try_from(delta));
     let mut flags = slot.flags;
     flags |= if slot.history.is_some() { flags::HISTORY } else { 0 };
     flags |= if suffix.is_empty() { 0 } else { flags::SUFFIX };
-    if is_narrow {
+    if let (Ok(rest_len), Ok(value_len), Ok(delta)) = narrow {
         raw.push(flags);
-        raw.push(rest.len() as u8);
-        raw.extend_from_slice(&(value.len() as u16).to_le_bytes());
-        raw.extend_from_slice(&(delta as u32).to_le_bytes());
+        raw.push(rest_len);
+        raw.extend_from_slice(&value_len.to_le_bytes());
+        raw.extend_from_slice(&delta.to_le_bytes());
     } else {
         raw.push(flags | flags::WIDE);
         raw.extend_from_slice(&(rest.len() as u16).to_le_bytes());
@@ -474,7 +472,7 @@ mod tests {
         for len in 0..built.raw.len() {
             let block = MainBlock::new(&built.raw[..len], usize::from(built.keys), built.versions.0);
             for index in 0..30 {
-                drop(block.entry(index));
+                assert!(block.entry(index).is_none_or(|entry| entry.rest.len() <= built.raw.len()));
             }
             assert!(block.entry(29).is_none());
         }

@@ -60,14 +60,19 @@ fn level_size_max(options: &WarmOptions, level: usize) -> u64 {
     (1..level).fold(options.level1_size_bytes, |size, _| size.saturating_mul(options.level_size_ratio))
 }
 
-/// How much of a file is tombstones and versions that are not the newest, from 0 to 1.
-fn old_share(meta: &FileMeta) -> f64 {
+/// How many of a file's entries are tombstones and versions that are not the newest, in thousandths.
+fn old_permille(meta: &FileMeta) -> u64 {
     let (mut entries, mut old) = (0, 0);
     for (_, stats) in &meta.tables {
         entries += stats.entries;
         old += stats.entries.saturating_sub(stats.keys) + stats.tombstones;
     }
-    old as f64 / entries.max(1) as f64
+    permille(old, entries)
+}
+
+/// A share in thousandths.
+fn permille(part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(part) * 1000 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
 
 /// Whether marks may hide something in the files.
@@ -100,14 +105,9 @@ impl Plan {
         if upper.len() >= options.level0_files {
             return Self::level0(view);
         }
-        let excess =
-            |level: usize, segments: &[Arc<Segment>]| size_bytes(segments) as f64 / level_size_max(options, level) as f64;
         let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
-        let fullest = levels.map(|(level, segments)| (level, excess(level, segments)));
-        let (level, excess) = fullest.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-        if excess <= 1.0 {
-            return None;
-        }
+        let sizes = levels.map(|(level, segments)| (level, size_bytes(segments), level_size_max(options, level)));
+        let (level, ..) = sizes.filter(|(_, size, max)| size > max).max_by_key(|(_, size, max)| permille(*size, *max))?;
         let below = view.levels.get(level + 1).map(Vec::as_slice).unwrap_or_default();
         let overlap = |segment: &Arc<Segment>| {
             let hull = Hull::of([segment]);
@@ -116,9 +116,9 @@ impl Plan {
         // What costs least to rewrite for what it takes away, and rather what holds much that is old.
         let cost = |segment: &Arc<Segment>| {
             let rewritten = segment.meta.size_bytes + size_bytes(&overlap(segment));
-            rewritten as f64 / segment.meta.size_bytes.max(1) as f64 / (1.0 + old_share(&segment.meta))
+            permille(permille(rewritten, segment.meta.size_bytes), 1000 + old_permille(&segment.meta))
         };
-        let cheapest = view.levels.get(level)?.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+        let cheapest = view.levels.get(level)?.iter().min_by_key(|segment| cost(segment))?;
         let inputs = std::iter::once(Arc::clone(cheapest)).chain(overlap(cheapest)).collect();
         Self::new(view, inputs, level + 1, true)
     }
@@ -149,7 +149,7 @@ impl Plan {
             if (&wider.first, &wider.last) == (&hull.first, &hull.last) {
                 let level = inputs.iter().map(|segment| usize::from(segment.meta.level)).max()?.max(1);
                 let is_there = inputs.iter().all(|segment| usize::from(segment.meta.level) == level);
-                let has_old = |segment: &Arc<Segment>| segment.meta.version_min < horizon && old_share(&segment.meta) > 0.0;
+                let has_old = |segment: &Arc<Segment>| segment.meta.version_min < horizon && old_permille(&segment.meta) > 0;
                 let is_needed = !is_there || inputs.iter().any(has_old) || is_marked(view, &inputs);
                 return is_needed.then(|| Self::new(view, inputs, level, false)).flatten();
             }

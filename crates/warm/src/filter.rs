@@ -30,9 +30,7 @@ pub(crate) struct Filter {
 #[inline]
 fn block_of(hash: u64, blocks: usize) -> usize {
     // The upper half of the hash chooses the block, by a multiplication in place of a division.
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
-    let block = ((hash >> 32) * blocks as u64 >> 32) as usize;
-    block
+    (((hash >> 32) * blocks as u64) >> 32) as usize
 }
 
 #[inline]
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
 
     fn hashes(from: u64, count: u64) -> Vec<u64> {
-        (from..from + count).map(|number| hash(1, &number.to_be_bytes())).collect()
+        (from..from + count).map(|number| hash(1, &number.to_le_bytes())).collect()
     }
 
     #[test]

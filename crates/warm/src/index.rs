@@ -69,14 +69,11 @@ impl Keys {
 
 #[inline]
 fn head(rest: &[u8]) -> u64 {
-    match rest.first_chunk::<8>() {
-        Some(bytes) => u64::from_be_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 8];
-            bytes[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(bytes)
-        }
-    }
+    let mut bytes = [0; 8];
+    let len = rest.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&rest[..len]);
+    // As a big-endian number, so that its order is that of the bytes.
+    u64::from_le_bytes(bytes).swap_bytes()
 }
 
 /// See the module.
@@ -268,7 +265,7 @@ mod tests {
     fn block_of_a_key_is_the_last_that_begins_not_above_it() {
         check((0..1).map(|_| b"only".to_vec()).collect());
         check((0..300_u32).map(|number| format!("user/{number:08}").into_bytes()).collect());
-        check((0..300_u32).map(|number| (number * 1_000_003).to_be_bytes().to_vec()).collect());
+        check((0..300_u32).map(|number| (number * 1_000_003).swap_bytes().to_le_bytes().to_vec()).collect());
         check((0..64_u32).map(|number| format!("{}tail{:03}", "a".repeat(number as usize % 4), number).into_bytes()).collect());
         check((0..64_u32).map(|number| format!("p{}", "0".repeat(number as usize)).into_bytes()).collect());
         check(vec![vec![], vec![0], vec![0, 0], vec![0, 0, 0, 0, 0, 0, 0, 0], vec![0, 0, 0, 0, 0, 0, 0, 0, 0], vec![1]]);

@@ -162,26 +162,27 @@ impl Segment {
         }
         let bytes = self.read_at(place.offset, place.frame_len(), reason)?;
         let frame = open_frame(&bytes, place, &self.shared.identity).map_err(corruption)?;
-        self.decoded(&frame.codec, frame.payload, frame.raw_len, place, None)
+        self.decoded(frame.codec, frame.payload, frame.raw_len, place, None)
     }
 
     fn decoded(
         &self,
-        codec: &Codec,
+        codec: Codec,
         payload: &[u8],
         raw_len: usize,
         place: &Place,
         dictionary: Option<&Dictionary>,
     ) -> Result<Vec<u8>> {
         let mut raw = vec![0; raw_len];
-        match decode(*codec, payload, dictionary, &mut raw) {
+        match decode(codec, payload, dictionary, &mut raw) {
             Ok(()) => Ok(raw),
             Err(found) => Err(self.damaged(place.offset, "compressed payload", format!("{raw_len} bytes"), found)),
         }
     }
 
     fn load_index(&self, reason: Reason) -> Result<Index> {
-        let head = self.read_at(0, ENVELOPE_SIZE_BYTES.min(self.meta.size_bytes as usize), reason)?;
+        let head =
+            self.read_at(0, usize::try_from(self.meta.size_bytes).unwrap_or(usize::MAX).min(ENVELOPE_SIZE_BYTES), reason)?;
         let expected = Expected {
             kind: FileKind::Sst,
             number: self.meta.number,
@@ -269,7 +270,7 @@ impl Segment {
     /// A main block for a reader that goes on from block to block.
     #[inline]
     pub(crate) fn main_block(&self, index: &Arc<Index>, number: usize, reading: Reading) -> Result<BlockRef> {
-        self.block(index, number as u32, reading)
+        self.block(index, to_u32(number), reading)
     }
 
     /// A history block.
@@ -335,14 +336,14 @@ impl Segment {
         let block = self.history_block(index, history.block, Reading::Point)?;
         let group = Group::read(&block, first.1, newest);
         let oldest = group.and_then(|group| group.oldest());
-        if oldest.ok_or_else(|| self.malformed(index, HISTORY_NUMBERS + history.block))? <= at {
+        if oldest.ok_or_else(|| self.malformed(index, history.block.saturating_add(HISTORY_NUMBERS)))? <= at {
             return Ok(first);
         }
         // The blocks between the first and the last hold nothing but this history, so their ranges are those of its groups.
         let between = index.history.get(history.block as usize + 1..history.block.saturating_add(history.more) as usize);
-        let between = between.ok_or_else(|| self.malformed(index, HISTORY_NUMBERS + history.block))?;
+        let between = between.ok_or_else(|| self.malformed(index, history.block.saturating_add(HISTORY_NUMBERS)))?;
         let found = between.partition_point(|block| block.versions.0 > at);
-        Ok((history.block + 1 + found as u32, 0))
+        Ok((history.block + 1 + to_u32(found), 0))
     }
 
     /// What is to be seen of a group at `at`.
@@ -385,7 +386,7 @@ impl Segment {
         if codec == Codec::None {
             return Ok(payload.clone());
         }
-        self.decoded(&codec, payload, raw_len as usize, &Place::default(), None).map(Bytes::from)
+        self.decoded(codec, payload, raw_len as usize, &Place::default(), None).map(Bytes::from)
     }
 
     fn value_ref(&self, index: &Index, reference: &[u8]) -> Result<ValueRef> {
@@ -400,7 +401,7 @@ impl Segment {
         if codec == Codec::None {
             return Ok(payload);
         }
-        self.decoded(&codec, &payload, reference.raw_len as usize, &reference.place, None).map(Bytes::from)
+        self.decoded(codec, &payload, reference.raw_len as usize, &reference.place, None).map(Bytes::from)
     }
 
     /// A value that is apart, as it is stored, for a rewrite.
@@ -427,7 +428,8 @@ impl Segment {
         let index = self.load_index(Reason::Verify)?;
         let footer = self.footer(Reason::Verify)?;
         self.read_part(&footer.summary, Reason::Verify)?;
-        let numbers = (0..index.main.len() as u32).chain((0..index.history.len() as u32).map(|number| number + HISTORY_NUMBERS));
+        let numbers =
+            (0..to_u32(index.main.len())).chain((0..to_u32(index.history.len())).map(|number| number + HISTORY_NUMBERS));
         for number in numbers {
             self.load_block(&index, number, Reason::Verify)?;
         }
@@ -482,7 +484,7 @@ impl Located<'_> {
 
     #[cold]
     fn malformed(&self) -> Error {
-        self.segment.malformed(self.index, u32::try_from(self.number).unwrap_or(u32::MAX))
+        self.segment.malformed(self.index, to_u32(self.number))
     }
 }
 
@@ -495,6 +497,11 @@ impl Drop for Shared {
             tracing::warn!(%error, "could not remove a sorted file that nothing needs");
         }
     }
+}
+
+/// The number of a block; a file has far fewer than 2^32.
+pub(crate) fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// An error for what cannot be, in place of a panic.

@@ -58,6 +58,10 @@ struct Jobs {
     job: Option<Job>,
     /// Rewrites that were asked for.
     wanted: Vec<(EntryKind, KeyRange)>,
+    /// A thread is about to take over what is complete.
+    is_ending: bool,
+    /// How many rewrites have failed, and why the last one did.
+    failures: (u64, Option<Error>),
 }
 
 /// The warm tier: sorted files in levels, listed in a manifest.
@@ -194,7 +198,9 @@ impl WarmTier {
         let markers = Markers { drops: state.drops.clone(), clears: state.clears.clone() };
         self.view.store(Arc::new(View::new(levels, markers, state.tables.clone())));
         // What is left was live before and is not any more.
-        known.into_values().for_each(|segment| segment.make_obsolete());
+        for segment in known.into_values() {
+            segment.make_obsolete();
+        }
     }
 
     /// Makes an edit durable and then visible.
@@ -280,8 +286,8 @@ impl WarmTier {
 
     /// Begins what is needed most, if nothing is under way; false if nothing is needed.
     fn begin_next(&self, jobs: &mut Jobs) -> Result<bool> {
-        if jobs.job.is_some() {
-            return Ok(true);
+        if jobs.job.is_some() || jobs.is_ending {
+            return Ok(jobs.job.is_some());
         }
         let view = self.view.load_full();
         let plan = match jobs.wanted.pop() {
@@ -324,8 +330,15 @@ impl WarmTier {
             return Ok(());
         }
         let Some(job) = jobs.job.take() else { return Ok(()) };
+        jobs.is_ending = true;
         drop(jobs);
-        self.end(job)
+        let ended = self.end(job);
+        let mut jobs = self.jobs.lock();
+        jobs.is_ending = false;
+        if let Err(error) = &ended {
+            jobs.failures = (jobs.failures.0 + 1, Some(error.clone()));
+        }
+        ended
     }
 
     /// Takes a complete rewrite over, or gives it up.
@@ -671,14 +684,21 @@ impl DurableTier for WarmTier {
 
     fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
         self.check_writable()?;
-        self.jobs.lock().wanted.push((table, range.clone()));
-        // What is under way ends first; another thread may work on it too.
+        let failed_before = {
+            let mut jobs = self.jobs.lock();
+            jobs.wanted.push((table, range.clone()));
+            jobs.failures.0
+        };
+        // What is under way ends first; another thread may work on it too, and be told if it fails.
         while !self.is_compacted() {
             if !self.step()? {
                 thermocline_io::sync::yield_now();
             }
         }
-        Ok(())
+        match &self.jobs.lock().failures {
+            (failed, Some(error)) if *failed != failed_before => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn files(&self) -> Vec<TierFile> {
@@ -724,7 +744,7 @@ impl DurableTier for WarmTier {
 impl WarmTier {
     fn is_compacted(&self) -> bool {
         let jobs = self.jobs.lock();
-        jobs.job.is_none() && jobs.wanted.is_empty()
+        jobs.job.is_none() && jobs.wanted.is_empty() && !jobs.is_ending
     }
 }
 

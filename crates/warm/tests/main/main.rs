@@ -1,5 +1,14 @@
 //! Tests of the warm tier through its public interface.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets what it does not expect shall fail, and sweeps shall say how much they looked at"
+)]
+
 mod backends;
 mod conformance;
 mod crashes;

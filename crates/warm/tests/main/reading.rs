@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use thermocline_conformance::ModelTier;
-use thermocline_io::{Operation, Reason, SimDisk};
+use thermocline_io::{DiskErrorKind, Fault, FaultKind, Operation, Reason, SimDisk, When};
 use thermocline_tier::{
-    Checkpoint, Direction, DurableTier, KeyRange, Lookup, RangeBatch, RangeRequest, ReadWindow, TierBatch, TierStorage, Version,
+    Checkpoint, Direction, DurableTier, ErrorKind, KeyRange, Lookup, RangeBatch, RangeRequest, ReadWindow, TierBatch,
+    TierStorage, Version,
 };
 use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
@@ -55,7 +56,8 @@ fn keys_up_to_the_limit() {
     keys.extend((0..30).map(|number| format!("k{number:02}").into_bytes()));
     keys.extend([vec![], vec![b'k'; KEY_MAX], vec![b'k'; 300], vec![0xff; KEY_MAX], vec![0xff; KEY_MAX - 1]]);
     for compression in COMPRESSIONS {
-        let writes: Vec<_> = keys.iter().filter(|key| !key.contains(&b'#')).map(|key| (MULTI, &key[..], Some(&b"value"[..]))).collect();
+        let writes: Vec<_> =
+            keys.iter().filter(|key| !key.contains(&b'#')).map(|key| (MULTI, &key[..], Some(&b"value"[..]))).collect();
         let batches = [batch(3, &writes), batch(5, &writes[..5])];
         check(&batches, &[3, 4, u64::MAX], &with(compression));
         // Files of a key each, with 64 KiB keys in the manifest.
@@ -93,7 +95,8 @@ fn ranges_begin_and_end_at_every_kind_of_place() {
     let tier = Arc::new(open(&disk, small()).unwrap());
     let model = Arc::new(ModelTier::new());
     for version in 1..6 {
-        let writes: Vec<String> = (0..400).filter(|key| (key + version) % 3 != 0).map(|key| format!("tenant/{:03}/{:03}", key / 100, key)).collect();
+        let writes: Vec<String> =
+            (0..400).filter(|key| (key + version) % 3 != 0).map(|key| format!("tenant/{:03}/{:03}", key / 100, key)).collect();
         let writes: Vec<_> = writes.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"some value of a length"[..]))).collect();
         tier.set(&batch(version, &writes)).unwrap();
         model.set(&batch(version, &writes)).unwrap();
@@ -109,7 +112,10 @@ fn ranges_begin_and_end_at_every_kind_of_place() {
             let range = match random.below(5) {
                 0 => KeyRange::new(start.as_str()..end.as_str()),
                 1 => KeyRange::new(start.as_str()..=end.as_str()),
-                2 => KeyRange { start: std::ops::Bound::Excluded(start.clone().into()), end: std::ops::Bound::Excluded(end.clone().into()) },
+                2 => KeyRange {
+                    start: std::ops::Bound::Excluded(start.clone().into()),
+                    end: std::ops::Bound::Excluded(end.clone().into()),
+                },
                 3 => KeyRange::new(start.as_str()..),
                 _ => KeyRange::prefix(end.as_bytes()),
             };
@@ -143,7 +149,8 @@ fn ranges_begin_and_end_at_every_kind_of_place() {
 #[test]
 fn ten_thousand_versions_of_one_key() {
     let model = ModelTier::new();
-    let value = |version: u64| if version % 10 == 7 { None } else { Some(format!("{version} {}", "v".repeat(version as usize % 40))) };
+    let value =
+        |version: u64| if version % 10 == 7 { None } else { Some(format!("{version} {}", "v".repeat(version as usize % 40))) };
     for version in 1..=10_000_u64 {
         let text = value(version);
         let write = text.as_ref().map_or_else(|| "k".to_owned(), |text| format!("k={text}"));
@@ -175,8 +182,12 @@ fn ten_thousand_versions_of_one_key() {
                 let request = RangeRequest { table: MULTI, range: KeyRange::all(), window, direction: Direction::Forward };
                 let mut batch = RangeBatch::new();
                 Arc::clone(&tier).scan(request).unwrap().next_batch(10, &mut batch).unwrap();
-                let found = batch.iter().find(|entry| entry.prefix == b"k").map(|entry| (entry.version, entry.value.map(<[u8]>::to_vec)));
-                assert_eq!(found, expected.version().map(|version| (version, expected.clone().into_value().map(|value| value.to_vec()))));
+                let found =
+                    batch.iter().find(|entry| entry.prefix == b"k").map(|entry| (entry.version, entry.value.map(<[u8]>::to_vec)));
+                assert_eq!(
+                    found,
+                    expected.version().map(|version| (version, expected.clone().into_value().map(|value| value.to_vec())))
+                );
             }
             let all = tier.get_all_versions(MULTI, b"k").unwrap();
             assert_eq!(all.len(), 10_000);
@@ -197,12 +208,16 @@ fn ten_thousand_versions_of_one_key() {
 fn large_values_and_a_cache_that_holds_none_of_them() {
     let mut random = Random(8);
     let sizes = [0, 1, 4095, 4096, 4097, 65_535, 65_536, 1 << 20, (1 << 20) + 1];
-    let values: Vec<Vec<u8>> = sizes.iter().map(|size| random.bytes(*size)).chain(sizes.iter().map(|size| vec![b'z'; *size])).collect();
+    let values: Vec<Vec<u8>> =
+        sizes.iter().map(|size| random.bytes(*size)).chain(sizes.iter().map(|size| vec![b'z'; *size])).collect();
     for compression in COMPRESSIONS {
         let mut batches = Vec::new();
         for version in [2, 4] {
-            let keys: Vec<String> = (0..values.len()).map(|number| format!("key/{:02}#s{version}", (number + version as usize) % values.len())).collect();
-            let writes: Vec<_> = keys.iter().zip(&values).map(|(key, value)| (SOURCE, key.as_bytes(), Some(&value[..]))).collect();
+            let keys: Vec<String> = (0..values.len())
+                .map(|number| format!("key/{:02}#s{version}", (number + version as usize) % values.len()))
+                .collect();
+            let writes: Vec<_> =
+                keys.iter().zip(&values).map(|(key, value)| (SOURCE, key.as_bytes(), Some(&value[..]))).collect();
             batches.push(batch(version, &writes));
         }
         check(&batches, &[3, u64::MAX], &with(compression));
@@ -359,35 +374,63 @@ fn readers_on_several_threads_beside_flushes_and_rewrites_see_whole_commits() {
     }
 }
 
-#[test]
-fn rewrite_that_was_asked_for_is_done_when_the_call_returns_whoever_does_it() {
-    for round in 0..12 {
-        let disk = SimDisk::new(round);
-        let tier = Arc::new(open(&disk, WarmOptions { level0_files: 100, level0_files_slow: 100, step_size_bytes: 1, ..small() }).unwrap());
-        for version in 1..6 {
-            tier.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+/// Asks for a rewrite while another thread works on it too and is slow to commit what it has finished; gives back the answer and how
+/// many versions of a key are there then.
+fn rewrite_with_a_slow_helper(seed: u64, fault: Option<Fault>) -> (thermocline_tier::Result<()>, usize) {
+    let disk = SimDisk::new(seed);
+    let tier =
+        Arc::new(open(&disk, WarmOptions { level0_files: 100, level0_files_slow: 100, step_size_bytes: 1, ..small() }).unwrap());
+    let keys: Vec<String> = (0..100).map(|key| format!("k{key:03}")).collect();
+    for version in 1..6 {
+        let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
+        tier.set(&batch(version, &writes)).unwrap();
+    }
+    tier.set_horizon(Version(5)).unwrap();
+    let (is_done, asker) = (Arc::new(AtomicBool::new(false)), std::thread::current().id());
+    let seen = Arc::clone(&is_done);
+    disk.observe(move |call| {
+        let is_commit = call.operation == Operation::Write && call.reason == Some(Reason::ManifestWrite);
+        if is_commit && std::thread::current().id() != asker {
+            (0..20_000).take_while(|_| !seen.load(Ordering::SeqCst)).for_each(|_| thermocline_io::sync::yield_now());
         }
-        tier.set_horizon(Version(5)).unwrap();
-        let (is_done, asker) = (Arc::new(AtomicBool::new(false)), std::thread::current().id());
-        let seen = Arc::clone(&is_done);
-        disk.observe(move |call| {
-            // The other thread is slow to commit what it has finished: the one that asked must wait for it.
-            let is_commit = call.operation == Operation::Write && call.reason == Some(Reason::ManifestWrite);
-            if is_commit && std::thread::current().id() != asker {
-                (0..20_000).take_while(|_| !seen.load(Ordering::SeqCst)).for_each(|_| thermocline_io::sync::yield_now());
+    });
+    fault.map(|fault| disk.inject(fault));
+    let is_ready = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (is_ready, is_done, tier) = (&is_ready, &is_done, &tier);
+        scope.spawn(move || {
+            is_ready.store(true, Ordering::SeqCst);
+            while !is_done.load(Ordering::SeqCst) {
+                if !tier.step().unwrap_or(false) {
+                    thermocline_io::sync::yield_now();
+                }
             }
         });
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_done.load(Ordering::SeqCst) {
-                    if !tier.step().unwrap() {
-                        thermocline_io::sync::yield_now();
-                    }
-                }
-            });
-            let _done = Done(&is_done);
-            tier.compact(MULTI, &KeyRange::all()).unwrap();
-            assert_eq!(tier.get_all_versions(MULTI, b"k").unwrap().len(), 1, "round {round}");
-        });
+        let _done = Done(is_done);
+        while !is_ready.load(Ordering::SeqCst) {
+            thermocline_io::sync::yield_now();
+        }
+        let answer = tier.compact(MULTI, &KeyRange::all());
+        (answer, tier.get_all_versions(MULTI, b"k000").unwrap().len())
+    })
+}
+
+#[test]
+fn rewrite_that_was_asked_for_is_done_when_the_call_returns_whoever_does_it() {
+    for seed in 0..12 {
+        let (answer, versions) = rewrite_with_a_slow_helper(seed, None);
+        answer.unwrap();
+        assert_eq!(versions, 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn rewrite_that_was_asked_for_and_fails_is_an_error_whoever_does_it() {
+    for seed in 0..12 {
+        let fault =
+            Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(0)).reason(Reason::ManifestWrite).on(Operation::Write);
+        let (answer, versions) = rewrite_with_a_slow_helper(seed, Some(fault));
+        assert_eq!(answer.unwrap_err().kind(), &ErrorKind::Io);
+        assert_eq!(versions, 5, "seed {seed}");
     }
 }
