@@ -1,10 +1,10 @@
 //! `cargo xtask histories`: real histories through the real program, compared with states that were taken from git's own trees.
 //!
-//! Each `NAME-history.tsv` is imported into a new store with little memory, so that most of it goes to sorted files and out of the log, and
-//! every version that `NAME-history.expected.tsv` samples is scanned and compared by count and SHA-256, before and after the store is
-//! compacted. Then come rounds in which the import, and then the compaction, is killed at random moments and started again until it
-//! ends by itself; the store must then hold exactly the same states, and again after it was compacted. It hunts commits that are lost,
-//! doubled or torn by a kill, by moving them to files, or by rewriting those.
+//! Each `NAME-history.tsv` is imported into a new store with little memory, so that most of it goes to sorted files and out of the
+//! log, and every version that `NAME-history.expected.tsv` samples is scanned and compared by count and SHA-256, before and after
+//! the store is compacted. Then come rounds in which the import, and then the compaction, is killed at random moments and started
+//! again until it ends by itself; the store must then hold exactly the same states, and again after it was compacted. It hunts
+//! commits that are lost, doubled or torn by a kill, by moving them to files, or by rewriting those.
 
 mod expected;
 mod options;
@@ -95,13 +95,14 @@ impl Check<'_> {
     fn run(&self, kill_rounds: u32, random: &mut Random) -> Result<(), Failure> {
         let name = &self.history.name;
         self.start_anew()?;
-        let mut import_duration = self.finish(&mut self.import())?;
+        let mut import_duration = finish(&mut self.import())?;
         self.compare("imported")?;
-        let mut compact_duration = self.finish(&mut self.compact())?;
+        let mut compact_duration = finish(&mut self.compact())?;
         self.compare("compacted")?;
         let count = self.history.samples.len();
         println!(
-            "{name}: imported in {:.2} s, compacted in {:.2} s; {count} of {count} sampled versions equal before and after, store verified",
+            "{name}: imported in {:.2} s, compacted in {:.2} s; {count} of {count} sampled versions equal before and after, store \
+             verified",
             import_duration.as_secs_f64(),
             compact_duration.as_secs_f64()
         );
@@ -117,8 +118,8 @@ impl Check<'_> {
         }
         if kill_rounds > 0 {
             println!(
-                "{name}: {kill_rounds} rounds with {import_kills} kills of imports and {compact_kills} of compactions; {count} of {count} \
-                 sampled versions equal after each"
+                "{name}: {kill_rounds} rounds with {import_kills} kills of imports and {compact_kills} of compactions; {count} of \
+                 {count} sampled versions equal after each"
             );
         }
         self.start_anew()
@@ -155,15 +156,8 @@ impl Check<'_> {
         self.writing("compact")
     }
 
-    /// Runs a command to its end; says how long it took.
-    fn finish(&self, command: &mut Command) -> Result<Duration, Failure> {
-        let start = Instant::now();
-        capture(command)?;
-        Ok(start.elapsed())
-    }
-
-    /// Runs a command, kills it at a random moment, and goes on until one ends by itself. Returns how many kills hit. `duration` is how long
-    /// it takes as a whole, and follows what it really took, so that the moments do not all come too late.
+    /// Runs a command, kills it at a random moment, and goes on until one ends by itself. Returns how many kills hit. `duration` is
+    /// how long it takes as a whole, and follows what it really took, so that the moments do not all come too late.
     fn with_kills(&self, command: impl Fn() -> Command, duration: &mut Duration, random: &mut Random) -> Result<u32, Failure> {
         for kills in 0..KILLS_PER_ROUND_MAX {
             let mut command = command();
@@ -177,7 +171,7 @@ impl Check<'_> {
                 return Ok(kills);
             }
         }
-        self.finish(&mut command())?;
+        finish(&mut command())?;
         Ok(KILLS_PER_ROUND_MAX)
     }
 
@@ -202,6 +196,13 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Runs a command to its end; says how long it took.
+fn finish(command: &mut Command) -> Result<Duration, Failure> {
+    let start = Instant::now();
+    capture(command)?;
+    Ok(start.elapsed())
 }
 
 /// Waits so long, then kills the child. Whether it was killed; one that failed by itself is a failure here, too.

@@ -123,14 +123,14 @@ pub(crate) struct Import {
 #[derive(Debug, Args)]
 pub(crate) struct Writing {
     /// The main memory that the store may use, such as 64MiB [default: 512MiB]
-    #[arg(long = "memory-budget", value_name = "BYTES", value_parser = sizes::parse)]
-    pub(crate) memory_budget_bytes: Option<u64>,
+    #[arg(long, value_name = "BYTES", value_parser = sizes::parse)]
+    pub(crate) memory_budget: Option<u64>,
     /// How much of that each of the two tables may use that take the writes; a full one becomes a file [default: an eighth]
-    #[arg(long = "hot-budget", value_name = "BYTES", value_parser = sizes::parse)]
-    pub(crate) hot_budget_bytes: Option<u64>,
+    #[arg(long, value_name = "BYTES", value_parser = sizes::parse)]
+    pub(crate) hot_budget: Option<u64>,
     /// How much of the log stays, for `changes` and `export --history`, once its commits lie in files; a number of bytes or `all`
-    #[arg(long = "log-keep", value_name = "BYTES", default_value = "all", value_parser = sizes::parse_or_all)]
-    pub(crate) log_keep_bytes: u64,
+    #[arg(long, value_name = "BYTES", default_value = "all", value_parser = sizes::parse_or_all)]
+    pub(crate) log_keep: u64,
 }
 
 /// What each commit of an import waits for.

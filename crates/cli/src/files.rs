@@ -73,7 +73,9 @@ pub(crate) fn merge(into: &mut Value, from: Value) {
 /// The levels that have files, from the top.
 pub(crate) fn levels(files: &[TierFile]) -> BTreeMap<u8, FileSum> {
     let mut by_level: BTreeMap<u8, Vec<&TierFile>> = BTreeMap::new();
-    files.iter().for_each(|file| by_level.entry(file.level).or_default().push(file));
+    for file in files {
+        by_level.entry(file.level).or_default().push(file);
+    }
     by_level.into_iter().map(|(level, files)| (level, FileSum::of(files))).collect()
 }
 

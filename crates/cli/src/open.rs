@@ -14,11 +14,11 @@ pub(crate) fn for_reading(directory: &Path) -> Result<Store, Failure> {
 
 /// What a command that writes opens the store with.
 pub(crate) fn for_writing(directory: &Path, writing: &Writing) -> Builder {
-    let mut builder = Store::builder(directory).tiers(|tiers| tiers.hot().warm()).log_keep(writing.log_keep_bytes);
-    if let Some(bytes) = writing.memory_budget_bytes {
+    let mut builder = Store::builder(directory).tiers(|tiers| tiers.hot().warm()).log_keep(writing.log_keep);
+    if let Some(bytes) = writing.memory_budget {
         builder = builder.memory_budget(bytes);
     }
-    if let Some(bytes) = writing.hot_budget_bytes {
+    if let Some(bytes) = writing.hot_budget {
         builder = builder.hot_budget(bytes);
     }
     builder

@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join("")
+        bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
     /// The bytes of layout version 1: what this release writes, and what every later one must still read.
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn bytes_of_the_layout_are_these() {
         assert_eq!(hex(&state().encode()), GOLDEN);
-        assert_eq!(hex(&State::default().encode())[..10], *"0100000000");
+        assert!(hex(&State::default().encode()).starts_with("0100000000"));
     }
 
     #[test]

@@ -198,7 +198,9 @@ mod tests {
     #[test]
     fn marks_as_of_a_version_are_those_that_replay_cannot_bring_back() {
         let marks = TableMarks::default();
-        [2, 4, 8].into_iter().for_each(|version| marks.clear(EntryKind::Multi, Version(version)));
+        for version in [2, 4, 8] {
+            marks.clear(EntryKind::Multi, Version(version));
+        }
         marks.clear(EntryKind::source(1), Version(9));
         let at = |version| marks.as_of(Version(version));
         let marked = |floor: u64, clears: &[u64]| {

@@ -64,6 +64,12 @@ struct Jobs {
     failures: (u64, Option<Error>),
 }
 
+impl Jobs {
+    fn fail(&mut self, error: &Error) {
+        self.failures = (self.failures.0 + 1, Some(error.clone()));
+    }
+}
+
 /// The warm tier: sorted files in levels, listed in a manifest.
 ///
 /// Reads take no lock and see one state each. A write by [`set`](TierStorage::set) makes a file of its own and is durable when it returns;
@@ -335,10 +341,7 @@ impl WarmTier {
         let ended = self.end(job);
         let mut jobs = self.jobs.lock();
         jobs.is_ending = false;
-        if let Err(error) = &ended {
-            jobs.failures = (jobs.failures.0 + 1, Some(error.clone()));
-        }
-        ended
+        ended.inspect_err(|error| jobs.fail(error))
     }
 
     /// Takes a complete rewrite over, or gives it up.
@@ -650,7 +653,7 @@ impl DurableTier for WarmTier {
     fn step(&self) -> Result<bool> {
         let part = {
             let mut jobs = self.jobs.lock();
-            if self.is_read_only || !self.begin_next(&mut jobs)? {
+            if self.is_read_only || !self.begin_next(&mut jobs).inspect_err(|error| jobs.fail(error))? {
                 return Ok(false);
             }
             let Some(job) = &mut jobs.job else { return Ok(true) };

@@ -185,16 +185,14 @@ pub(super) fn shortened(key: &[u8]) -> String {
         return "(empty)".to_owned();
     }
     let all: Vec<String> = if key.len() > 2 * PART { Vec::new() } else { characters(key) };
-    match all.len() {
-        1..=KEY_SHOWN_MAX => all.concat(),
-        _ => {
-            let head = characters(key.get(..PART).unwrap_or(key));
-            let tail = characters(key.get(key.len().saturating_sub(PART)..).unwrap_or(key));
-            let head = head.get(..KEY_SHOWN_MAX - KEY_SHOWN_TAIL - 1).unwrap_or(&head);
-            let tail = tail.get(tail.len().saturating_sub(KEY_SHOWN_TAIL)..).unwrap_or(&tail);
-            format!("{}\u{2026}{}", head.concat(), tail.concat())
-        }
+    if (1..=KEY_SHOWN_MAX).contains(&all.len()) {
+        return all.concat();
     }
+    let head = characters(key.get(..PART).unwrap_or(key));
+    let tail = characters(key.get(key.len().saturating_sub(PART)..).unwrap_or(key));
+    let head = head.get(..KEY_SHOWN_MAX - KEY_SHOWN_TAIL - 1).unwrap_or(&head);
+    let tail = tail.get(tail.len().saturating_sub(KEY_SHOWN_TAIL)..).unwrap_or(&tail);
+    format!("{}\u{2026}{}", head.concat(), tail.concat())
 }
 
 /// Each character of a key as it is shown; an escaped one stays whole.

@@ -93,7 +93,7 @@ fn readers_see_all_tiers_as_one() {
             assert_eq!(texts(page.entries.into_iter().chain(rest.entries).map(Ok::<_, ()>)), rows(4));
             let keys = |from, to| {
                 let diff = store.diff(T, KeyRange::all(), Version(from)..Version(to)).unwrap();
-                diff.map(|entry| String::from_utf8(entry.unwrap().key.to_vec()).unwrap()).collect::<Vec<_>>().join("")
+                diff.map(|entry| String::from_utf8(entry.unwrap().key.to_vec()).unwrap()).collect::<String>()
             };
             assert_eq!([keys(1, 4), keys(2, 3), keys(3, 2), keys(0, 1)], ["abcef", "ce", "ce", "abcd"]);
         };

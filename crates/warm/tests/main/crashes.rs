@@ -35,15 +35,15 @@ fn check_image(run: &Run, image: &SimDisk, acts: std::ops::RangeInclusive<usize>
     let possible = &run.looks[*acts.start()..=(*acts.end()).min(run.looks.len() - 1)];
     let Some(found) = possible.iter().position(|possible| **possible == look) else {
         let act = run.acts.get(acts.start());
-        panic!("{repro}, during {act:?}:\nfound\n{look:#?}\nexpected\n{:#?}", possible);
+        panic!("{repro}, during {act:?}:\nfound\n{look:#?}\nexpected\n{possible:#?}");
     };
     check_no_orphans(image, &tier).unwrap_or_else(|why| panic!("{repro}: {why}"));
     let operations = image.operations();
-    if *images % 8 == 0 {
+    if (*images).is_multiple_of(8) {
         look.check_scan(&tier).unwrap();
         tier.verify().unwrap_or_else(|error| panic!("{repro}: {error}"));
     }
-    if *images % 16 == 0 {
+    if (*images).is_multiple_of(16) {
         // It can go on.
         compact(&tier).unwrap();
         assert!(Look::of_tier(&tier).unwrap() == look, "{repro}: a rewrite changed something");

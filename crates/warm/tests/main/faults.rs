@@ -61,12 +61,12 @@ fn play(disk: &SimDisk, seed: u64, acts: usize, repro: &str) -> Left {
             Err(error) => match error.kind() {
                 ErrorKind::Poisoned => {
                     assert!(error.to_string().contains("sync"), "{repro}: {error} does not name its cause");
-                    if !is_poisoned {
+                    if is_poisoned {
+                        assert!(sorted_files(disk).len() <= before, "{repro}: {act:?} leaves a file each time");
+                    } else {
                         let mut with = Script::clone(&script);
                         with.apply(&act);
                         maybe = Some(with.look());
-                    } else {
-                        assert!(sorted_files(disk).len() <= before, "{repro}: {act:?} leaves a file each time");
                     }
                     is_poisoned = true;
                 }
@@ -120,7 +120,7 @@ fn at_every_call(what: &str, make: impl Fn(When) -> Fault) {
     let mut runs = 0;
     for when in [When::Nth as fn(u64) -> When, When::From] {
         for seed in 0..2 {
-            runs += (0..).take_while(|nth| run_with(seed, make(when(*nth))) > 0).count();
+            runs += (0..u64::MAX).take_while(|nth| run_with(seed, make(when(*nth))) > 0).count();
         }
     }
     println!("{what}: {runs} runs, 0 lost");

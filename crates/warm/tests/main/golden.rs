@@ -70,7 +70,9 @@ macro_rules! golden {
 
 fn model(batches: &[TierBatch]) -> Arc<ModelTier> {
     let model = Arc::new(ModelTier::new());
-    batches.iter().for_each(|batch| model.set(batch).unwrap());
+    for batch in batches {
+        model.set(batch).unwrap();
+    }
     model
 }
 
@@ -147,5 +149,5 @@ fn golden_files_hold_every_codec_and_a_history_of_several_blocks() {
     assert!(codecs(&none).iter().all(|codec| *codec == 0));
     assert!(codecs(&lz4).contains(&1) && codecs(&zstd).contains(&2));
     // A main block, an index, a filter, and the rest is history.
-    assert!(codecs(&history).iter().filter(|codec| **codec == 2).count() >= 4, "{:?}", codecs(&history));
+    assert!(codecs(&history).into_iter().filter(|codec| *codec == 2).count() >= 4, "{:?}", codecs(&history));
 }

@@ -61,7 +61,7 @@ impl Sealed {
                     && (len..=len * 251).contains(&raw_len)
                     && checksum64(salt.at(start as u64), &bytes[start..end + 5]) == u64_at(&bytes, end + 5)
             };
-            let end = (start..bytes.len() - FOOTER_LEN - TRAILER_LEN + 1).find(is_end);
+            let end = (start..=(bytes.len() - FOOTER_LEN - TRAILER_LEN)).find(is_end);
             let end = end.unwrap_or_else(|| panic!("no frame begins at byte {start}"));
             frames.push(start..end + 5);
             start = end + TRAILER_LEN;
@@ -296,8 +296,10 @@ pub(crate) fn read_all(directory: &Directory) -> usize {
     found
 }
 
+type Key = (EntryKind, Vec<u8>);
+
 /// Counts the entries, and gives back some keys.
-fn visit(tier: &Arc<WarmTier>) -> Result<(usize, Vec<(EntryKind, Vec<u8>)>)> {
+fn visit(tier: &Arc<WarmTier>) -> Result<(usize, Vec<Key>)> {
     let (mut entries, mut keys) = (0, Vec::new());
     let visited = tier.visit_entries(&mut |table, entry| {
         if entries % 97 == 0 {

@@ -28,7 +28,9 @@ const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Com
 /// Writes the batches to a tier as one flush, and checks all answers, before and after a rewrite and a restart.
 fn check(batches: &[TierBatch], versions: &[u64], options: &WarmOptions) {
     let model = Arc::new(ModelTier::new());
-    batches.iter().for_each(|batch| model.set(batch).unwrap());
+    for batch in batches {
+        model.set(batch).unwrap();
+    }
     let disk = SimDisk::new(1);
     let tier = Arc::new(open(&disk, options.clone()).unwrap());
     tier.absorb(&*model, Checkpoint::default()).unwrap();
@@ -236,7 +238,9 @@ fn full_blocks_with_the_largest_entries_that_may_follow() {
         batches.push(one(far / 2, MULTI, &format!("k#{suffix}={large}")));
         batches.push(one(1, MULTI, "k=1"));
         let model = Arc::new(ModelTier::new());
-        batches.iter().for_each(|batch| model.set(batch).unwrap());
+        for batch in &batches {
+            model.set(batch).unwrap();
+        }
         let disk = SimDisk::new(1);
         let tier = Arc::new(open(&disk, with(Compression::None)).unwrap());
         tier.absorb(&*model, Checkpoint::default()).unwrap();
@@ -290,6 +294,7 @@ impl Drop for Done<'_> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story of three kinds of threads")]
 fn readers_on_several_threads_beside_flushes_and_rewrites_see_whole_commits() {
     let disk = SimDisk::new(1);
     let tier = Arc::new(open(&disk, WarmOptions { step_size_bytes: 4000, ..small() }).unwrap());

@@ -213,7 +213,9 @@ impl Script {
         match act {
             Act::Set(batch) => self.model.set(batch).unwrap(),
             Act::Absorb(batches, checkpoint, _) => {
-                batches.iter().for_each(|batch| self.model.set(batch).unwrap());
+                for batch in batches {
+                    self.model.set(batch).unwrap();
+                }
                 self.checkpoint = checkpoint.clone();
             }
             Act::Ensure(table) => self.model.ensure_table(*table).unwrap(),
