@@ -110,9 +110,10 @@ impl Log {
         identify(disk, Reason::Open)
     }
 
-    /// Opens the log of a directory, or makes one if there is none, and hands every record of the store's history to `replay`, oldest
-    /// first; with a [base](OpenLog::base), every record from there on. Everything is checked on the way. What is not certain to be
-    /// durable is made so before this returns; nothing on disk changes if it fails with anything but [`DiskFull`](ErrorKind::DiskFull) or [`Io`](ErrorKind::Io), and even then nothing is lost.
+    /// Opens the log of a directory, or makes one if there is none, and hands every record of the store's history to `replay`,
+    /// oldest first; with a [base](OpenLog::base), every record from there on. Everything is checked on the way. What is not
+    /// certain to be durable is made so before this returns; nothing on disk changes if it fails with anything but
+    /// [`DiskFull`](ErrorKind::DiskFull) or [`Io`](ErrorKind::Io), and even then nothing is lost.
     ///
     /// `replay` may have been called for some records when this fails; throw away what it built.
     ///
