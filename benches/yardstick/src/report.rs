@@ -132,11 +132,14 @@ impl Report {
     /// The phases that some engine has figures of in a workload.
     pub fn phases(&self, workload: &str) -> Vec<&'static Phase> {
         let has = |phase: &&Phase| self.engines.iter().any(|engine| self.cell(workload, engine, phase.name) != Cell::Empty);
-        // A worker that failed altogether has every phase, as failed; what no engine has measured is no phase of the workload.
+        // A worker that failed altogether, or could not even load, has every phase, as failed; what no engine has measured is no phase of
+        // the workload.
         let is_measured = |phase: &&Phase| {
-            self.engines
-                .iter()
-                .any(|engine| !matches!(self.cell(workload, engine, phase.name), Cell::Empty | Cell::Missing(Status::Failed(_))))
+            let unmeasured = |cell: &Cell| {
+                matches!(cell, Cell::Empty | Cell::Missing(Status::Failed(_)))
+                    || phase.name != "load" && matches!(cell, Cell::Missing(Status::Unsupported(_)))
+            };
+            self.engines.iter().any(|engine| !unmeasured(&self.cell(workload, engine, phase.name)))
         };
         PHASES.iter().filter(has).filter(is_measured).collect()
     }

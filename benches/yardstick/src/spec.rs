@@ -8,6 +8,9 @@ use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, VALUE_SIZE_BYTES};
 /// What caches and write buffers may take together, unless a workload says otherwise.
 pub const CACHE_BYTES: u64 = 512 << 20;
 
+/// What they may take in the workload that shows whether a small budget is kept.
+const SMALL_CACHE_BYTES: u64 = 64 << 20;
+
 /// Which phases a workload has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -62,7 +65,8 @@ impl Spec {
             Self::new("W", Kind::Whole, 500_000, 4),
             Self::new("D", Kind::Whole, 40_000, 50),
             Self { value_size_bytes: 1024, ..Self::new("S", Kind::Whole, 200_000, 2) },
-            Self { cache_bytes: large.user_bytes() / 3, ..large },
+            Self { cache_bytes: large.user_bytes() / 3, ..large.clone() },
+            Self { name: "B".to_owned(), kind: Kind::Curve, cache_bytes: SMALL_CACHE_BYTES, ..large },
             Self::new("Z", Kind::Mixed, 500_000, 1),
             Self::new("Y", Kind::Commits, 10_000, 1),
             Self::new("H", Kind::Real, 0, 0),

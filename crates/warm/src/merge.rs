@@ -53,6 +53,8 @@ pub(crate) struct Rows {
     block: Option<Bytes>,
     place: usize,
     newest: Version,
+    /// Of the entry that came last, if one did.
+    last: Option<Version>,
     older: Option<Older>,
     history: Option<(u32, Bytes)>,
     /// The current entry.
@@ -72,6 +74,7 @@ impl Rows {
             block: None,
             place: 0,
             newest: Version::ZERO,
+            last: None,
             older: None,
             history: None,
             key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
@@ -131,7 +134,14 @@ impl Rows {
         let Some(block) = &self.block else { return Ok(()) };
         let main = MainBlock::new(block, usize::from(resident.keys), index.versions[self.number].0);
         let entry = main.entry(self.place).ok_or_else(|| self.segment.malformed(&index, number))?;
-        self.key.table = index.tables.get(self.table).map_or(EntryKind::Multi, |table| table.table);
+        let table = index.tables.get(self.table).map_or(EntryKind::Multi, |table| table.table);
+        // Out of order, a rewrite would make a file that nobody could read.
+        let is_first = self.last.is_none() || self.key.table != table;
+        if !is_first && !is_below(&self.key.prefix, index.common(self.number), entry.rest) {
+            return Err(self.segment.malformed(&index, number));
+        }
+        self.last = Some(entry.version);
+        self.key.table = table;
         self.key.prefix.clear();
         self.key.prefix.extend_from_slice(index.common(self.number));
         self.key.prefix.extend_from_slice(entry.rest);
@@ -173,7 +183,11 @@ impl Rows {
         }
         let old = group.get(older.index);
         let old = old.ok_or_else(|| self.segment.malformed(&self.index, older.number.saturating_add(HISTORY_NUMBERS)))?;
-        let row = self.moved(&older.block, &Seen::old(&old))?;
+        if self.last.is_some_and(|last| old.version >= last) {
+            return Err(self.segment.malformed(&self.index, older.number.saturating_add(HISTORY_NUMBERS)));
+        }
+        let (row, version) = (self.moved(&older.block, &Seen::old(&old))?, old.version);
+        self.last = Some(version);
         older.index += 1;
         self.row = row;
         self.older = Some(older);
@@ -196,6 +210,12 @@ impl Rows {
             }
         })
     }
+}
+
+/// Whether a key is below the one that consists of two parts.
+fn is_below(key: &[u8], head: &[u8], tail: &[u8]) -> bool {
+    let (key_head, key_tail) = key.split_at(head.len().min(key.len()));
+    key_head.cmp(head).then_with(|| key_tail.cmp(tail)).is_lt()
 }
 
 /// What a rewrite keeps.

@@ -64,6 +64,8 @@ struct Report {
     last: Version,
     commits: u64,
     writes: u64,
+    /// Of keys and values.
+    size_bytes: u64,
 }
 
 /// Imports a history.
@@ -77,13 +79,17 @@ pub(crate) fn run(arguments: &Import, out: &mut dyn Write) -> Result<(), Failure
     let builder = open::for_writing(&arguments.directory, &arguments.writing);
     let store = builder.mode(OpenMode::CreateIfMissing).durability(arguments.durability.into()).open()?;
     let imported = copy(arguments, &store, &mut *history, out);
-    let counters = store.file_counters();
+    let (counters, flushes) = (store.file_counters(), store.stats().flushes);
     // What was committed before a failure stays, and closing makes it durable.
     let closed = store.close();
     let report = imported?;
     closed?;
     summarise(&report, out)?;
-    if counters.written_bytes == 0 { Ok(()) } else { put!(out, "{}", files::written(&counters)) }
+    if flushes == 0 || report.size_bytes == 0 {
+        return Ok(());
+    }
+    let amplification = files::ratio(counters.written_bytes, report.size_bytes);
+    put!(out, "{}: {amplification:.1} bytes for each byte of keys and values", files::written(&counters))
 }
 
 fn copy(arguments: &Import, store: &Store, history: &mut dyn History, out: &mut dyn Write) -> Result<Report, Failure> {
@@ -141,6 +147,7 @@ impl Report {
         self.last = commit.version;
         self.commits += 1;
         self.writes += commit.writes.len() as u64;
+        self.size_bytes += commit.size_bytes() as u64;
     }
 }
 

@@ -85,8 +85,8 @@ fn space_amplification(inspection: &Inspection) -> String {
 
 fn write_amplification(inspection: &Inspection) -> String {
     match files::write_amplification(&inspection.counters) {
-        Some(times) => format!("{times:.1} in this session: {}", files::written(&inspection.counters)),
-        None => "not known: this session has flushed nothing; import and compact print theirs".to_owned(),
+        Some(times) => format!("{times:.1} in this session, which {}", files::written(&inspection.counters)),
+        None => "not known: this session has only read; import and compact say what theirs wrote".to_owned(),
     }
 }
 

@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use thermocline_format::{Envelope, FileKind, Salt, StoreId, checksum64, checksum128};
+use thermocline_hot::HotTier;
 use thermocline_io::{Disk, FileId, MemoryDisk, Reason, SimDisk, write_all_at};
 use thermocline_tier::{
     BatchBuilder, Direction, DurableTier, EntryKind, ErrorKind, FixedSuffix, KeyRange, RangeBatch, RangeRequest, ReadWindow,
     Result, TierStorage, Version,
 };
-use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier};
+use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier, dump_sst};
 
 pub(crate) const STORE: StoreId = StoreId([7; 16]);
 const TRAILER_LEN: usize = 13;
@@ -246,7 +247,7 @@ fn sample(compression: Compression, keys: u64) -> Directory {
     let disk = SimDisk::new(1);
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let tier = open(Arc::clone(&shared), compression).expect("a new tier");
-    let hot = thermocline_conformance::ModelTier::new();
+    let hot = HotTier::default();
     let versions = if keys < 100 { vec![1, 2, 3, 1 << 40] } else { vec![1] };
     for (round, version) in (0..).zip(versions) {
         let mut batch = BatchBuilder::new();
@@ -284,6 +285,7 @@ fn sample(compression: Compression, keys: u64) -> Directory {
 
 /// Reads all there is, in every way, and rewrites it. Errors are answers. Returns how many entries there are.
 pub(crate) fn read_all(directory: &Directory) -> usize {
+    drop(dump_sst(&directory.file.bytes, directory.number));
     let Ok(tier) = open(directory.disk(), Compression::None) else { return 0 };
     let tier = Arc::new(tier);
     let keys_max = KEYS_PER_BYTE * directory.file.bytes.len();
