@@ -1,8 +1,8 @@
 //! The file of the durable model: a journal of edits, each record of which is one atomic step. The format is private to the kit.
 //!
-//! A record is its payload's length (u32), a checksum (u64) and the payload: edits one after the other. The first record of a file is
-//! the whole content at the time the file was made. What follows the last good record was never acknowledged; it may be zeros, room
-//! that was set aside.
+//! A record is its payload's length (u32), a checksum (u64) and the payload: edits one after the other. The first record of a file
+//! is the whole content at the time the file was made. What follows the last good record was never acknowledged; it may be zeros,
+//! room that was set aside.
 
 use std::sync::Arc;
 
@@ -224,8 +224,8 @@ impl Journal {
         Self { disk, number, next_number: number + 1, file: None, end, poison: None }
     }
 
-    /// Makes a new file with `content` as its first record, and removes the others. Nothing is trusted to be durable because it can be
-    /// read.
+    /// Makes a new file with `content` as its first record, and removes the others. Nothing is trusted to be durable because it can
+    /// be read.
     pub(crate) fn make(disk: Arc<dyn Disk>, found: &Found, content: &Encoder) -> Result<Self> {
         let number = found.numbers.last().copied().unwrap_or(0);
         let mut journal = Self { disk, number, next_number: number + 1, file: None, end: 0, poison: None };

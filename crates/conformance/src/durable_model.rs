@@ -14,11 +14,12 @@ use thermocline_tier::{
 use crate::durable_journal::{self, Edit, Encoder, Journal};
 use crate::model::ModelTier;
 
-/// A durable tier that is plainly right and not fast: the whole content is in memory, every change is one record of a journal in a file that is synced,
-/// and background work writes the journal anew without what is not retained. It survives whatever its disk survives.
+/// A durable tier that is plainly right and not fast: the whole content is in memory, every change is one record of a journal in a
+/// file that is synced, and background work writes the journal anew without what is not retained. It survives whatever its disk
+/// survives.
 ///
-/// A flush leaves work behind; a [`step`](DurableTier::step) does half of what there is. How much makes writers slow down and wait can
-/// be set.
+/// A flush leaves work behind; a [`step`](DurableTier::step) does half of what there is. How much makes writers slow down and wait
+/// can be set.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,7 +71,8 @@ impl DurableModel {
         Self::open_slow(request, u64::MAX, u64::MAX)
     }
 
-    /// As [`open`](Self::open), but writers should slow down when the work of `slow_at` flushes is due, and wait when it is `stop_at`.
+    /// As [`open`](Self::open), but writers should slow down when the work of `slow_at` flushes is due, and wait when it is
+    /// `stop_at`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -97,8 +99,8 @@ impl DurableModel {
         Ok(Arc::new(Self { disk, store: request.store.0, content, state, pins: Mutex::new(None), slow_at, stop_at }))
     }
 
-    /// Removes what is not retained, and writes the journal anew. The reclaimed entries are gone from memory at once; a crash brings
-    /// them back, and nobody can tell.
+    /// Removes what is not retained, and writes the journal anew. The reclaimed entries are gone from memory at once; a crash
+    /// brings them back, and nobody can tell.
     fn rewrite(&self, state: &mut State) -> Result<()> {
         let pinned = self.pins.lock().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
         let garbage = garbage(&self.content, &Retained::new(state.horizon, pinned))?;

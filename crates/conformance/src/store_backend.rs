@@ -46,8 +46,8 @@ impl StoreBackend {
         Self::of_tiers(name, false, move || Tiers::from(make_tier() as Arc<dyn TierStorage>))
     }
 
-    /// A store over tables in memory, of which `make_hot` makes an empty one each time, over the durable tier that `open` opens. Its cases
-    /// run with a budget so small that every commit fills a table and is flushed, at the latest, two commits later.
+    /// A store over tables in memory, of which `make_hot` makes an empty one each time, over the durable tier that `open` opens.
+    /// Its cases run with a budget so small that every commit fills a table and is flushed, at the latest, two commits later.
     pub fn over<T: TierStorage + 'static>(
         name: &str,
         make_hot: impl Fn() -> Arc<T> + Send + Sync + 'static,

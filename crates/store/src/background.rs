@@ -253,8 +253,8 @@ fn work(storage: &Storage, job: Job, step: impl Fn(&Storage) -> Result<bool>) {
     }
 }
 
-/// Looks at the log from time to time. A failure here is not lost: the log meets it again when it needs what could not be prepared, and
-/// then tells the committer.
+/// Looks at the log from time to time. A failure here is not lost: the log meets it again when it needs what could not be prepared,
+/// and then tells the committer.
 fn tend_log(storage: &Storage) {
     let mut wait = BUSY_WAIT;
     while storage.signals.pause(wait) {
@@ -274,12 +274,14 @@ fn tend_log(storage: &Storage) {
 
 impl Store {
     /// Does all background work that waits, here and now: for stores opened with [`Background::ByHand`](crate::Background::ByHand),
-    /// harmless on others. Work that fails is left, and noted in [`stats`](Store::stats); it is tried again when it is asked for next.
+    /// harmless on others. Work that fails is left, and noted in [`stats`](Store::stats); it is tried again when it is asked for
+    /// next.
     pub fn run_until_idle(&self) {
         while let Ok(true) = self.inner.storage.work_step() {}
     }
 
-    /// Waits until all background work is done, helping with it. What was written last stays in memory: [`flush`](Store::flush) moves it.
+    /// Waits until all background work is done, helping with it. What was written last stays in memory: [`flush`](Store::flush)
+    /// moves it.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again later.

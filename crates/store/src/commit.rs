@@ -50,8 +50,8 @@ pub(crate) struct Writer {
     pub(crate) covered: Version,
     /// How much was logged since the last seal, about, in bytes.
     logged_bytes: u64,
-    /// Requests that are in the log, durably, and that the durable tier had no room for when it should have taken them. They have been
-    /// answered, with an error; they are applied before anything else is.
+    /// Requests that are in the log, durably, and that the durable tier had no room for when it should have taken them. They have
+    /// been answered, with an error; they are applied before anything else is.
     late: Vec<Request>,
 }
 
@@ -95,8 +95,8 @@ impl Inner {
         parts.flat_map(|part| self.lead_part(&mut writer, part)).collect()
     }
 
-    /// Admits each request, logs all with one write, syncs once if any asks for it, applies, publishes. A request that is refused does
-    /// not touch the others.
+    /// Admits each request, logs all with one write, syncs once if any asks for it, applies, publishes. A request that is refused
+    /// does not touch the others.
     fn lead_part(&self, writer: &mut Writer, group: &mut [Request]) -> Vec<Outcome> {
         if let Err(error) = self.apply_late(writer).and_then(|()| self.seal_if_full(writer)) {
             return group.iter().map(|_| Err(error.clone())).collect();
@@ -161,8 +161,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Seals the table that takes the writes if it has outgrown its budget, or the log since the last seal is long; but not while too many
-    /// wait to be flushed: then it takes what comes, which is little, since writers wait.
+    /// Seals the table that takes the writes if it has outgrown its budget, or the log since the last seal is long; but not while
+    /// too many wait to be flushed: then it takes what comes, which is little, since writers wait.
     fn seal_if_full(&self, writer: &mut Writer) -> Result<()> {
         let Some(budget) = self.storage.hot_budget_bytes else { return Ok(()) };
         let is_due = {
@@ -197,8 +197,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Has the tier set memory aside for the group, before anything is logged: what is in the log must fit. If not all of it does, those
-    /// requests are refused that do not fit behind the ones before them.
+    /// Has the tier set memory aside for the group, before anything is logged: what is in the log must fit. If not all of it does,
+    /// those requests are refused that do not fit behind the ones before them.
     fn make_room(&self, group: &[Request]) -> Vec<Result<()>> {
         let all: Vec<&TierBatch> = group.iter().filter_map(Request::writes).collect();
         let view = self.storage.view();
@@ -343,8 +343,8 @@ impl Store {
     /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, [`MemoryExhausted`](ErrorKind::MemoryExhausted),
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), [`Poisoned`](ErrorKind::Poisoned),
     /// [`VersionExhausted`](ErrorKind::VersionExhausted), [`Closed`](ErrorKind::Closed): nothing was committed. If the process
-    /// or the machine dies after an `Io` or a `DiskFull`, before another commit succeeds, opening the store again may find the batch in
-    /// the log after all: whole, never a part of it.
+    /// or the machine dies after an `Io` or a `DiskFull`, before another commit succeeds, opening the store again may find the
+    /// batch in the log after all: whole, never a part of it.
     /// [`CommitUnknown`](ErrorKind::CommitUnknown): a sync failed; reopening the store shows whether the commit is there.
     pub fn commit(&self, batch: Batch) -> Result<Version> {
         self.commit_with(batch, CommitOptions::default())

@@ -6,9 +6,9 @@ use thermocline_io::{Access, DirEntry, Disk, DiskFile, DiskResult, FileId, LockG
 
 /// A disk whose directory is never synced again once that has failed.
 ///
-/// The log and the durable tier make files in one directory, and each sync covers the names that all of them have made. After a failed one the
-/// system may take lost names for written, so that the next sync, by somebody else, says that all is well: a manifest could then list
-/// a file whose name is not durable.
+/// The log and the durable tier make files in one directory, and each sync covers the names that all of them have made. After a
+/// failed one the system may take lost names for written, so that the next sync, by somebody else, says that all is well: a
+/// manifest could then list a file whose name is not durable.
 #[derive(Debug)]
 pub(crate) struct Directory {
     disk: Arc<dyn Disk>,

@@ -1,5 +1,5 @@
-//! The bytes of a checkpoint's state: what the store itself must know at the checkpoint's version, encode beside decode. They lie in the
-//! durable tier, which hands them back when it is opened.
+//! The bytes of a checkpoint's state: what the store itself must know at the checkpoint's version, encode beside decode. They lie
+//! in the durable tier, which hands them back when it is opened.
 //!
 //! ```text
 //! byte 0         2       3      4
@@ -46,7 +46,8 @@ const VERSION_LEN: usize = 8;
 const TABLES: [FieldTable; 3] = [
     FieldTable::new(
         "checkpoint state",
-        "What the store itself knows at the version of the checkpoint. The checksum covers all bytes before it, with the seed `tcstate1`.",
+        "What the store itself knows at the version of the checkpoint. The checksum covers all bytes before it, with the seed \
+         `tcstate1`.",
         &[
             Field::at(0, Encoding::U16, "version", "of this layout: 1"),
             Field::at(2, Encoding::Bits8, "flags", "bit 0: a log base follows"),

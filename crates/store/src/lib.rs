@@ -1,12 +1,12 @@
 //! Thermocline's store layer: commits at versions through one log, reads at any version through whatever tiers it is given.
 //!
-//! It relies on a [`TierStorage`](thermocline_tier::TierStorage) for entries, perhaps over a [`DurableTier`](thermocline_tier::DurableTier)
-//! that takes them over, on `thermocline-wal` for durability, and on `thermocline-io` for the machine. It never names a tier: the facade
-//! crate wires them.
+//! It relies on a [`TierStorage`](thermocline_tier::TierStorage) for entries, perhaps over a
+//! [`DurableTier`](thermocline_tier::DurableTier) that takes them over, on `thermocline-wal` for durability, and on
+//! `thermocline-io` for the machine. It never names a tier: the facade crate wires them.
 //!
-//! Over a durable tier, commits go to the log and to a table in memory. A full table is *sealed* between two commits, *flushed* into
-//! the durable tier together with a checkpoint, and the log is *cut* behind it. Readers see the tables and the tier through one view
-//! that is replaced, never changed, so they take no lock.
+//! Over a durable tier, commits go to the log and to a table in memory. A full table is *sealed* between two commits, *flushed*
+//! into the durable tier together with a checkpoint, and the log is *cut* behind it. Readers see the tables and the tier through
+//! one view that is replaced, never changed, so they take no lock.
 
 #![forbid(unsafe_code)]
 

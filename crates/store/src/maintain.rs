@@ -69,19 +69,20 @@ impl Inner {
 }
 
 impl Store {
-    /// Moves everything that was committed so far into the durable tier, and cuts the log behind it. Without a durable tier there is
-    /// nowhere to move it, and nothing happens.
+    /// Moves everything that was committed so far into the durable tier, and cuts the log behind it. Without a durable tier there
+    /// is nowhere to move it, and nothing happens.
     ///
     /// # Errors
-    /// [`DiskFull`](ErrorKind::DiskFull), after which all is as before and a later flush may succeed; [`Poisoned`](ErrorKind::Poisoned),
-    /// [`Unsupported`](ErrorKind::Unsupported) for a store that was opened read-only, [`Closed`](ErrorKind::Closed), [`Io`](ErrorKind::Io).
+    /// [`DiskFull`](ErrorKind::DiskFull), after which all is as before and a later flush may succeed;
+    /// [`Poisoned`](ErrorKind::Poisoned), [`Unsupported`](ErrorKind::Unsupported) for a store that was opened read-only,
+    /// [`Closed`](ErrorKind::Closed), [`Io`](ErrorKind::Io).
     pub fn flush(&self) -> Result<()> {
         self.inner.check_writable()?;
         if self.inner.storage.durable().is_none() { Ok(()) } else { self.inner.flush() }
     }
 
-    /// Flushes, then rewrites what holds keys of a range of a table, so that each key lies in one place and what nobody may read any more
-    /// is gone. Without a durable tier there is nothing to rewrite.
+    /// Flushes, then rewrites what holds keys of a range of a table, so that each key lies in one place and what nobody may read
+    /// any more is gone. Without a durable tier there is nothing to rewrite.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
@@ -98,9 +99,9 @@ impl Store {
         self.inner.horizon()
     }
 
-    /// Moves the horizon forward, durably, at most to the last commit: versions below it can be read only while they are pinned, and what
-    /// no allowed read can see is removed with later rewrites. A version at or below the present horizon changes nothing. All commits
-    /// so far are made durable first.
+    /// Moves the horizon forward, durably, at most to the last commit: versions below it can be read only while they are pinned,
+    /// and what no allowed read can see is removed with later rewrites. A version at or below the present horizon changes nothing.
+    /// All commits so far are made durable first.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) without a durable tier, since tiers in memory keep every version; else as

@@ -49,8 +49,8 @@ impl TableClears {
         newest(&self.clears, at)
     }
 
-    /// The version below which a reader at `at` must not see rows: of the newest clear, or of the purge, which counts as one: what it
-    /// removes may lie on disk for a while.
+    /// The version below which a reader at `at` must not see rows: of the newest clear, or of the purge, which counts as one: what
+    /// it removes may lie on disk for a while.
     pub(crate) fn hidden_below(&self, at: Version) -> Option<Version> {
         let purged = (self.floor > Version::ZERO && self.floor <= at).then_some(self.floor);
         self.newest(at).max(purged)
@@ -96,8 +96,8 @@ impl TableMarks {
         self.has_any.store(!tables.is_empty(), Ordering::Release);
     }
 
-    /// The marks as of a version, for a checkpoint there: without later ones, which replaying the log brings back, and without clears
-    /// that a purge has made pointless.
+    /// The marks as of a version, for a checkpoint there: without later ones, which replaying the log brings back, and without
+    /// clears that a purge has made pointless.
     pub(crate) fn as_of(&self, at: Version) -> Vec<MarkedTable> {
         let tables = self.tables.read();
         let marked = |(table, marks): (&EntryKind, &Marks)| {

@@ -39,17 +39,18 @@ pub struct VerifyReport {
 }
 
 impl Store {
-    /// Opens a store on a disk, over its tiers; a single tier in memory, which must be empty, can be given as it is. Engines use the facade
-    /// crate, which brings both.
+    /// Opens a store on a disk, over its tiers; a single tier in memory, which must be empty, can be given as it is. Engines use
+    /// the facade crate, which brings both.
     ///
-    /// The directory's lock is taken before anything is read, and everything in the log is checked. What the durable tier has not taken
-    /// over yet is replayed.
+    /// The directory's lock is taken before anything is read, and everything in the log is checked. What the durable tier has not
+    /// taken over yet is replayed.
     ///
     /// # Errors
     /// [`Locked`](ErrorKind::Locked) while another handle has it open; [`NotFound`](ErrorKind::NotFound) and
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode, the tiers and the directory do not fit, an option is out of range, or
-    /// the layout is another than the stored one; [`ForeignFile`](ErrorKind::ForeignFile), [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and
-    /// [`Corruption`](ErrorKind::Corruption) naming file and offset; [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the mode, the tiers and the directory do not fit, an option is out of
+    /// range, or the layout is another than the stored one; [`ForeignFile`](ErrorKind::ForeignFile),
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and [`Corruption`](ErrorKind::Corruption) naming file and offset;
+    /// [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
     pub fn open(disk: Arc<dyn Disk>, tiers: impl Into<Tiers>, environment: &Environment, options: StoreOptions) -> Result<Self> {
         let directory = disk.label();
         let opened = open(disk, &tiers.into(), environment, options);

@@ -32,8 +32,8 @@ pub enum OpenMode {
 pub enum Background {
     /// Threads of the store's own: one for the log, and over a durable tier one for flushing and some for the tier's work.
     Thread,
-    /// The caller, through [`Store::run_until_idle`](crate::Store::run_until_idle): for tests and simulations. A commit that would have to wait
-    /// for such work does it itself.
+    /// The caller, through [`Store::run_until_idle`](crate::Store::run_until_idle): for tests and simulations. A commit that would
+    /// have to wait for such work does it itself.
     ByHand,
 }
 
@@ -57,14 +57,15 @@ pub struct StoreOptions {
     pub background: Background,
     /// The commit log's own options.
     pub log: LogOptions,
-    /// How much memory the table that takes the writes may use, in bytes, before it is sealed and moved into the durable tier; a single group
-    /// of commits may take it beyond. Where commits go straight to the durable tier it is how much log is written between two
-    /// checkpoints. Without a durable tier it has no effect. `None`, the default, seals only when [`flush`](crate::Store::flush) asks for it.
+    /// How much memory the table that takes the writes may use, in bytes, before it is sealed and moved into the durable tier; a
+    /// single group of commits may take it beyond. Where commits go straight to the durable tier it is how much log is written
+    /// between two checkpoints. Without a durable tier it has no effect. `None`, the default, seals only when
+    /// [`flush`](crate::Store::flush) asks for it.
     pub hot_budget_bytes: Option<u64>,
     /// How many sealed tables may wait to be moved before writers wait, at least 1. Default: 1.
     pub sealed_tables_max: usize,
-    /// How much of the log stays for [`changes`](crate::Store::changes) once recovery needs it no more, in bytes, rounded up to whole segments.
-    /// Default: 0.
+    /// How much of the log stays for [`changes`](crate::Store::changes) once recovery needs it no more, in bytes, rounded up to
+    /// whole segments. Default: 0.
     pub log_keep_bytes: u64,
     /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
     pub tier_threads: usize,

@@ -1,8 +1,8 @@
 //! What opening brings back: the durable tier up to its checkpoint, and from the log what came after.
 //!
-//! While the log is opened, what can be read from it is not yet certain to be durable. So nothing goes into the durable tier then: the
-//! records fill one table in memory, up to its budget, and the rest is left. Once the log is open all of it is durable, and is read
-//! again from there on, with a flush whenever the table is full. A small budget is enough to open any log.
+//! While the log is opened, what can be read from it is not yet certain to be durable. So nothing goes into the durable tier then:
+//! the records fill one table in memory, up to its budget, and the rest is left. Once the log is open all of it is durable, and is
+//! read again from there on, with a flush whenever the table is full. A small budget is enough to open any log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) tiers: &'a Tiers,
     pub(crate) environment: &'a Environment,
     pub(crate) options: &'a StoreOptions,
-    /// The store that is there, if it has a durable tier already. A log says so too, but what it says need not be durable yet: so without
-    /// a durable tier the log is opened first, and a directory with a durable tier always has a log.
+    /// The store that is there, if it has a durable tier already. A log says so too, but what it says need not be durable yet: so
+    /// without a durable tier the log is opened first, and a directory with a durable tier always has a log.
     pub(crate) store: Option<StoreId>,
 }
 
@@ -257,8 +257,8 @@ fn put_back(storage: &Storage, marks: &TableMarks, commit: &Commit, batch: &mut 
     Ok(())
 }
 
-/// Flushes what is sealed and removes what is purged. A full disk is no reason not to open: then the tables stay in memory, as they were
-/// before, and the flush is tried again later.
+/// Flushes what is sealed and removes what is purged. A full disk is no reason not to open: then the tables stay in memory, as they
+/// were before, and the flush is tried again later.
 fn flush_all(storage: &Storage) -> Result<()> {
     loop {
         match storage.flush_step() {

@@ -1,8 +1,8 @@
-//! The tiers of an open store, and the moves between them: sealing the table that takes the writes, moving sealed ones into the durable
-//! tier, cutting the log behind them.
+//! The tiers of an open store, and the moves between them: sealing the table that takes the writes, moving sealed ones into the
+//! durable tier, cutting the log behind them.
 //!
-//! Locks, in the order in which they are taken: the writer's (of the store), the gate, what is moving, the edits of the view. Readers take
-//! none.
+//! Locks, in the order in which they are taken: the writer's (of the store), the gate, what is moving, the edits of the view.
+//! Readers take none.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,8 +27,8 @@ use crate::view::{Sealed, View};
 /// Writers slow down when so small a share of the last table's budget is left. Not before: they would only wait at another place.
 const SLOW_SHARE: u64 = 8;
 
-/// Purged tables whose rows the durable tier still holds: it could not remove them when they were purged. Readers do not see them (their
-/// version is below the table's floor), but nothing may be moved down before they are gone, since clearing takes everything.
+/// Purged tables whose rows the durable tier still holds: it could not remove them when they were purged. Readers do not see them
+/// (their version is below the table's floor), but nothing may be moved down before they are gone, since clearing takes everything.
 pub(crate) type Unpurged = BTreeSet<EntryKind>;
 
 /// What background work and the store's handles share.
@@ -172,8 +172,9 @@ impl Storage {
         self.edit(|_view| View::closed());
     }
 
-    /// Puts a fresh table above the active one, which from now on waits to be moved down. `version` is the last that was committed: nothing
-    /// is written meanwhile. In a store that writes straight to the durable tier it seals nothing and asks for a checkpoint alone.
+    /// Puts a fresh table above the active one, which from now on waits to be moved down. `version` is the last that was committed:
+    /// nothing is written meanwhile. In a store that writes straight to the durable tier it seals nothing and asks for a checkpoint
+    /// alone.
     pub(crate) fn seal(&self, version: Version, base: Option<LogBase>, marks: &TableMarks) {
         let state = State { base: base.clone(), marks: marks.as_of(version) }.encode();
         let checkpoint = Checkpoint { version, state };
@@ -238,7 +239,8 @@ impl Storage {
         self.note(Job::Tier, step())
     }
 
-    /// Does one piece of the most urgent work; returns whether there was any. Work that fails does not keep other work from being done.
+    /// Does one piece of the most urgent work; returns whether there was any. Work that fails does not keep other work from being
+    /// done.
     pub(crate) fn work_step(&self) -> Result<bool> {
         let flushed = self.flush_step();
         if matches!(flushed, Ok(true)) {
@@ -284,8 +286,8 @@ impl Storage {
         self.moving.lock()
     }
 
-    /// Removes a table's rows from every tier. If the durable one fails to, readers miss nothing, and it is tried again before anything
-    /// else is written there.
+    /// Removes a table's rows from every tier. If the durable one fails to, readers miss nothing, and it is tried again before
+    /// anything else is written there.
     pub(crate) fn purge(&self, unpurged: &mut Unpurged, table: EntryKind) -> Result<()> {
         let view = self.view_owned();
         for tier in view.in_memory() {

@@ -139,8 +139,8 @@ impl Inner {
         self.read_at(version, |at| self.lookup_exactly(table, key, at, reader))
     }
 
-    /// Reads the latest state, again if another came in between, so that the version that was the latest is gone: by a purge, or by a
-    /// horizon that moved.
+    /// Reads the latest state, again if another came in between, so that the version that was the latest is gone: by a purge, or by
+    /// a horizon that moved.
     #[inline]
     fn read_latest<R>(&self, read: impl Fn(Version) -> Result<R>) -> Result<R> {
         let at = self.latest();
@@ -265,9 +265,10 @@ impl Store {
     /// Reads on from a cursor's token: the next `limit` rows at the cursor's version, which need not be pinned.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a damaged token, one of a diff, one of a commit that a power cut has taken
-    /// back, or a limit of 0;
-    /// [`WrongStore`](ErrorKind::WrongStore) for another store's; [`VersionReclaimed`](ErrorKind::VersionReclaimed) if its version is gone.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a damaged token, one of a diff, one of a commit that a power cut has
+    /// taken back, or a limit of 0;
+    /// [`WrongStore`](ErrorKind::WrongStore) for another store's; [`VersionReclaimed`](ErrorKind::VersionReclaimed) if its version
+    /// is gone.
     pub fn resume(&self, token: &[u8], limit: usize) -> Result<Page> {
         let cursor = Cursor::decode(token)?;
         if cursor.store != self.inner.store_id {
@@ -305,12 +306,12 @@ impl Store {
         Diff::resume(&self.inner, token)
     }
 
-    /// The commits above `since`, in order, as they were made; [`Version::ZERO`] gives all. Over a durable tier the log keeps only what
-    /// recovery needs, and what [`StoreOptions::log_keep_bytes`] asks for beyond.
+    /// The commits above `since`, in order, as they were made; [`Version::ZERO`] gives all. Over a durable tier the log keeps only
+    /// what recovery needs, and what [`StoreOptions::log_keep_bytes`] asks for beyond.
     ///
     /// # Errors
-    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if the log does not reach back to `since`; [`Closed`](ErrorKind::Closed), or
-    /// what reading the log fails with.
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if the log does not reach back to `since`; [`Closed`](ErrorKind::Closed),
+    /// or what reading the log fails with.
     pub fn changes(&self, since: Version) -> Result<Changes> {
         Changes::open(&self.inner, since)
     }

@@ -25,8 +25,8 @@ pub struct DurableRequest<'a> {
     pub is_read_only: bool,
 }
 
-/// The tiers of a store: one in memory that is filled from the log, one over a durable tier that takes over from the log, or the durable
-/// one alone.
+/// The tiers of a store: one in memory that is filled from the log, one over a durable tier that takes over from the log, or the
+/// durable one alone.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -56,8 +56,8 @@ impl Tiers {
         Self { hot: None, durable: Some(Arc::new(open)) }
     }
 
-    /// Puts a durable tier below: tables in memory take the writes, and are moved down when they are full. A table in memory is made
-    /// anew each time.
+    /// Puts a durable tier below: tables in memory take the writes, and are moved down when they are full. A table in memory is
+    /// made anew each time.
     #[must_use]
     pub fn over(mut self, open: impl Fn(DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> + Send + Sync + 'static) -> Self {
         self.durable = Some(Arc::new(open));

@@ -20,10 +20,10 @@ pub(crate) struct Sealed {
 
 /// From the tier that takes the writes down to the one on disk.
 ///
-/// Within one store the versions fall strictly from tier to tier: commits take turns, each has a version above the last, and a table is
-/// sealed between two of them; so whatever lies in a tier was committed before all that lies above it. Two tiers may hold the same entry,
-/// while it moves or when the log brings back what the lower one took already, but never a newer one below an older one. So a point
-/// read may stop at the first tier that knows the key at its version: what lies below is older. (A bare
+/// Within one store the versions fall strictly from tier to tier: commits take turns, each has a version above the last, and a
+/// table is sealed between two of them; so whatever lies in a tier was committed before all that lies above it. Two tiers may hold
+/// the same entry, while it moves or when the log brings back what the lower one took already, but never a newer one below an older
+/// one. So a point read may stop at the first tier that knows the key at its version: what lies below is older. (A bare
 /// [`TierStack`] promises nothing of that kind and asks every tier.)
 #[derive(Debug)]
 pub(crate) struct View {

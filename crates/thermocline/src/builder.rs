@@ -107,8 +107,8 @@ impl Builder {
         self
     }
 
-    /// Which tiers the store stands on; by default hot over warm. A store whose data lies in files cannot be opened without the tier that they belong to;
-    /// one that was hot alone can be opened with a tier below, and moves there.
+    /// Which tiers the store stands on; by default hot over warm. A store whose data lies in files cannot be opened without the
+    /// tier that they belong to; one that was hot alone can be opened with a tier below, and moves there.
     ///
     /// ```
     /// use thermocline::{ErrorKind, Store};
@@ -127,26 +127,26 @@ impl Builder {
 
     /// The main memory that the tiers may use, in bytes.
     ///
-    /// - Hot alone: a hard limit, by default none, but for the copy that is made while memory is given back. A commit that could need more is
-    ///   refused with [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is opening a store that
-    ///   does not fit.
-    /// - With a warm tier: by default 512 MiB. One eighth is for the table that takes the writes, one for the full one that is being flushed, five are
-    ///   for blocks, indexes and filters of the files, and one is for flushing and compaction. When the tables are full, writers slow down
-    ///   and wait. A single group of commits may take a table beyond its share.
+    /// - Hot alone: a hard limit, by default none, but for the copy that is made while memory is given back. A commit that could
+    ///   need more is refused with [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is
+    ///   opening a store that does not fit.
+    /// - With a warm tier: by default 512 MiB. One eighth is for the table that takes the writes, one for the full one that is
+    ///   being flushed, five are for blocks, indexes and filters of the files, and one is for flushing and compaction. When the
+    ///   tables are full, writers slow down and wait. A single group of commits may take a table beyond its share.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory.budget_bytes = Some(bytes);
         self
     }
 
-    /// With a warm tier: how much memory each of the two tables in memory may use, in bytes, in place of an eighth of the memory budget. The
-    /// rest is shared as before, five to one. Refused for a store that is hot alone.
+    /// With a warm tier: how much memory each of the two tables in memory may use, in bytes, in place of an eighth of the memory
+    /// budget. The rest is shared as before, five to one. Refused for a store that is hot alone.
     pub fn hot_budget(mut self, bytes: u64) -> Self {
         self.memory.hot_bytes = Some(bytes);
         self
     }
 
-    /// How much of the log stays for [`changes`](thermocline_store::Store::changes) once recovery needs it no more, in bytes; by default nothing.
-    /// A store that is hot alone keeps all of it.
+    /// How much of the log stays for [`changes`](thermocline_store::Store::changes) once recovery needs it no more, in bytes; by
+    /// default nothing. A store that is hot alone keeps all of it.
     pub fn log_keep(mut self, bytes: u64) -> Self {
         self.options.log_keep_bytes = bytes;
         self
@@ -173,9 +173,10 @@ impl Builder {
     /// Opens the store.
     ///
     /// # Errors
-    /// [`NotFound`](thermocline_tier::ErrorKind::NotFound) if it must exist and does not, [`InvalidArgument`](thermocline_tier::ErrorKind::InvalidArgument)
-    /// for options that make no sense, `Locked` while another handle has it open, `ForeignFile` for a directory of something else,
-    /// `UnsupportedFormat` for one of a newer release, `Corruption` for damaged files, and `Io`.
+    /// [`NotFound`](thermocline_tier::ErrorKind::NotFound) if it must exist and does not,
+    /// [`InvalidArgument`](thermocline_tier::ErrorKind::InvalidArgument) for options that make no sense, `Locked` while another
+    /// handle has it open, `ForeignFile` for a directory of something else, `UnsupportedFormat` for one of a newer release,
+    /// `Corruption` for damaged files, and `Io`.
     pub fn open(self) -> Result<Store> {
         let may_create = matches!(self.options.mode, OpenMode::CreateIfMissing | OpenMode::CreateNew);
         let disk = RealDisk::open(&self.directory, may_create).map_err(|error| {

@@ -10,8 +10,8 @@ use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
 
 /// The memory that a store with files may use if it is not told, in bytes.
 const MEMORY_BUDGET_DEFAULT: u64 = 512 << 20;
-/// A budget is counted in eighths: one for each table in memory, of which there are two, five for what is read from files, and one for
-/// flushing and compaction.
+/// A budget is counted in eighths: one for each table in memory, of which there are two, five for what is read from files, and one
+/// for flushing and compaction.
 const SHARES: u64 = 8;
 const HOT_TABLES: u64 = 2;
 /// Of what the tables in memory leave, six eighths by default, so much is for flushing and compaction.

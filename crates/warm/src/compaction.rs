@@ -8,7 +8,7 @@ use thermocline_tier::{EntryKind, KeyRange, Result, Version};
 use crate::codec::Compression;
 use crate::error::disk_error;
 use crate::layout::FileIdentity;
-use crate::merge::{Keep, Merge, Rows};
+use crate::merge::{Keep, Merge, Next, Rows};
 use crate::meta::{FileMeta, TableKey};
 use crate::options::WarmOptions;
 use crate::segment::Segment;
@@ -60,13 +60,18 @@ fn level_size_max(options: &WarmOptions, level: usize) -> u64 {
     (1..level).fold(options.level1_size_bytes, |size, _| size.saturating_mul(options.level_size_ratio))
 }
 
-/// How many of a file's entries are tombstones and versions that are not the newest, in thousandths.
+/// How many of a file's entries are tombstones and versions that are not the newest, and how many entries there are. As the manifest says,
+/// so possibly too large to be added.
+fn old_entries(meta: &FileMeta) -> (u64, u64) {
+    meta.tables.iter().fold((0, 0), |(old, entries): (u64, u64), (_, stats)| {
+        let old_versions = stats.entries.saturating_sub(stats.keys).saturating_add(stats.tombstones);
+        (old.saturating_add(old_versions), entries.saturating_add(stats.entries))
+    })
+}
+
+/// The same in thousandths of all entries.
 fn old_permille(meta: &FileMeta) -> u64 {
-    let (mut entries, mut old) = (0, 0);
-    for (_, stats) in &meta.tables {
-        entries += stats.entries;
-        old += stats.entries.saturating_sub(stats.keys) + stats.tombstones;
-    }
+    let (old, entries) = old_entries(meta);
     permille(old, entries)
 }
 
@@ -149,7 +154,7 @@ impl Plan {
             if (&wider.first, &wider.last) == (&hull.first, &hull.last) {
                 let level = inputs.iter().map(|segment| usize::from(segment.meta.level)).max()?.max(1);
                 let is_there = inputs.iter().all(|segment| usize::from(segment.meta.level) == level);
-                let has_old = |segment: &Arc<Segment>| segment.meta.version_min < horizon && old_permille(&segment.meta) > 0;
+                let has_old = |segment: &Arc<Segment>| segment.meta.version_min <= horizon && old_entries(&segment.meta).0 > 0;
                 let is_needed = !is_there || inputs.iter().any(has_old) || is_marked(view, &inputs);
                 return is_needed.then(|| Self::new(view, inputs, level, false)).flatten();
             }
@@ -292,9 +297,10 @@ impl Part {
     pub(crate) fn step(&mut self, size_bytes: u64) -> Result<bool> {
         let mut done = 0;
         while done < size_bytes {
-            match self.merge.next()? {
-                Some((key, row)) if self.end.as_ref().is_none_or(|end| key < end) => self.output.push(&row.as_new(key))?,
-                _ => return Ok(true),
+            match self.merge.next_within(size_bytes - done)? {
+                Next::Entry(key, row) if self.end.as_ref().is_none_or(|end| key < end) => self.output.push(&row.as_new(key))?,
+                Next::Entry(..) | Next::End => return Ok(true),
+                Next::Later => {}
             }
             done += self.merge.take_read_bytes();
         }

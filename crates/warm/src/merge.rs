@@ -227,6 +227,20 @@ pub(crate) struct Keep {
     pub(crate) is_lowest: bool,
 }
 
+/// What a row counts beside its bytes where work is measured, so that rows without any count too.
+const ROW_SIZE_BYTES: usize = 8;
+
+/// What [`Merge::next_within`] has come upon.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// An entry with its key.
+    Entry(&'a TableKey, Row),
+    /// Nothing so far: to be called again.
+    Later,
+    /// There is nothing more.
+    End,
+}
+
 /// Several files as one: each entry once, without what is marked as dropped and what no allowed read can see.
 #[derive(Debug)]
 pub(crate) struct Merge {
@@ -262,16 +276,27 @@ impl Merge {
 
     /// The next entry in order, with its key; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(&TableKey, Row)>> {
+        Ok(match self.next_within(u64::MAX)? {
+            Next::Entry(key, row) => Some((key, row)),
+            Next::Later | Next::End => None,
+        })
+    }
+
+    /// The next entry in order, unless so many bytes were read without coming upon one that is kept.
+    pub(crate) fn next_within(&mut self, read_max: u64) -> Result<Next<'_>> {
         loop {
             if let Some(row) = self.ready.pop_front() {
-                return Ok(Some((&self.key, row)));
+                return Ok(Next::Entry(&self.key, row));
+            }
+            if self.read >= read_max {
+                return Ok(Next::Later);
             }
             let Some(number) = self.lowest() else {
                 self.tombstones.clear();
-                return Ok(None);
+                return Ok(Next::End);
             };
             let input = &mut self.inputs[number];
-            let Some(row) = input.row.take() else { return Ok(None) };
+            let Some(row) = input.row.take() else { return Ok(Next::End) };
             let applied = input.applied();
             let is_same_key = self.newer.is_some() && self.key == input.key;
             if !is_same_key {
@@ -280,7 +305,7 @@ impl Merge {
                 self.newer = None;
                 self.tombstones.clear();
             }
-            self.read += (self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
+            self.read += (ROW_SIZE_BYTES + self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
             input.advance()?;
             let is_hidden = self.keep.markers.hides_table(self.key.table, applied)
                 || self.keep.markers.hides(self.key.table, &self.key.prefix, row.version, applied);

@@ -413,14 +413,18 @@ fn sweep(disk: &dyn Disk, state: &State, is_read_only: bool) -> Result<u64> {
         }
     }
     for file in state.files.values() {
+        let label = thermocline_format::FileLabel::numbered(thermocline_format::FileKind::Sst, file.number);
+        let damaged = |part, expected, found| corruption(thermocline_format::Corruption::new(label, 0, part, expected, found));
+        // Files on a level that nobody reads would be lost without a word.
+        if usize::from(file.level) >= LEVELS {
+            return Err(damaged("file's level", format!("below {LEVELS}"), file.level.to_string()));
+        }
         let found = match lengths.get(&file.number) {
             Some(len) if *len == file.size_bytes => continue,
             Some(len) => format!("{len} bytes"),
             None => "no file".to_owned(),
         };
-        let label = thermocline_format::FileLabel::numbered(thermocline_format::FileKind::Sst, file.number);
-        let expected = format!("{} bytes, as the manifest says", file.size_bytes);
-        return Err(corruption(thermocline_format::Corruption::new(label, 0, "file length", expected, found)));
+        return Err(damaged("file length", format!("{} bytes, as the manifest says", file.size_bytes), found));
     }
     let mut has_removed = false;
     for number in lengths.keys().filter(|number| !state.files.contains_key(number)) {
@@ -591,10 +595,10 @@ impl TierStorage for WarmTier {
                 segment.meta.tables.iter().filter(|(table, _)| !view.markers.hides_table(*table, segment.meta.applied))
             {
                 let sum = tables.entry(*table).or_default();
-                sum.keys += held.keys;
-                sum.entries += held.entries;
-                sum.tombstones += held.tombstones;
-                sum.user_bytes += held.user_bytes;
+                sum.keys = sum.keys.saturating_add(held.keys);
+                sum.entries = sum.entries.saturating_add(held.entries);
+                sum.tombstones = sum.tombstones.saturating_add(held.tombstones);
+                sum.user_bytes = sum.user_bytes.saturating_add(held.user_bytes);
             }
         }
         TierStats { tables: tables.into_iter().collect(), memory_bytes: self.cache.used_bytes(), garbage_bytes: 0 }

@@ -1,5 +1,5 @@
-//! A log that ends too early, or has bytes that nobody wrote. They hunt tails taken for records, records lost before the damage, and
-//! damage that is read as if it were data.
+//! A log that ends too early, or has bytes that nobody wrote. They hunt tails taken for records, records lost before the damage,
+//! and damage that is read as if it were data.
 
 use thermocline_io::{FileId, SimDisk};
 use thermocline_store::{Durability, Store, StoreOptions};
@@ -14,8 +14,8 @@ use crate::store_cases::ledger::Ledger;
 /// The first bytes of a log file, of which every bit is flipped.
 const HEADER_SIZE_BYTES: usize = 128;
 
-/// A log without room between and behind its records, since every byte of it is tried; and nothing is flushed, so that the log is what
-/// the store is opened from.
+/// A log without room between and behind its records, since every byte of it is tried; and nothing is flushed, so that the log is
+/// what the store is opened from.
 fn compact() -> StoreOptions {
     let mut options = StoreOptions { hot_budget_bytes: Some(u64::MAX), ..StoreBackend::options() };
     (options.log.padding, options.log.preallocate) = (Padding::None, Preallocate::No);

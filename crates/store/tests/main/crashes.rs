@@ -2,8 +2,8 @@
 //! recovery itself is cut.
 //!
 //! Hunts: acknowledging before the sync; a directory entry that was never made durable; trusting what can be read back after
-//! a failed sync; stopping in the wrong place at a torn tail; a recovery that destroys what it recovers from; a log that is cut before
-//! what was flushed is durable; a checkpoint ahead of the log; a purge that one of two tiers forgets.
+//! a failed sync; stopping in the wrong place at a torn tail; a recovery that destroys what it recovers from; a log that is cut
+//! before what was flushed is durable; a checkpoint ahead of the log; a purge that one of two tiers forgets.
 //!
 //! `THERMOCLINE_SWEEP_SEEDS` sets how many images are made at each cut.
 

@@ -1,4 +1,5 @@
-//! Back-pressure, full disks and purges of a store over a durable tier: writers wait for work or get its error, and nothing is lost.
+//! Back-pressure, full disks and purges of a store over a durable tier: writers wait for work or get its error, and nothing is
+//! lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,7 +227,12 @@ fn a_purge_that_the_durable_tier_has_no_room_for_is_finished_before_anything_is_
         check(&store);
         assert!(store.stats().background_failure.is_some());
         assert_eq!(store.flush().unwrap_err().kind(), &ErrorKind::DiskFull);
-        check(&open(&power_cut(&disk), below, options()));
+        let recovered = open(&power_cut(&disk), below, options());
+        check(&recovered);
+        if below == Below::Model {
+            assert_eq!(entries(&recovered, T), 0, "opening finishes it");
+        }
+        drop(recovered);
         disk.clear_faults();
         let last = commit(&store, T, &["b=new"]);
         store.flush().unwrap();

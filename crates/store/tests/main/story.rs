@@ -110,6 +110,8 @@ fn open_on(disk: &SimDisk, setup: Setup, segment_size_bytes: u64) -> Result<Stor
     };
     if let Setup::Over(_, budget) | Setup::Alone(_, budget) = setup {
         options.hot_budget_bytes = Some(budget);
+        // What must be durable at once is, whatever the default.
+        options.durability = Durability::Memory;
     }
     Store::open(disk, tiers, &Environment::simulated(7), options)
 }

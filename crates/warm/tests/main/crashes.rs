@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use thermocline_io::{CrashPoint, CrashProfile, Phase, SimDisk};
+use thermocline_io::{CrashPoint, CrashProfile, Phase, SectorSize, SimDisk, Survival};
 use thermocline_tier::{DurableTier, TierStorage};
 
 use crate::backends::{compact, open};
@@ -72,7 +72,24 @@ fn check_image(run: &Run, image: &SimDisk, acts: std::ops::RangeInclusive<usize>
     }
 }
 
-fn sweep(seed: u64, acts: usize, reopen_every: usize) {
+/// A profile that every correct device may have.
+fn correct(number: u64) -> CrashProfile {
+    CrashProfile::numbered(number)
+}
+
+/// Devices that spoil whole sectors around what they write.
+fn torn(number: u64) -> CrashProfile {
+    let survival = match number % 4 {
+        0 => Survival::Random { per_mille: 500 },
+        1 => Survival::AllButOne,
+        2 => Survival::Prefix,
+        _ => Survival::Random { per_mille: 100 },
+    };
+    let sector = if number % 8 < 4 { SectorSize::Bytes512 } else { SectorSize::Bytes4096 };
+    CrashProfile::new(survival).sector(sector).garbage_per_mille(200).torn_overwrites()
+}
+
+fn sweep(seed: u64, acts: usize, reopen_every: usize, profile: fn(u64) -> CrashProfile) {
     let run = Run::play(seed, acts, reopen_every);
     let recording = run.disk.recording();
     let (mut walk, mut images, mut all) = (recording.sweep(), 0_u64, 0_u64);
@@ -82,7 +99,7 @@ fn sweep(seed: u64, acts: usize, reopen_every: usize) {
             let answered = recording.last_mark_before(cut).unwrap_or(0) as usize;
             for number in 0..seeds() {
                 // Each cut draws other profiles, so that all of them meet every kind of operation.
-                let profile = CrashProfile::numbered(number + 5 * operation as u64 + phase as u64);
+                let profile = profile(number + 5 * operation as u64 + phase as u64);
                 let image = walk.crash_image(cut, profile, number);
                 images += 1;
                 let depth = if images % NESTED_EVERY == 0 { 2 } else { 0 };
@@ -101,14 +118,21 @@ fn sweep(seed: u64, acts: usize, reopen_every: usize) {
 #[test]
 fn a_power_cut_anywhere_loses_nothing_that_was_answered() {
     for seed in 1..=3 {
-        sweep(seed, 40, usize::MAX);
+        sweep(seed, 40, usize::MAX, correct);
     }
 }
 
 #[test]
 fn a_power_cut_anywhere_around_reopening_loses_nothing() {
     for seed in 11..=13 {
-        sweep(seed, 30, 6);
+        sweep(seed, 30, 6, correct);
+    }
+}
+
+#[test]
+fn a_device_that_spoils_what_is_next_to_its_writes_harms_nothing_that_was_answered() {
+    for seed in 31..=32 {
+        sweep(seed, 25, 9, torn);
     }
 }
 

@@ -290,6 +290,37 @@ fn full_disk_refuses_and_space_brings_writing_back_without_reopening() {
 }
 
 #[test]
+fn full_disk_puts_off_the_switch_to_a_new_manifest_and_refuses_to_open() {
+    let disk = SimDisk::new(1);
+    let tier = filled(&disk);
+    let used = || disk.files().iter().map(|(_, len)| *len).sum::<u64>();
+    let manifests = || disk.files().into_iter().filter(|(id, _)| id.class() == FileClass::Manifest).collect::<Vec<_>>();
+    let before = manifests();
+    for horizon in 1..300 {
+        // Room for an edit and its witness, and for no second manifest.
+        disk.set_capacity(Some(used() + 9000));
+        tier.set_horizon(Version(horizon)).unwrap();
+    }
+    let [(id, len)] = manifests()[..] else { panic!("one manifest") };
+    assert!(id == before[0].0 && len > 2 << 20, "it could not be written anew");
+    drop(tier);
+    disk.set_capacity(Some(used() + 5000));
+    let error = open(&disk, small()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::DiskFull, "{error}");
+    assert_eq!(manifests(), [(id, len)]);
+    disk.set_capacity(None);
+    let tier = Arc::new(open(&disk, small()).unwrap());
+    assert_eq!(tier.horizon(), Version(299));
+    assert!(manifests().len() == 1 && manifests()[0].1 < 100_000);
+    for horizon in 300..500 {
+        tier.set_horizon(Version(horizon)).unwrap();
+    }
+    assert!(manifests().len() == 1 && manifests()[0].1 < 1 << 20, "now it is written anew in time");
+    check_no_orphans(&disk, &tier).unwrap();
+    assert_eq!(tier.get(MULTI, b"a", Version::MAX).unwrap().version(), Some(Version(8)));
+}
+
+#[test]
 fn read_that_fails_in_the_middle_of_a_scan_ends_it_and_harms_nothing() {
     let disk = SimDisk::new(1);
     let tier = Arc::new(open(&disk, WarmOptions { compression_flushed: Compression::None, ..small() }).unwrap());

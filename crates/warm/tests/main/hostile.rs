@@ -166,24 +166,21 @@ impl Sealed {
     }
 }
 
-/// Makes a manifest, of which nothing but its first record counts, say another length and checksum of a file.
-pub(crate) fn adopt(manifest: &mut Vec<u8>, number: u64, file: u64, old: (u64, u64), new: (u64, u64)) {
+/// Changes what the first record of a manifest carries, which is all that counts then, and seals it.
+fn edit_manifest(manifest: &mut Vec<u8>, number: u64, edit: impl FnOnce(&mut Vec<u8>)) {
     let salt = Salt::new(STORE, FileKind::Manifest, number);
-    let len = u32_at(manifest, RECORD_AT) as usize;
-    let record_len = (RECORD_HEADER_LEN + len + 16).next_multiple_of(4096);
-    manifest.truncate(RECORD_AT + record_len);
-    let payload = RECORD_AT + RECORD_HEADER_LEN..RECORD_AT + RECORD_HEADER_LEN + len;
-    // The number, the level, the length, the checksum.
-    let is_file =
-        |at: &usize| u64_at(manifest, *at) == file && u64_at(manifest, at + 9) == old.0 && u64_at(manifest, at + 17) == old.1;
-    let at = payload.clone().find(is_file).expect("a file that the manifest names");
-    put(manifest, at + 9, &new.0.to_le_bytes());
-    put(manifest, at + 17, &new.1.to_le_bytes());
-    let checksum = checksum128(salt.at(payload.start as u64), &manifest[payload]);
-    put(manifest, RECORD_AT + 40, &checksum.to_le_bytes());
+    let start = RECORD_AT + RECORD_HEADER_LEN;
+    let mut payload = manifest[start..start + u32_at(manifest, RECORD_AT) as usize].to_vec();
+    edit(&mut payload);
+    let record_len = (RECORD_HEADER_LEN + payload.len() + 16).next_multiple_of(4096);
+    manifest.resize(start, 0);
+    put(manifest, RECORD_AT, &(payload.len() as u32).to_le_bytes());
+    put(manifest, RECORD_AT + 40, &checksum128(salt.at(start as u64), &payload).to_le_bytes());
     let checksum = checksum128(salt.at(RECORD_AT as u64), &manifest[RECORD_AT..RECORD_AT + 56]);
     put(manifest, RECORD_AT + 56, &checksum.to_le_bytes());
-    put(manifest, RECORD_AT + record_len - 16, &checksum.to_le_bytes());
+    manifest.extend(payload);
+    manifest.resize(RECORD_AT + record_len - 16, 0);
+    manifest.extend(checksum.to_le_bytes());
 }
 
 /// A directory with one sorted file.
@@ -211,9 +208,28 @@ impl Directory {
 
     /// The same with another file under the same name, which the manifest knows.
     pub(crate) fn with(&self, file: Sealed) -> Self {
+        let (size, checksum) = file.identity();
+        let described = self.described(|description| {
+            put(description, 9, &size.to_le_bytes());
+            put(description, 17, &checksum.to_le_bytes());
+        });
+        Self { file, ..described }
+    }
+
+    /// The same with a manifest that says something else of the file: its number, its level, its length, its checksum and so on.
+    fn described(&self, edit: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut manifest = self.manifest.clone();
-        adopt(&mut manifest.1, manifest.0, self.number, self.file.identity(), file.identity());
-        Self { manifest, number: self.number, file }
+        let (size, checksum) = self.file.identity();
+        edit_manifest(&mut manifest.1, manifest.0, |payload| {
+            let is_file = |at: &usize| {
+                u64_at(payload, *at) == self.number && u64_at(payload, at + 9) == size && u64_at(payload, at + 17) == checksum
+            };
+            let at = (0..payload.len()).find(is_file).expect("a file that the manifest names");
+            let mut description = payload.split_off(at);
+            edit(&mut description);
+            payload.extend(description);
+        });
+        Self { manifest, number: self.number, file: self.file.clone() }
     }
 
     pub(crate) fn disk(&self) -> Arc<dyn Disk> {
@@ -475,6 +491,140 @@ mod tests {
         }
         assert!(samples()[3].file.part(2).is_some(), "the last sample has a dictionary");
         println!("{:?} bytes", samples().iter().map(|sample| sample.file.bytes.len()).collect::<Vec<_>>());
+    }
+
+    /// The first sample, not compressed, with two stretches of a frame exchanged.
+    fn exchanged(frame: usize, first: Range<usize>, second: Range<usize>) -> Arc<WarmTier> {
+        let mut file = samples()[0].file.clone();
+        let start = file.frames[frame].start;
+        for (one, other) in first.zip(second) {
+            file.bytes.swap(start + one, start + other);
+        }
+        file.seal(frame);
+        let tier = open(samples()[0].with(file).disk(), Compression::None).unwrap();
+        Arc::new(tier)
+    }
+
+    fn is_corruption<T>(result: Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == &ErrorKind::Corruption)
+    }
+
+    #[test]
+    fn keys_out_of_order_end_pages_and_are_refused_by_rewrites() {
+        // The block before the index is that of the second table; the offsets of its first two entries.
+        let table = EntryKind::source(7);
+        let tier = exchanged(samples()[0].file.part(0).unwrap() - 1, 40..42, 42..44);
+        assert!(is_corruption(tier.verify()));
+        for (direction, size) in
+            [Direction::Forward, Direction::Reverse].into_iter().flat_map(|direction| [(direction, 1), (direction, 3)])
+        {
+            let window = ReadWindow::as_of(Version::MAX);
+            let mut cursor = RangeRequest { table, range: KeyRange::all(), window, direction }.into_cursor();
+            let mut page = || match direction {
+                Direction::Forward => tier.range_next(&mut cursor, size),
+                Direction::Reverse => tier.range_rev_next(&mut cursor, size),
+            };
+            assert!((0..1000).any(|_| page().map_or(true, |page| !page.has_more)), "they come to an end");
+        }
+        assert!(is_corruption(tier.visit_entries(&mut |_, _| Ok(()))));
+        assert!(is_corruption(tier.compact(table, &KeyRange::all())));
+    }
+
+    #[test]
+    fn versions_out_of_order_are_refused_by_rewrites() {
+        // A history block that begins with a large group: how far its first two versions are below the newest one.
+        let file = &samples()[0].file;
+        let frame = (0..file.frames.len()).find(|frame| file.payload(*frame)[1] == 0 && file.payload(*frame)[0] > 100).unwrap();
+        let tier = exchanged(frame, 4..8, 12..16);
+        assert!(is_corruption(tier.verify()));
+        assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"old-")));
+        assert!(is_corruption(tier.compact(EntryKind::Multi, &KeyRange::all())));
+        assert_eq!(tier.files().len(), 1, "the file stays");
+    }
+
+    #[test]
+    fn dictionary_that_is_none_is_refused() {
+        let sample = &samples()[3];
+        let mut file = sample.file.clone();
+        let dictionary = file.part(2).unwrap();
+        let start = file.frames[dictionary].start;
+        assert_eq!(u32_at(&file.bytes, start), 0xec30_a437, "Zstandard's own magic");
+        put(&mut file.bytes, start + 8, &[0xff; 100]);
+        file.seal(dictionary);
+        let tier = open(sample.with(file).disk(), Compression::None).unwrap();
+        let error = tier.get(EntryKind::Multi, b"key/0004", Version::MAX).unwrap_err();
+        assert!(error.kind() == &ErrorKind::Corruption && error.to_string().contains("dictionary"), "{error}");
+    }
+
+    #[test]
+    fn frame_that_its_parent_does_not_name_is_refused_though_its_checksum_is_right() {
+        // So it is with a block that was written to this place of a file of this number at another time.
+        for sample in samples() {
+            for (number, frame) in sample.file.frames.iter().enumerate() {
+                let mut file = sample.file.clone();
+                file.bytes[frame.start] ^= 1;
+                let checksum = checksum64(file.salt.at(frame.start as u64), &file.bytes[frame.clone()]);
+                put(&mut file.bytes, frame.end, &checksum.to_le_bytes());
+                let directory = Directory { file, ..sample.clone() };
+                let tier = open(directory.disk(), Compression::None).unwrap();
+                let error = tier.verify().unwrap_err().to_string();
+                assert!(error.contains("as its parent says"), "frame {number}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn value_that_cannot_be_decoded_is_found_by_verify() {
+        let sample = &samples()[0];
+        let mut file = sample.file.clone();
+        let value = (0..file.frames.len()).find(|frame| file.payload(*frame).len() == 4100).unwrap();
+        let codec = file.frames[value].end - 5;
+        file.bytes[codec] = 1;
+        file.seal(value);
+        let tier = open(sample.with(file).disk(), Compression::None).unwrap();
+        assert!(tier.get(EntryKind::Multi, b"key/0004", Version::MAX).unwrap().is_value());
+        let error = tier.verify().unwrap_err();
+        assert!(error.to_string().contains("compressed payload"), "{error}");
+        assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"large")));
+    }
+
+    #[test]
+    fn file_on_a_level_that_this_release_does_not_have_is_refused() {
+        // Level 6 is the lowest one; a manifest can name 32.
+        for level in [6, 7, 31] {
+            let directory = samples()[0].described(|description| description[8] = level);
+            match open(directory.disk(), Compression::None) {
+                Ok(tier) => {
+                    assert_eq!(level, 6);
+                    assert!(tier.contains(EntryKind::Multi, b"key/0004", Version::MAX).unwrap());
+                }
+                Err(error) => assert!(level > 6 && error.kind() == &ErrorKind::Corruption, "level {level}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_that_cannot_be_added_do_no_harm() {
+        // The statistics of both tables: keys, entries, tombstones and user bytes, each behind its table.
+        let huge = [&[0xff; 9][..], &[1]].concat();
+        let directory = samples()[0].described(|description| {
+            for table in [&[0, 0, 0, 0, 0][..], &[1, 7, 0, 0, 0]] {
+                // Behind the two keys, which begin with tables too.
+                let is_table = |at: &usize| {
+                    description[*at..].starts_with(table) && description[at + 5..at + 9].iter().all(|byte| *byte != 0)
+                };
+                let at = (57..description.len() - 9).rfind(is_table).expect("statistics of the table");
+                // Two bytes for each of entries and user bytes, one for the others, if there are as many as a sample has.
+                let mut end = at + 5;
+                for _ in 0..4 {
+                    end += description[end..].iter().position(|byte| *byte < 0x80).expect("the end of a varint") + 1;
+                }
+                description.splice(at + 5..end, [&[1][..], &huge, &[0], &huge].concat());
+            }
+        });
+        let tier = Arc::new(open(directory.disk(), Compression::None).expect("possible numbers"));
+        assert!(tier.stats().tables.len() == 2 && !format!("{tier:?}").is_empty());
+        drop(tier.compact(EntryKind::Multi, &KeyRange::all()));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use thermocline_conformance::ModelTier;
-use thermocline_io::SimDisk;
+use thermocline_io::{Operation, SimDisk};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, Pins, RangeBatch, RangeRequest, ReadWindow,
     TierStorage, Version,
 };
-use thermocline_warm::{WarmOptions, WarmTier};
+use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
 use crate::backends::{compact, open, small};
 use crate::support::{MULTI, Random, SOURCE, batch, check_no_orphans, live_files, one, row, sorted_files};
@@ -258,6 +258,60 @@ fn tombstone_stays_while_a_file_above_holds_what_it_hides() {
     compact(&tier).unwrap();
     assert!(tier.get(MULTI, b"k", Version(10)).unwrap().into_value().is_none());
     assert!(tier.get_all_versions(MULTI, b"k").unwrap().is_empty(), "together they vanish");
+}
+
+#[test]
+fn rewrite_that_is_asked_for_removes_the_last_entry_that_nobody_sees() {
+    // Little garbage in a large file that is where it belongs already.
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, WarmOptions::default()).unwrap();
+    let keys: Vec<String> = (0..3000).map(|key| format!("key/{key:04}")).collect();
+    let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
+    tier.set(&batch(5, &writes)).unwrap();
+    tier.set(&one(6, MULTI, "key/0007=new")).unwrap();
+    tier.set(&one(7, MULTI, "key/0008")).unwrap();
+    tier.set(&one(7, SOURCE, "alone")).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(tier.get_all_versions(MULTI, b"key/0007").unwrap().len(), 2);
+    tier.set_horizon(Version(7)).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(tier.get_all_versions(MULTI, b"key/0007").unwrap().len(), 1);
+    assert_eq!(tier.get_all_versions(MULTI, b"key/0008").unwrap().len(), 0);
+    assert_eq!(tier.get_all_versions(SOURCE, b"alone").unwrap().len(), 0, "a tombstone at the horizon itself");
+    // And what has nothing to give is left as it is.
+    let files = sorted_files(&disk);
+    compact(&tier).unwrap();
+    assert_eq!(sorted_files(&disk), files);
+}
+
+#[test]
+fn step_is_bounded_also_where_nothing_is_kept() {
+    let disk = SimDisk::new(1);
+    let options = WarmOptions { step_size_bytes: 10_000, compression_flushed: Compression::None, ..WarmOptions::default() };
+    let tier = open(&disk, options).unwrap();
+    let keys: Vec<String> = (0..30_000).map(|key| format!("key/{key:05}")).collect();
+    let mut writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"some value"[..]))).collect();
+    writes.push((SOURCE, b"other", Some(b"value")));
+    tier.set(&batch(1, &writes)).unwrap();
+    tier.clear_table(MULTI).unwrap();
+    for version in 2..6 {
+        tier.set(&one(version, SOURCE, "other=value")).unwrap();
+    }
+    let read = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&read);
+    disk.observe(move |call| {
+        if call.operation == Operation::Read {
+            *counter.lock() += call.len;
+        }
+    });
+    let (mut steps, mut most, mut all) = (0, 0, 0);
+    while tier.step().unwrap() {
+        let read = std::mem::take(&mut *read.lock());
+        (steps, most, all) = (steps + 1, most.max(read), all + read);
+    }
+    println!("{steps} steps have read {all} bytes, {most} at most");
+    assert!(all > 500_000 && most < 200_000, "a step reads the index and some blocks, not the whole file");
+    assert_eq!(live_files(&tier).len(), 1);
 }
 
 #[test]
