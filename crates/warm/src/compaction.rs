@@ -106,13 +106,17 @@ impl Plan {
 
     /// The rewrite that is needed most, if any is.
     pub(crate) fn pick(view: &View, options: &WarmOptions) -> Option<Self> {
-        let upper = view.levels.first()?;
-        if upper.len() >= options.level0_files {
-            return Self::level0(view);
-        }
+        // Level 0 and the levels below by how far each is over its limit: were level 0 always first, level 1 would only grow under load, and
+        // each rewrite of level 0 with it.
+        let upper = view.levels.first()?.len();
+        let upper_permille = permille(upper as u64, options.level0_files as u64);
         let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
         let sizes = levels.map(|(level, segments)| (level, size_bytes(segments), level_size_max(options, level)));
-        let (level, ..) = sizes.filter(|(_, size, max)| size > max).max_by_key(|(_, size, max)| permille(*size, *max))?;
+        let fullest = sizes.filter(|(_, size, max)| size > max).map(|(level, size, max)| (permille(size, max), level)).max();
+        if upper >= options.level0_files && fullest.is_none_or(|(permille, _)| permille <= upper_permille) {
+            return Self::level0(view);
+        }
+        let (_, level) = fullest?;
         let below = view.levels.get(level + 1).map(Vec::as_slice).unwrap_or_default();
         let overlap = |segment: &Arc<Segment>| {
             let hull = Hull::of([segment]);

@@ -416,7 +416,7 @@ fn no_flipped_bit_of_the_manifest_changes_an_answer() {
     let (number, bytes) = manifest(&disk);
     let file = FileId::Manifest(number);
     let mut outcomes = Outcomes::default();
-    for (offset, _) in bytes.iter().enumerate().filter(|(offset, byte)| **byte != 0 && offset % 3 == 0 || offset % 509 == 0) {
+    for (offset, _) in bytes.iter().enumerate().filter(|(offset, byte)| **byte != 0 && offset % 11 == 0 || offset % 2039 == 0) {
         let damaged = disk.duplicate();
         damaged.flip_bit(file, offset as u64 * 8 + offset as u64 % 8);
         outcomes.files += 1;

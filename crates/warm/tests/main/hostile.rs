@@ -585,7 +585,7 @@ mod tests {
         assert!(tier.get(EntryKind::Multi, b"key/0004", Version::MAX).unwrap().is_value());
         let error = tier.verify().unwrap_err();
         assert!(error.to_string().contains("compressed payload"), "{error}");
-        assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"large")));
+        assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"large-")));
     }
 
     #[test]

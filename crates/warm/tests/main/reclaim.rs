@@ -227,12 +227,12 @@ fn check(seeds: std::ops::Range<u64>, has_late: bool) {
 
 #[test]
 fn rewrites_remove_exactly_what_no_allowed_read_can_see() {
-    check(0..30, false);
+    check(0..80, false);
 }
 
 #[test]
 fn rewrites_remove_exactly_what_no_allowed_read_can_see_of_versions_in_any_order() {
-    check(100..130, true);
+    check(100..180, true);
 }
 
 #[test]
