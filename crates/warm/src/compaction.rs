@@ -60,8 +60,8 @@ fn level_size_max(options: &WarmOptions, level: usize) -> u64 {
     (1..level).fold(options.level1_size_bytes, |size, _| size.saturating_mul(options.level_size_ratio))
 }
 
-/// How many of a file's entries are tombstones and versions that are not the newest, and how many entries there are. As the manifest says,
-/// so possibly too large to be added.
+/// How many of a file's entries are tombstones and versions that are not the newest, and how many entries there are. As the
+/// manifest says, so possibly too large to be added.
 fn old_entries(meta: &FileMeta) -> (u64, u64) {
     meta.tables.iter().fold((0, 0), |(old, entries): (u64, u64), (_, stats)| {
         let old_versions = stats.entries.saturating_sub(stats.keys).saturating_add(stats.tombstones);

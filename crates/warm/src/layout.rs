@@ -30,8 +30,8 @@ use crate::meta::TableKey;
 pub(crate) const BLOCK_SIZE_BYTES: usize = 16 * 1024;
 /// Values from this size on are stored apart.
 pub(crate) const VALUE_APART_SIZE_BYTES_MIN: usize = 4096;
-/// No block is larger before compression: a full one, and one entry more. How full a block is while it is built is an estimate; the rest is
-/// for what that leaves out, the fields that few entries have.
+/// No block is larger before compression: a full one, and one entry more. How full a block is while it is built is an estimate;
+/// the rest is for what that leaves out, the fields that few entries have.
 pub(crate) const BLOCK_SIZE_BYTES_MAX: usize = 2 * BLOCK_SIZE_BYTES + KEY_SIZE_BYTES_MAX + VALUE_APART_SIZE_BYTES_MIN;
 /// The keys of a line.
 pub(crate) const LINE_KEYS: usize = 10;

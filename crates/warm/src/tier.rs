@@ -249,8 +249,8 @@ impl WarmTier {
         Ok(())
     }
 
-    /// Makes the names of new files durable. If that fails, those of files that others are making may be lost with them, also if a later
-    /// sync says that all is well. So nothing is written any more then.
+    /// Makes the names of new files durable. If that fails, those of files that others are making may be lost with them, also if
+    /// a later sync says that all is well. So nothing is written any more then.
     fn sync_names(&self, catalog: &mut Catalog, has_new: bool) -> Result<()> {
         let Some(manifest) = &mut catalog.manifest else { return Err(read_only()) };
         manifest.check_writable()?;

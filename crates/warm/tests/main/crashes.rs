@@ -1,8 +1,8 @@
-//! A power cut at every operation of scripted runs: what was answered is there, each act is whole or not at all, and nothing stays in the
-//! directory that the manifest does not name, also if recovery itself is cut.
+//! A power cut at every operation of scripted runs: what was answered is there, each act is whole or not at all, and nothing
+//! stays in the directory that the manifest does not name, also if recovery itself is cut.
 //!
-//! Hunts: answering before the sync; names that were never made durable; files removed before the manifest that does without them is
-//! durable; a recovery that destroys what it recovers from.
+//! Hunts: answering before the sync; names that were never made durable; files removed before the manifest that does without them
+//! is durable; a recovery that destroys what it recovers from.
 //!
 //! `THERMOCLINE_SWEEP_SEEDS` sets how many images are made at each cut.
 

@@ -1,8 +1,8 @@
-//! Damage to the files of a tier: flipped bits, cuts, missing, foreign, exchanged and newer files. Whatever is done, an answer is right or
-//! it is an error that names the file and the place.
+//! Damage to the files of a tier: flipped bits, cuts, missing, foreign, exchanged and newer files. Whatever is done, an answer is
+//! right or it is an error that names the file and the place.
 //!
-//! Hunts: bytes that no checksum covers; checksums that are not looked at on one of the ways to read; damage that a rewrite launders into
-//! a good file; damage taken for an absent key.
+//! Hunts: bytes that no checksum covers; checksums that are not looked at on one of the ways to read; damage that a rewrite
+//! launders into a good file; damage taken for an absent key.
 
 use std::sync::Arc;
 

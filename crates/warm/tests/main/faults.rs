@@ -1,7 +1,7 @@
 //! Faults of the disk at every call of scripted runs: full disks, failed syncs, failed writes and reads, short transfers.
 //!
-//! Hunts: answering what a failed sync left open; trusting names whose sync failed once; half-made files that stay; a read error taken
-//! for an absent key; a tier that does not come back when there is space again.
+//! Hunts: answering what a failed sync left open; trusting names whose sync failed once; half-made files that stay; a read error
+//! taken for an absent key; a tier that does not come back when there is space again.
 
 use std::sync::Arc;
 
@@ -92,8 +92,8 @@ fn play(disk: &SimDisk, seed: u64, acts: usize, repro: &str) -> Left {
     left
 }
 
-/// Runs a script with a fault, and checks that what was answered is there after going on without it, after a restart, and after a power
-/// cut that follows. Returns how often the fault struck.
+/// Runs a script with a fault, and checks that what was answered is there after going on without it, after a restart, and after a
+/// power cut that follows. Returns how often the fault struck.
 fn run_with(seed: u64, fault: Fault) -> u64 {
     let repro = format!("seed {seed} {fault:?}");
     let disk = SimDisk::new(seed);
@@ -174,8 +174,8 @@ fn every_failing_read_is_an_error_and_nothing_else() {
     }
 }
 
-/// As [`play`], but reads fail too, also those of opening a tier that is there: an error may then be of corruption, if a read finds less
-/// than there is. `None` if the fault did not strike.
+/// As [`play`], but reads fail too, also those of opening a tier that is there: an error may then be of corruption, if a read
+/// finds less than there is. `None` if the fault did not strike.
 fn play_with_reads(disk: &SimDisk, seed: u64, fault: Fault) -> Option<Left> {
     let mut script = Script::new(seed);
     let tier = open(disk, Script::options(seed)).unwrap();
@@ -361,8 +361,8 @@ fn read_that_fails_in_the_middle_of_a_scan_ends_it_and_harms_nothing() {
 
 #[test]
 fn failed_sync_of_the_directory_takes_no_file_of_a_rewrite_under_way_with_it() {
-    // A rewrite has made a file whose name is not yet durable. The sync of the directory that a flush makes fails, and the name is lost,
-    // while every later sync says that all is well.
+    // A rewrite has made a file whose name is not yet durable. The sync of the directory that a flush makes fails, and the name
+    // is lost, while every later sync says that all is well.
     let disk = SimDisk::new(1);
     let tier = filled(&disk);
     let look = Look::of_tier(&tier).unwrap();

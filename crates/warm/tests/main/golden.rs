@@ -1,7 +1,7 @@
 //! The bytes of format version 1, as literal files: what this release writes, and what every later one must still read.
 //!
-//! `THERMOCLINE_WRITE_GOLDEN=1 cargo test -p thermocline-warm golden` writes the files anew; do that only for a format that was never
-//! released, or if a newer release of a compression library makes other bytes, which say the same.
+//! `THERMOCLINE_WRITE_GOLDEN=1 cargo test -p thermocline-warm golden` writes the files anew; do that only for a format that was
+//! never released, or if a newer release of a compression library makes other bytes, which say the same.
 
 use std::sync::Arc;
 

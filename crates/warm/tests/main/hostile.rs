@@ -1,5 +1,6 @@
-//! Sorted files with any content and right checksums, as somebody makes them who can write to a directory: whatever is read, nothing may
-//! panic, run without end, or ask for memory far beyond the files. Answers may be wrong. The fuzz target calls the same function.
+//! Sorted files with any content and right checksums, as somebody makes them who can write to a directory: whatever is read,
+//! nothing may panic, run without end, or ask for memory far beyond the files. Answers may be wrong. The fuzz target calls the
+//! same function.
 //!
 //! A file is taken as a chain of sealed frames: who changes a byte makes the checksum of its frame right again, and then that of
 //! every frame that repeats it, up to the footer and the manifest.

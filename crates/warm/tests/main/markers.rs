@@ -1,8 +1,8 @@
-//! Drops and clears: they take effect at once, survive restarts and power cuts, vanish with the next rewrite, and never take a later
-//! write with them.
+//! Drops and clears: they take effect at once, survive restarts and power cuts, vanish with the next rewrite, and never take a
+//! later write with them.
 //!
-//! Hunts: marks that hide what was written after them; marks that are forgotten before what they hide is gone; rewrites that bring back
-//! what was dropped while they ran.
+//! Hunts: marks that hide what was written after them; marks that are forgotten before what they hide is gone; rewrites that
+//! bring back what was dropped while they ran.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Reading what is large: keys, histories, values, more data than the cache holds, and readers beside writers.
 //!
-//! Hunts: limits of a block that a legal entry can pass; searches that go wrong where keys share long prefixes; the wrong group of a long
-//! history; blocks that are given up while somebody reads them.
+//! Hunts: limits of a block that a legal entry can pass; searches that go wrong where keys share long prefixes; the wrong group
+//! of a long history; blocks that are given up while somebody reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -228,7 +228,8 @@ fn large_values_and_a_cache_that_holds_none_of_them() {
 
 #[test]
 fn full_blocks_with_the_largest_entries_that_may_follow() {
-    // A block is closed by what it holds so far, so that one entry of any size may still come: with every field that an entry can have.
+    // A block is closed by what it holds so far, so that one entry of any size may still come: with every field that an entry can
+    // have.
     let far = 1 << 40;
     // History: many versions far apart, so that pairs are wide, and then one with the longest suffix and a large value.
     let suffix = "s".repeat(KEY_MAX - 2);
@@ -379,8 +380,8 @@ fn readers_on_several_threads_beside_flushes_and_rewrites_see_whole_commits() {
     }
 }
 
-/// Asks for a rewrite while another thread works on it too and is slow to commit what it has finished; gives back the answer and how
-/// many versions of a key are there then.
+/// Asks for a rewrite while another thread works on it too and is slow to commit what it has finished; gives back the answer and
+/// how many versions of a key are there then.
 fn rewrite_with_a_slow_helper(seed: u64, fault: Option<Fault>) -> (thermocline_tier::Result<()>, usize) {
     let disk = SimDisk::new(seed);
     let tier =

@@ -1,7 +1,7 @@
 //! Horizon and pins: a rewrite removes exactly what no allowed read can see, and readers of before keep what they see.
 //!
-//! Hunts: removing what lies between a pin and the horizon too early or never; a tombstone that goes before what it hides; a file that is
-//! removed under a reader, or never.
+//! Hunts: removing what lies between a pin and the horizon too early or never; a tombstone that goes before what it hides; a file
+//! that is removed under a reader, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -184,8 +184,8 @@ impl Run {
         }
     }
 
-    /// After everything was rewritten, there is exactly what an allowed read sees; and no tombstone at or below the horizon with nothing
-    /// below it.
+    /// After everything was rewritten, there is exactly what an allowed read sees; and no tombstone at or below the horizon with
+    /// nothing below it.
     fn check_exact(&mut self) {
         compact(&self.tier()).unwrap();
         let allowed = self.allowed();
