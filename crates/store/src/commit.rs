@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
 use thermocline_wal::{Durability, LogEntry};
 
@@ -104,12 +103,12 @@ impl Inner {
         // While a purge is under way nothing moves between the tiers, and no snapshot may pin what it removes.
         let has_purge = group.iter().any(|request| matches!(request.action, Action::Purge(_)));
         let mut unpurged = has_purge.then(|| self.storage.hold_moves());
-        let pins = has_purge.then(|| self.pins.lock());
+        let pins = has_purge.then(|| self.pins.hold());
         let mut last = writer.last;
         let rooms = self.make_room(group);
         let admit = |(request, room): (&mut Request, Result<()>)| {
             room?;
-            self.admit(request, &mut last, pins.as_ref())
+            self.admit(request, &mut last, pins.as_deref())
         };
         let mut outcomes: Vec<Outcome> = group.iter_mut().zip(rooms).map(admit).collect();
         if let Err(error) = self.log_group(group, &outcomes) {
@@ -217,7 +216,7 @@ impl Inner {
     }
 
     /// Gives a request its version, or refuses it; nothing is changed then.
-    fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&MutexGuard<'_, PinTable>>) -> Outcome {
+    fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&PinTable>) -> Outcome {
         self.check_open()?;
         self.storage.check_poison()?;
         if matches!(request.action, Action::EnsureTable(_) | Action::Sync) {

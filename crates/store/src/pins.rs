@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use thermocline_tier::{ErrorKind, Result, Version};
 
 /// Whether what a reader reads is pinned by the reader itself.
@@ -14,9 +14,10 @@ pub(crate) enum Reader {
     Unpinned,
 }
 
-/// The live pins of a store.
+/// The live pins of a store. They can be read at any time but while one is added or removed: the durable tier asks for them with its own
+/// locks held, also while a purge, which holds the pins, waits for those.
 #[derive(Debug, Default)]
-pub(crate) struct Pins(Mutex<PinTable>);
+pub(crate) struct Pins(RwLock<PinTable>);
 
 /// The pins by version and number.
 #[derive(Debug, Default)]
@@ -55,8 +56,19 @@ impl PinTable {
 }
 
 impl Pins {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
-        self.0.lock()
+    /// To add and remove pins.
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, PinTable> {
+        self.0.write()
+    }
+
+    /// Keeps pins from coming and going while the answer is held.
+    pub(crate) fn hold(&self) -> RwLockUpgradableReadGuard<'_, PinTable> {
+        self.0.upgradable_read()
+    }
+
+    /// The pins of now. Waits for nobody who waits himself.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, PinTable> {
+        self.0.read_recursive()
     }
 
     pub(crate) fn remove(&self, version: Version, number: u64) {
@@ -67,8 +79,33 @@ impl Pins {
 /// For the durable tier, which keeps what these versions see.
 impl thermocline_tier::Pins for Pins {
     fn pinned(&self) -> Vec<Version> {
-        let mut versions: Vec<Version> = self.lock().iter().map(|(version, _, _)| version).collect();
+        let mut versions: Vec<Version> = self.read().iter().map(|(version, _, _)| version).collect();
         versions.dedup();
         versions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thermocline_tier::Pins as _;
+
+    use super::*;
+
+    #[test]
+    fn pins_can_be_read_while_a_purge_holds_them_and_a_snapshot_waits() {
+        let pins = Pins::default();
+        pins.lock().add(Version(7), "snapshot");
+        std::thread::scope(|scope| {
+            let held = pins.hold();
+            let snapshot = scope.spawn(|| pins.lock().add(Version(8), "snapshot"));
+            for _ in 0..10_000 {
+                thermocline_io::sync::yield_now();
+                assert_eq!(pins.pinned(), [Version(7)]);
+                assert!(!snapshot.is_finished());
+            }
+            drop(held);
+            snapshot.join().unwrap();
+        });
+        assert_eq!(pins.pinned(), [Version(7), Version(8)]);
     }
 }

@@ -91,7 +91,7 @@ impl Store {
         };
         let pins = inner
             .pins
-            .lock()
+            .read()
             .iter()
             .map(|(version, number, holder)| PinInfo { name: format!("{holder} {number}"), version })
             .collect();

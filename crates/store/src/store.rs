@@ -105,7 +105,7 @@ impl Inner {
     pub(crate) fn check_horizon(&self, at: Version, reader: Reader) -> Result<()> {
         let horizon = self.horizon();
         // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
-        if at >= horizon || reader == Reader::Pinned || self.pins.lock().has(at) {
+        if at >= horizon || reader == Reader::Pinned || self.pins.read().has(at) {
             return Ok(());
         }
         Err(ErrorKind::VersionReclaimed { requested: at, horizon }.into())

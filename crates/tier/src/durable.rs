@@ -92,7 +92,8 @@ impl Retained {
 
 /// Says which versions are pinned at the moment, in any order.
 pub trait Pins: Send + Sync + Debug {
-    /// The pinned versions.
+    /// The pinned versions. A tier may hold its own locks while it asks, also in [`clear_table`](TierStorage::clear_table): the answer
+    /// waits for nobody who waits for the tier.
     fn pinned(&self) -> Vec<Version>;
 }
 
