@@ -91,6 +91,8 @@ impl Store {
         let _open = self.inner.storage.enter()?;
         let Some(durable) = self.inner.storage.durable() else { return Ok(()) };
         self.inner.storage.check_poison()?;
+        // Its threads take their part.
+        self.inner.storage.signals.ring();
         durable.compact(table, range).inspect_err(|error| self.inner.storage.heed(error))
     }
 

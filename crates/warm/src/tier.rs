@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use thermocline_format::StoreId;
 use thermocline_io::sync::atomic::{AtomicU64, Ordering};
-use thermocline_io::sync::{Mutex, RwLock};
+use thermocline_io::sync::{Condvar, Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef,
@@ -68,6 +68,15 @@ impl Jobs {
     fn fail(&mut self, error: &Error) {
         self.failures = (self.failures.0 + 1, Some(error.clone()));
     }
+
+    fn is_done(&self) -> bool {
+        self.job.is_none() && self.wanted.is_empty() && !self.is_ending
+    }
+
+    /// Others work on all that there is.
+    fn is_taken(&self) -> bool {
+        self.is_ending || self.job.as_ref().is_some_and(|job| job.idle.is_empty())
+    }
 }
 
 /// The warm tier: sorted files in levels, listed in a manifest.
@@ -107,6 +116,8 @@ pub struct WarmTier {
     view: ArcSwap<View>,
     catalog: Mutex<Catalog>,
     jobs: Mutex<Jobs>,
+    /// A part of a rewrite was given back.
+    given_back: Condvar,
     pins: RwLock<Option<Arc<dyn Pins>>>,
     written_bytes: AtomicU64,
     compacted_bytes: AtomicU64,
@@ -164,6 +175,7 @@ impl WarmTier {
             maker,
             catalog: Mutex::new(Catalog { manifest, state }),
             jobs: Mutex::default(),
+            given_back: Condvar::default(),
             pins: RwLock::new(None),
             written_bytes: AtomicU64::new(0),
             compacted_bytes: AtomicU64::new(0),
@@ -318,6 +330,12 @@ impl WarmTier {
 
     /// A part comes back: complete with its files, to be continued, or failed.
     fn give_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
+        let ended = self.take_back(result);
+        self.given_back.notify_all();
+        ended
+    }
+
+    fn take_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
         let mut jobs = self.jobs.lock();
         let Some(job) = &mut jobs.job else { return Ok(()) };
         job.working -= 1;
@@ -697,12 +715,17 @@ impl DurableTier for WarmTier {
             jobs.failures.0
         };
         // What is under way ends first; another thread may work on it too, and be told if it fails.
-        while !self.is_compacted() {
-            if !self.step()? {
-                thermocline_io::sync::yield_now();
+        let mut jobs = self.jobs.lock();
+        while !jobs.is_done() {
+            if jobs.is_taken() {
+                self.given_back.wait(&mut jobs);
+            } else {
+                drop(jobs);
+                self.step()?;
+                jobs = self.jobs.lock();
             }
         }
-        match &self.jobs.lock().failures {
+        match &jobs.failures {
             (failed, Some(error)) if *failed != failed_before => Err(error.clone()),
             _ => Ok(()),
         }
@@ -745,13 +768,6 @@ impl DurableTier for WarmTier {
             }
         }
         Ok(verified)
-    }
-}
-
-impl WarmTier {
-    fn is_compacted(&self) -> bool {
-        let jobs = self.jobs.lock();
-        jobs.job.is_none() && jobs.wanted.is_empty() && !jobs.is_ending
     }
 }
 
