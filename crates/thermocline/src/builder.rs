@@ -164,6 +164,23 @@ impl Builder {
         self
     }
 
+    /// With a warm tier and [`Background::Thread`]: how many threads compact, at least 1, by default 1. Two share one rewrite, each with
+    /// half of its keys; more find nothing to do. Another thread always flushes.
+    ///
+    /// ```
+    /// use thermocline::{ErrorKind, Store};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let refused = Store::builder(directory.path().join("db")).tier_threads(0).open();
+    /// assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument { .. }));
+    /// let _store = Store::builder(directory.path().join("db")).tier_threads(2).open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tier_threads(mut self, threads: usize) -> Self {
+        self.options.tier_threads = threads;
+        self
+    }
+
     /// The commit log's own options.
     pub fn log(mut self, log: LogOptions) -> Self {
         self.options.log = log;
