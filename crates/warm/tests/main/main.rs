@@ -16,6 +16,7 @@ mod damage;
 mod faults;
 mod golden;
 mod hostile;
+mod levels;
 mod markers;
 mod reading;
 mod reclaim;
