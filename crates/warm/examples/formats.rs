@@ -79,25 +79,35 @@ version 1, written once and never changed. What all files have in common, the en
 [envelope.md](envelope.md); which files are live says the [manifest](manifest.md).
 
 ```text
-byte 0          64                                                                                       length - 112   length
-     +----------+--------+---------+---------+-----+-------+--------+--------------+-----------+---------+--------+
-     | envelope | value  | history | history | ... | main  | index  | filter       | dictionary| summary | footer |
-     |          | apart  | block   | block   |     | blocks|        |              | if any    | if any  |        |
-     +----------+--------+---------+---------+-----+-------+--------+--------------+-----------+---------+--------+
-                '--------------- frames, main blocks in runs ------'
+byte 0          64                                                       length - 92   length
+     +----------+-----------+-----------+-----+-------+------------+---------+--------+
+     | envelope | partition | partition | ... | index | dictionary | summary | footer |
+     |          |           |           |     |       | if any     | if any  |        |
+     +----------+-----------+-----------+-----+-------+------------+---------+--------+
+
+partition:
+     +--------+---------+---------+-----+--------+-----------+--------+
+     | value  | history | history | ... | main   | partition | filter |
+     | apart  | block   | block   |     | blocks | index     |        |
+     +--------+---------+---------+-----+--------+-----------+--------+
+     '------ frames, main blocks in runs --------'
 ```
 
+- A **partition** holds the keys of some main blocks, one after the other, with all that belongs to them: its index and its filter say all
+  about them, and are read and given up together. It is closed behind the main block with which it has 256, or 1,024 history blocks.
+  The **index** of the file says where each begins; it is all that stays in memory.
 - A **main block** holds each of its keys once, with the newest entry. It begins with **lines** of 64 bytes: of ten keys the four bytes after
-  what all keys of the block have in common, and where their entries begin. The first head of each line is in the index, so that a
-  search reads one line and one entry.
+  what all keys of the block have in common, and where their entries begin. The first head of each line is in the partition index, so
+  that a search reads one line and one entry.
 - A **history block** holds older versions, in **groups** of one key each, newest first. Who reads the present never comes here.
 - A **value apart** is one of 4096 bytes and more: a frame of its own, which a rewrite copies as it is.
-- A **frame** is what is read and checked at once. Its checksum covers where it belongs, and stands also in what refers to it: the index for
-  blocks, the entry for values apart, the footer for the rest, and the manifest for the footer. So whatever is in the wrong place is found.
-- The **filter** is a split block Bloom filter over the hashes of table and key (XXH3-64 of the key, seeded with the table's code: tag in bits 32 and
-  up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32, the lower half one bit in
-  each of its words.
-- Blocks are closed at 16 KiB before compression, at 120 keys, and where a table ends.
+- A **frame** is what is read and checked at once. Its checksum covers where it belongs, and stands also in what refers to it: the partition
+  index for blocks, the entry for values apart, the index for the indexes and filters of partitions, the footer for the rest, and the manifest
+  for the footer. So whatever is in the wrong place is found.
+- The **filter** of a partition is a split block Bloom filter over the hashes of table and key (XXH3-64 of the key, seeded with the table's code:
+  tag in bits 32 and up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32,
+  the lower half one bit in each of its words.
+- Blocks are closed at 16 KiB before compression (or less, if the options say so), at 120 keys, and where a table ends.
 ";
 
 fn main() -> std::io::Result<()> {

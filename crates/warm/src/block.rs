@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use thermocline_tier::Version;
 
 use crate::layout::{
-    BLOCK_KEYS_MAX, BLOCK_SIZE_BYTES, ENTRY_SIZE_BYTES, ENTRY_WIDE_SIZE_BYTES, HISTORY_REF_SIZE_BYTES, LINE_COUNT_AT, LINE_KEYS,
-    LINE_OFFSETS_AT, LINE_SIZE_BYTES, common_len, flags,
+    BLOCK_KEYS_MAX, ENTRY_SIZE_BYTES, ENTRY_WIDE_SIZE_BYTES, HISTORY_REF_SIZE_BYTES, LINE_COUNT_AT, LINE_KEYS, LINE_OFFSETS_AT,
+    LINE_SIZE_BYTES, common_len, flags,
 };
 
 /// The four bytes by which keys are compared first, after the common prefix.
@@ -267,10 +267,10 @@ pub(crate) struct BuiltBlock {
 }
 
 impl MainBuilder {
-    /// Whether another entry would make the block too large.
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether the block has reached its size or its number of keys.
+    pub(crate) fn is_full(&self, size_max: usize) -> bool {
         let overhead = (ENTRY_SIZE_BYTES + HISTORY_REF_SIZE_BYTES + LINE_SIZE_BYTES / LINE_KEYS) * self.slots.len();
-        self.slots.len() >= BLOCK_KEYS_MAX || self.bytes.len() + overhead >= BLOCK_SIZE_BYTES
+        self.slots.len() >= BLOCK_KEYS_MAX || self.bytes.len() + overhead >= size_max
     }
 
     pub(crate) fn push(&mut self, entry: &NewEntry<'_>) {

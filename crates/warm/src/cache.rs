@@ -1,8 +1,8 @@
-//! Blocks in memory, within a budget.
+//! Blocks and indexes in memory, within a budget.
 //!
-//! A block is reached through the table of its file, by its number, without a lock and without a hash. A ring of all cached blocks lets
-//! the clock's hand find one to give up: a block that was read since the hand came by last gets another round. Blocks that only a long
-//! scan reads take free room and never that of others.
+//! A block is reached through the table of its partition, by its number, without a lock and without a hash; the partition's index through
+//! that of its file. A ring of all that is cached lets the clock's hand find what to give up: a block that was read since the hand came by
+//! last gets another round, an index gets some. Blocks and indexes that only a long scan reads take free room and never that of others.
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
@@ -11,6 +11,9 @@ use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use thermocline_io::sync::Mutex;
 use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// So often the hand must come by an index that nobody has used meanwhile before it is given up. With an index all its blocks go.
+pub(crate) const INDEX_ROUNDS: u8 = 4;
 
 /// What a cached block takes beside its bytes: itself, its counts and its place in the ring.
 const BLOCK_OVERHEAD_BYTES: usize = 128;
@@ -83,16 +86,32 @@ impl Deref for BlockRef {
     }
 }
 
-/// The tables of one file's blocks.
+/// The tables of one partition's blocks.
 pub(crate) trait Slots: Send + Sync + std::fmt::Debug {
     /// The slot of a number that [`Cache::insert`] was given.
     fn slot(&self, number: u32) -> Option<&Slot>;
 }
 
+/// The indexes of one file's partitions.
+pub(crate) trait Indexes: Send + Sync + std::fmt::Debug {
+    /// The hand comes by the index of a number that [`Cache::insert_index`] was given: it is given up if nobody has used it for
+    /// [`INDEX_ROUNDS`]. Whether it is gone.
+    fn pass(&self, number: usize) -> bool;
+}
+
 #[derive(Debug)]
-struct Frame {
-    owner: Weak<dyn Slots>,
-    number: u32,
+enum Frame {
+    Block { owner: Weak<dyn Slots>, number: u32 },
+    Index { owner: Weak<dyn Indexes>, number: usize },
+}
+
+impl Frame {
+    fn is_live(&self) -> bool {
+        match self {
+            Self::Block { owner, .. } => owner.strong_count() > 0,
+            Self::Index { owner, .. } => owner.strong_count() > 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,11 +133,13 @@ pub(crate) enum Reading {
 #[derive(Debug)]
 pub(crate) struct Cache {
     budget_bytes: u64,
-    /// Indexes and filters.
+    /// What stays as long as a file is in use.
     pinned_bytes: AtomicU64,
+    /// Indexes of partitions, with their filters.
+    index_bytes: AtomicU64,
     block_bytes: AtomicU64,
     misses: AtomicU64,
-    /// Frames whose file is gone.
+    /// Frames whose owner is gone.
     dead: AtomicUsize,
     ring: Mutex<Ring>,
 }
@@ -128,6 +149,7 @@ impl Cache {
         Self {
             budget_bytes,
             pinned_bytes: AtomicU64::new(0),
+            index_bytes: AtomicU64::new(0),
             block_bytes: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             dead: AtomicUsize::new(0),
@@ -137,7 +159,8 @@ impl Cache {
 
     /// What blocks, indexes and filters take.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.pinned_bytes.load(Ordering::Relaxed) + self.block_bytes.load(Ordering::Relaxed)
+        let indexes = self.pinned_bytes.load(Ordering::Relaxed) + self.index_bytes.load(Ordering::Relaxed);
+        indexes + self.block_bytes.load(Ordering::Relaxed)
     }
 
     /// Blocks that had to be read from their files.
@@ -149,7 +172,7 @@ impl Cache {
         self.misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An index or a filter has come into memory.
+    /// What a file keeps in memory has come there.
     pub(crate) fn pin(&self, bytes: usize) {
         self.pinned_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.used_bytes() > self.budget_bytes {
@@ -157,16 +180,40 @@ impl Cache {
         }
     }
 
-    /// A file's index and blocks are gone.
-    pub(crate) fn forget<'a>(&self, pinned_bytes: usize, slots: impl Iterator<Item = &'a Slot>) {
-        let (mut count, mut bytes) = (0, 0);
-        for block in slots.filter_map(|slot| slot.swap(None)) {
+    /// A file's partitions are gone, and with them so many indexes that were kept.
+    pub(crate) fn forget_partitions(&self, bytes: usize, indexes: usize) {
+        self.pinned_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.dead.fetch_add(indexes, Ordering::Relaxed);
+    }
+
+    /// An index has come into memory: of a running read, as long as it is not [kept](Self::insert_index).
+    pub(crate) fn hold_index(&self, bytes: usize) {
+        self.index_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// An index and its blocks are gone.
+    pub(crate) fn forget_index<'a>(&self, bytes: usize, slots: impl Iterator<Item = &'a Slot>) {
+        let (mut count, mut block_bytes) = (0, 0);
+        // To look is cheaper than to exchange, and most are empty.
+        for block in slots.filter(|slot| slot.load().is_some()).filter_map(|slot| slot.swap(None)) {
             count += 1;
-            bytes += block.size_bytes() as u64;
+            block_bytes += block.size_bytes() as u64;
         }
-        self.pinned_bytes.fetch_sub(pinned_bytes as u64, Ordering::Relaxed);
-        self.block_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.index_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.block_bytes.fetch_sub(block_bytes, Ordering::Relaxed);
         self.dead.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Keeps an index that was read and [held](Self::hold_index): `put` puts it into its place, unless another one is there. One that only
+    /// a long scan reads is kept if there is room.
+    pub(crate) fn insert_index(&self, owner: &Arc<dyn Indexes>, number: usize, reading: Reading, put: impl FnOnce() -> bool) {
+        if reading == Reading::Stream && self.used_bytes() > self.budget_bytes {
+            return;
+        }
+        let mut ring = self.ring.lock();
+        if put() {
+            self.push(&mut ring, Frame::Index { owner: Arc::downgrade(owner), number });
+        }
     }
 
     /// Keeps a block that was read, if there is or can be made room for it.
@@ -184,40 +231,49 @@ impl Cache {
         }
         slot.store(Some(Arc::clone(block)));
         self.block_bytes.fetch_add(size, Ordering::Relaxed);
-        ring.frames.push(Frame { owner: Arc::downgrade(owner), number });
-        self.evict(&mut ring);
+        self.push(&mut ring, Frame::Block { owner: Arc::downgrade(owner), number });
+    }
+
+    fn push(&self, ring: &mut Ring, frame: Frame) {
+        ring.frames.push(frame);
+        self.evict(ring);
         if self.dead.load(Ordering::Relaxed) > ring.frames.len() / 2 {
-            ring.frames.retain(|frame| frame.owner.strong_count() > 0);
+            ring.frames.retain(Frame::is_live);
             ring.hand = 0;
             self.dead.store(0, Ordering::Relaxed);
         }
     }
 
     fn evict(&self, ring: &mut Ring) {
-        // Ends: the first round at the latest takes every mark away, unless readers are as quick.
-        let mut turns = 3 * ring.frames.len();
+        // Ends: the first rounds at the latest take every mark away, unless readers are as quick.
+        let mut turns = (usize::from(INDEX_ROUNDS) + 2) * ring.frames.len();
         while self.used_bytes() > self.budget_bytes && turns > 0 && !ring.frames.is_empty() {
             turns -= 1;
             if ring.hand >= ring.frames.len() {
                 ring.hand = 0;
             }
-            let frame = &ring.frames[ring.hand];
-            let owner = frame.owner.upgrade();
-            let slot = owner.as_ref().and_then(|owner| owner.slot(frame.number));
-            let block = slot.and_then(ArcSwapOption::load_full);
-            if let Some(block) = &block
-                && block.is_used.swap(false, Ordering::Relaxed)
-            {
+            let is_gone = match &ring.frames[ring.hand] {
+                Frame::Block { owner, number } => owner.upgrade().is_none_or(|owner| self.pass(&*owner, *number)),
+                Frame::Index { owner, number } => owner.upgrade().is_none_or(|owner| owner.pass(*number)),
+            };
+            if is_gone {
+                ring.frames.swap_remove(ring.hand);
+            } else {
                 ring.hand += 1;
-                continue;
             }
-            if let (Some(slot), Some(_)) = (slot, block)
-                && let Some(block) = slot.swap(None)
-            {
-                self.block_bytes.fetch_sub(block.size_bytes() as u64, Ordering::Relaxed);
-            }
-            ring.frames.swap_remove(ring.hand);
         }
+    }
+
+    /// The hand comes by a block: it is given up if nobody has used it since the last time. Whether it is gone.
+    fn pass(&self, owner: &dyn Slots, number: u32) -> bool {
+        let Some(slot) = owner.slot(number) else { return true };
+        if slot.load().as_ref().is_some_and(|block| block.is_used.swap(false, Ordering::Relaxed)) {
+            return false;
+        }
+        if let Some(block) = slot.swap(None) {
+            self.block_bytes.fetch_sub(block.size_bytes() as u64, Ordering::Relaxed);
+        }
+        true
     }
 }
 
@@ -277,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_push_blocks_out() {
+    fn what_files_keep_pushes_blocks_out() {
         let cache = Cache::new(10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
         let table = table(10);
         for number in 0..10 {
@@ -299,7 +355,7 @@ mod tests {
             for number in 0..10 {
                 read(&cache, &slots, number, Reading::Point);
             }
-            cache.forget(0, table.0.iter());
+            cache.forget_index(0, table.0.iter());
         }
         assert_eq!(cache.used_bytes(), 0);
         assert!(cache.ring.lock().frames.len() <= 40);

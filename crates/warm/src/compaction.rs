@@ -13,7 +13,7 @@ use crate::meta::{FileMeta, TableKey};
 use crate::options::WarmOptions;
 use crate::segment::Segment;
 use crate::view::{LEVELS, View};
-use crate::writer::{NewVersion, SstWriter};
+use crate::writer::{NewVersion, Sizes, SstWriter};
 
 /// What is to be rewritten, and to where.
 #[derive(Clone, Debug)]
@@ -176,10 +176,7 @@ impl Plan {
             return Ok(None);
         }
         let Some(largest) = self.inputs.iter().max_by_key(|segment| segment.meta.size_bytes) else { return Ok(None) };
-        let index = largest.index()?;
-        let number = index.main.len() / 2;
-        let table = index.tables.iter().find(|table| (table.first..table.first + table.blocks).contains(&number));
-        Ok(table.filter(|_| number > 0).map(|table| TableKey { table: table.table, prefix: index.first(number).to_vec() }))
+        largest.middle()
     }
 }
 
@@ -188,8 +185,7 @@ impl Plan {
 pub(crate) struct FileMaker {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store: thermocline_format::StoreId,
-    /// How much is written at a time.
-    pub(crate) write_size: usize,
+    pub(crate) sizes: Sizes,
     pub(crate) next_number: thermocline_io::sync::atomic::AtomicU64,
 }
 
@@ -197,7 +193,7 @@ impl FileMaker {
     pub(crate) fn begin(&self, compression: Compression) -> Result<SstWriter> {
         let number = self.next_number.fetch_add(1, thermocline_io::sync::atomic::Ordering::Relaxed);
         let file = self.disk.create_new(FileId::Sst(number), Reason::SstWrite).map_err(disk_error)?;
-        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, self.write_size))
+        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, self.sizes))
     }
 
     /// Removes a file that will not be used.

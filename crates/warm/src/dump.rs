@@ -10,7 +10,8 @@ use crate::codec::{Dictionary, decode};
 use crate::history::Group;
 use crate::layout::{
     BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FOOTER_TABLE, FRAME_TABLE, FRAME_TRAILER_SIZE_BYTES, FileIdentity, FileIndex,
-    Footer, INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, Place, format_tables, open_frame, to_u64,
+    Footer, INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, PARTITION_TABLE, PartitionEntry, PartitionIndex, Place,
+    format_tables, open_frame, to_u64,
 };
 
 /// The field tables of a sorted file's format, from which its page of documentation is rendered.
@@ -22,7 +23,8 @@ pub fn sst_format_tables() -> Vec<FieldTable> {
     format_tables()
 }
 
-/// The bytes of sorted file `number`, part by part: envelope, footer, index, and of each block its frame and what its entries say.
+/// The bytes of sorted file `number`, part by part: envelope, footer, index, and of each partition its filter, its index, and of each block
+/// its frame and what its entries say.
 /// Damage does not stop it before it must: what cannot be read becomes a row that says so.
 ///
 /// ```
@@ -34,7 +36,7 @@ pub fn dump_sst(bytes: &[u8], number: u64) -> Dump {
 }
 
 /// As [`dump_sst`], of what lies in `window` alone, in bytes from the start of the file; a block that lies there in part is shown whole.
-/// The footer and what the file holds of each table are shown in any case.
+/// The footer, what the file holds of each table, and where its partitions are is shown in any case.
 ///
 /// ```
 /// let dump = thermocline_warm::dump_sst_part(b"THERMOCL", 1, 4096..8192).to_string();
@@ -87,21 +89,61 @@ impl<'a> Dumped<'a> {
             let bytes = self.frame("dictionary", &footer.dictionary)?;
             self.dictionary = Some(Dictionary::new(&bytes).ok_or("the dictionary is none")?);
         }
-        if let Err(error) = self.frame("filter", &footer.filter) {
-            self.dump.note(footer.filter.offset, "filter", error);
-        }
         if footer.summary.len > 0
             && let Err(error) = self.frame("summary", &footer.summary)
         {
             self.dump.note(footer.summary.offset, "summary", error);
         }
         let index_bytes = self.frame("index", &footer.index)?;
-        let beginning = FieldTable { fields: INDEX_TABLE.fields.get(..3).unwrap_or_default(), ..INDEX_TABLE };
+        self.beginning(&INDEX_TABLE, &footer.index, &index_bytes);
+        let index = FileIndex::decode(&index_bytes, &self.identity, footer.index.offset).map_err(|damage| damage.to_string())?;
+        for (table, stats) in &index.tables {
+            let what = format!("{} keys, {} entries, {} tombstones", stats.keys, stats.entries, stats.tombstones);
+            self.dump.note(0, format!("table {table}"), what);
+        }
+        for (number, partition) in index.partitions.iter().enumerate() {
+            let PartitionEntry { first, start, index, .. } = partition;
+            let what = format!("from {} {} on, in bytes {start} to {}", first.table, text(&first.prefix), index.offset);
+            self.dump.note(*start, format!("partition {number}"), what);
+            if self.dump.wants(&(*start..partition.filter.end()))
+                && let Err(error) = self.partition(partition)
+            {
+                self.dump.note(index.offset, format!("partition {number}"), error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first fields of an index, up to those that repeat.
+    fn beginning(&mut self, table: &FieldTable, place: &Place, bytes: &[u8]) {
+        let beginning = FieldTable { fields: table.fields.get(..3).unwrap_or_default(), ..*table };
         // It is stored as it is, so its bytes have offsets.
         self.dump.set_place(None);
-        self.dump.table(&beginning, footer.index.offset, &index_bytes);
-        let index = FileIndex::decode(&index_bytes, &self.identity, footer.index.offset, footer.index.offset);
-        self.tables(&index.map_err(|damage| damage.to_string())?);
+        self.dump.table(&beginning, place.offset, bytes);
+    }
+
+    fn partition(&mut self, partition: &PartitionEntry) -> Result<(), String> {
+        if let Err(error) = self.frame("filter", &partition.filter) {
+            self.dump.note(partition.filter.offset, "filter", error);
+        }
+        let bytes = self.frame("partition index", &partition.index)?;
+        self.beginning(&PARTITION_TABLE, &partition.index, &bytes);
+        let index = PartitionIndex::decode(&bytes, &self.identity, partition).map_err(|damage| damage.to_string())?;
+        // History is found through the keys that it belongs to.
+        let has_history = index.history.iter().any(|block| self.dump.wants(&range(&block.place)));
+        for table in &index.tables {
+            self.dump.set_place(Some(partition.start..partition.filter.end()));
+            let (name, what) = (format!("table {}", table.table), format!("{} main blocks", table.blocks.len()));
+            self.dump.row(partition.index.offset, &[], name, what);
+            for block in &table.blocks {
+                if !self.dump.wants(&range(&block.place)) && !has_history {
+                    continue;
+                }
+                if let Err(error) = self.block(&index, block) {
+                    self.dump.note(block.place.offset, "main block", error);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -121,25 +163,7 @@ impl<'a> Dumped<'a> {
         Ok(raw)
     }
 
-    fn tables(&mut self, index: &FileIndex) {
-        let has_history = index.history.iter().any(|block| self.dump.wants(&range(&block.place)));
-        for table in &index.tables {
-            let stats = &table.stats;
-            let what = format!("{} keys, {} entries, {} tombstones", stats.keys, stats.entries, stats.tombstones);
-            self.dump.note(0, format!("table {}", table.table), what);
-            for block in &table.blocks {
-                // History is found through the keys that it belongs to.
-                if !self.dump.wants(&range(&block.place)) && !has_history {
-                    continue;
-                }
-                if let Err(error) = self.block(index, block) {
-                    self.dump.note(block.place.offset, "main block", error);
-                }
-            }
-        }
-    }
-
-    fn block(&mut self, index: &FileIndex, block: &MainBlockEntry) -> Result<(), String> {
+    fn block(&mut self, index: &PartitionIndex, block: &MainBlockEntry) -> Result<(), String> {
         let raw = self.frame("main block", &block.place)?;
         for (line, bytes) in raw.chunks(LINE_SIZE_BYTES).take(block.heads.len()).enumerate() {
             self.dump.table(&LINE_TABLE, to_u64(line.saturating_mul(LINE_SIZE_BYTES)), bytes);
@@ -161,7 +185,7 @@ impl<'a> Dumped<'a> {
         Ok(())
     }
 
-    fn history(&mut self, index: &FileIndex, history: HistoryRef, newest: Version) -> Result<(), String> {
+    fn history(&mut self, index: &PartitionIndex, history: HistoryRef, newest: Version) -> Result<(), String> {
         let mut offset = usize::from(history.offset);
         for number in history.block..=history.block.saturating_add(history.more) {
             let block = usize::try_from(number).ok().and_then(|number| index.history.get(number));

@@ -5,7 +5,7 @@
 use thermocline_tier::Version;
 
 use crate::block::Bits;
-use crate::layout::{BLOCK_SIZE_BYTES, GROUP_HEADER_SIZE_BYTES, group};
+use crate::layout::{GROUP_HEADER_SIZE_BYTES, group};
 
 const PAIR_SIZE_BYTES: usize = 8;
 const PAIR_WIDE_SIZE_BYTES: usize = 12;
@@ -139,9 +139,9 @@ pub(crate) struct BuiltHistory {
 
 impl HistoryBuilder {
     /// Whether the next version must go to another block.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self, size_max: usize) -> bool {
         let open = GROUP_HEADER_SIZE_BYTES + self.slots.len() * PAIR_WIDE_SIZE_BYTES + self.bytes.len();
-        self.raw.len() + open >= BLOCK_SIZE_BYTES
+        self.raw.len() + open >= size_max
     }
 
     /// Where the open group begins, or the next one.

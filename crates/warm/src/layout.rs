@@ -1,8 +1,9 @@
 //! The format of a sorted file, field by field; docs/formats/sst.md is rendered from here.
 //!
 //! ```text
-//! | envelope 64 | frames: main blocks, history blocks, values apart, in any order | index | filter | dictionary | summary | footer 112 |
+//! | envelope 64 | partition | partition | ... | index | dictionary | summary | footer 92 |
 //!
+//! partition:     | frames: main blocks, history blocks, values apart, in any order | partition index | filter |
 //! frame:         | payload, compressed or not | codec 1 | raw length 4 | checksum 8 |
 //! main block:    | line 64 | line 64 | ... | entry | entry | ...
 //! line:          | ten heads of 4 | ten offsets of 2 | count 2 | zero 2 |
@@ -17,8 +18,10 @@
     reason = "bytes from disk must not be able to cause a panic or to be narrowed in silence"
 )]
 
+use std::ops::Range;
+
 use thermocline_format::{
-    Corruption, Encoding, Field, FieldTable, FileKind, FileLabel, Reader, Salt, StoreId, Writer, checksum64,
+    Corruption, ENVELOPE_SIZE_BYTES, Encoding, Field, FieldTable, FileKind, FileLabel, Reader, Salt, StoreId, Writer, checksum64,
 };
 use thermocline_tier::limits::{KEY_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX};
 use thermocline_tier::{EntryKind, TableStats, Version};
@@ -26,8 +29,12 @@ use thermocline_tier::{EntryKind, TableStats, Version};
 use crate::codec::Codec;
 use crate::meta::TableKey;
 
-/// A main or history block is closed when it has reached this size before compression.
+/// A main or history block is closed when it has reached this size before compression, or what the options say if that is less.
 pub(crate) const BLOCK_SIZE_BYTES: usize = 16 * 1024;
+/// A partition is closed when it has so many main blocks, or what the options say: its index takes about 32 KiB of memory then.
+pub(crate) const PARTITION_BLOCKS: usize = 256;
+/// Or so many times more history blocks.
+pub(crate) const PARTITION_HISTORY_RATIO: usize = 4;
 /// Values from this size on are stored apart.
 pub(crate) const VALUE_APART_SIZE_BYTES_MIN: usize = 4096;
 /// No block is larger before compression: a full one, and one entry more. How full a block is while it is built is an estimate;
@@ -47,8 +54,8 @@ pub(crate) const LINE_OFFSETS_AT: usize = LINE_KEYS * 4;
 pub(crate) const LINE_COUNT_AT: usize = LINE_KEYS * 6;
 
 pub(crate) const FRAME_TRAILER_SIZE_BYTES: usize = 13;
-pub(crate) const FOOTER_SIZE_BYTES: usize = 112;
-const FOOTER_CHECKED_SIZE_BYTES: usize = 104;
+pub(crate) const FOOTER_SIZE_BYTES: usize = 92;
+const FOOTER_CHECKED_SIZE_BYTES: usize = 84;
 const FOOTER_MAGIC: [u8; 8] = *b"THERMSST";
 /// The narrow form of an entry's head.
 pub(crate) const ENTRY_SIZE_BYTES: usize = 8;
@@ -132,12 +139,12 @@ pub(crate) const ENTRY_TABLE: FieldTable = FieldTable::new(
         ),
         Field::at(1, Encoding::U8, "rest length", "of the key after the block's common prefix"),
         Field::at(2, Encoding::U16, "value length", "of the value as stored in the entry; 24 if it is apart"),
-        Field::at(4, Encoding::U32, "version", "above the oldest version that the index names for the block"),
+        Field::at(4, Encoding::U32, "version", "above the oldest version that the partition index names for the block"),
         Field::at(
             8,
             Encoding::Variable,
             "parts",
-            "if there are older versions: u32 history block, u16 offset of the group in it, u32 how many further blocks the key's history \
+            "if there are older versions: u32 history block of the partition, u16 offset of the group in it, u32 how many further blocks the key's history \
              goes on in, at their beginnings; if there is a suffix: u16 its length; then the key's rest, the suffix, the value, or, if it \
              is apart: u64 offset, u32 stored length and u32 raw length of its frame, and the frame's checksum",
         ),
@@ -164,30 +171,28 @@ pub(crate) const GROUP_TABLE: FieldTable = FieldTable::new(
 
 pub(crate) const FOOTER_TABLE: FieldTable = FieldTable::new(
     "footer",
-    "The last 112 bytes of the file. A length of 0 stands for a part that the file does not have.",
+    "The last 92 bytes of the file. A length of 0 stands for a part that the file does not have.",
     &[
         Field::at(0, Encoding::U64, "index offset", "in bytes from the beginning of the file"),
         Field::at(8, Encoding::U32, "index length", "of the frame's payload as stored"),
         Field::at(12, Encoding::U64, "index checksum", "as in its frame"),
-        Field::at(20, Encoding::U64, "filter offset", ""),
-        Field::at(28, Encoding::U32, "filter length", ""),
-        Field::at(32, Encoding::U64, "filter checksum", ""),
-        Field::at(40, Encoding::U64, "dictionary offset", ""),
-        Field::at(48, Encoding::U32, "dictionary length", ""),
-        Field::at(52, Encoding::U64, "dictionary checksum", ""),
-        Field::at(60, Encoding::U64, "summary offset", ""),
-        Field::at(68, Encoding::U32, "summary length", ""),
-        Field::at(72, Encoding::U64, "summary checksum", ""),
-        Field::at(80, Encoding::U64, "file length", "of the whole file"),
-        Field::at(88, Encoding::U64, "entries", "all versions of all keys"),
-        Field::at(96, Encoding::Text(8), "magic", "`THERMSST`"),
-        Field::at(104, Encoding::Checksum64, "checksum", "XXH3-64 of the fields before, salted with the footer's offset"),
+        Field::at(20, Encoding::U64, "dictionary offset", ""),
+        Field::at(28, Encoding::U32, "dictionary length", ""),
+        Field::at(32, Encoding::U64, "dictionary checksum", ""),
+        Field::at(40, Encoding::U64, "summary offset", ""),
+        Field::at(48, Encoding::U32, "summary length", ""),
+        Field::at(52, Encoding::U64, "summary checksum", ""),
+        Field::at(60, Encoding::U64, "file length", "of the whole file"),
+        Field::at(68, Encoding::U64, "entries", "all versions of all keys"),
+        Field::at(76, Encoding::Text(8), "magic", "`THERMSST`"),
+        Field::at(84, Encoding::Checksum64, "checksum", "XXH3-64 of the fields before, salted with the footer's offset"),
     ],
 );
 
 pub(crate) const INDEX_TABLE: FieldTable = FieldTable::new(
     "index",
-    "The payload of the index frame. Repeated parts are described in the meaning of their count.",
+    "The payload of the frame that says what is in the file and where its partitions are. Repeated parts are described in the meaning of \
+     their count.",
     &[
         Field::at(0, Encoding::U64, "oldest version", "in the file"),
         Field::at(8, Encoding::U64, "newest version", "in the file"),
@@ -195,17 +200,36 @@ pub(crate) const INDEX_TABLE: FieldTable = FieldTable::new(
             16,
             Encoding::Varint,
             "tables",
-            "for each, in order: u8 tag and u32 id of the table; varints: keys, entries, tombstones, user bytes, main blocks; then each \
-             main block: its first key, as varint of bytes shared with the block before in the table and the rest with its length; its \
-             place; its oldest version above the file's and its newest above that, as varints; u16 count of keys; u16 length of their \
-             common prefix; u32 first head of each line",
+            "for each, in order: u8 tag and u32 id of the table; varints: keys, entries, tombstones, user bytes",
         ),
         Field::after(Encoding::Prefixed, "last key", "of the last table"),
         Field::after(
             Encoding::Varint,
-            "history blocks",
-            "for each its place and versions as for main blocks. A place: varint offset, varint stored length of the payload, u64 checksum",
+            "partitions",
+            "for each, in order: u8 tag and u32 id of its first table; its first key after its length; the place of its index; stored \
+             length, as varint, and u64 checksum of its filter, which lies right behind that; its oldest version above the file's and its \
+             newest above that, as varints. A place: varint offset, varint stored length of the payload, u64 checksum. A partition's blocks \
+             and values lie between the filter of the one before, or the envelope, and its index",
         ),
+    ],
+);
+
+pub(crate) const PARTITION_TABLE: FieldTable = FieldTable::new(
+    "partition index",
+    "The payload of the frame that says where the blocks of a partition are.",
+    &[
+        Field::at(0, Encoding::U64, "oldest version", "in the partition"),
+        Field::at(8, Encoding::U64, "newest version", "in the partition"),
+        Field::at(
+            16,
+            Encoding::Varint,
+            "tables",
+            "for each, in order: u8 tag and u32 id of the table; varint: main blocks; then each main block: its first key, as varint of \
+             bytes shared with the block before in the table and the rest with its length; its place; its oldest version above the \
+             partition's and its newest above that, as varints; u16 count of keys; u16 length of their common prefix; u32 first head of \
+             each line",
+        ),
+        Field::after(Encoding::Varint, "history blocks", "for each its place and versions as for main blocks"),
     ],
 );
 
@@ -230,6 +254,11 @@ impl Place {
 
     pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(to_u64(self.frame_len()))
+    }
+
+    /// Whether the frame lies within these bytes of the file.
+    pub(crate) fn is_within(&self, bytes: &Range<u64>) -> bool {
+        self.offset >= bytes.start && self.end() <= bytes.end
     }
 }
 
@@ -311,7 +340,6 @@ pub(crate) fn open_frame<'a>(bytes: &'a [u8], place: &Place, file: &FileIdentity
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
     pub(crate) index: Place,
-    pub(crate) filter: Place,
     pub(crate) dictionary: Place,
     pub(crate) summary: Place,
     pub(crate) file_len: u64,
@@ -322,7 +350,7 @@ impl Footer {
     /// The bytes, and the checksum in them.
     pub(crate) fn encode(&self, salt: Salt) -> (Vec<u8>, u64) {
         let mut writer = Writer::with_capacity(FOOTER_SIZE_BYTES);
-        for place in [self.index, self.filter, self.dictionary, self.summary] {
+        for place in [self.index, self.dictionary, self.summary] {
             writer.u64(place.offset);
             writer.u32(place.len);
             writer.u64(place.checksum);
@@ -368,10 +396,9 @@ impl Footer {
             }
             Ok(place)
         };
-        let (index, filter, dictionary, summary) = (place()?, place()?, place()?, place()?);
+        let (index, dictionary, summary) = (place()?, place()?, place()?);
         let footer = Self {
             index,
-            filter,
             dictionary,
             summary,
             file_len: reader.u64("footer file length")?,
@@ -389,7 +416,7 @@ impl Footer {
     }
 }
 
-/// What the index says about a main block.
+/// What the index of a partition says about a main block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MainBlockEntry {
     pub(crate) first: Vec<u8>,
@@ -401,28 +428,69 @@ pub(crate) struct MainBlockEntry {
     pub(crate) heads: Vec<u32>,
 }
 
-/// What the index says about a history block.
+/// What the index of a partition says about a history block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryBlockEntry {
     pub(crate) place: Place,
     pub(crate) versions: (Version, Version),
 }
 
-/// What the index says about a table.
+/// What the index of a partition says about a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableEntry {
     pub(crate) table: EntryKind,
-    pub(crate) stats: TableStats,
     pub(crate) blocks: Vec<MainBlockEntry>,
 }
 
-/// The index as it is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FileIndex {
+/// The index of a partition as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionIndex {
     pub(crate) versions: (Version, Version),
     pub(crate) tables: Vec<TableEntry>,
-    pub(crate) last_key: Vec<u8>,
     pub(crate) history: Vec<HistoryBlockEntry>,
+}
+
+/// What the file's index says about a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionEntry {
+    pub(crate) first: TableKey,
+    /// Where its blocks and values begin; they end where its index begins.
+    pub(crate) start: u64,
+    pub(crate) index: Place,
+    /// Right behind the index.
+    pub(crate) filter: Place,
+    pub(crate) versions: (Version, Version),
+}
+
+/// The index of a file as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileIndex {
+    pub(crate) versions: (Version, Version),
+    pub(crate) tables: Vec<(EntryKind, TableStats)>,
+    /// Of the last table.
+    pub(crate) last_key: Vec<u8>,
+    pub(crate) partitions: Vec<PartitionEntry>,
+}
+
+/// The versions of nothing: what comes makes the range wider.
+pub(crate) const NO_VERSIONS: (Version, Version) = (Version::MAX, Version::ZERO);
+
+impl Default for PartitionIndex {
+    fn default() -> Self {
+        Self { versions: NO_VERSIONS, tables: Vec::new(), history: Vec::new() }
+    }
+}
+
+impl Default for FileIndex {
+    fn default() -> Self {
+        Self { versions: NO_VERSIONS, tables: Vec::new(), last_key: Vec::new(), partitions: Vec::new() }
+    }
+}
+
+fn write_table(writer: &mut Writer, table: EntryKind) {
+    let (tag, id) = table.to_parts();
+    writer.u8(tag);
+    writer.u32(id);
 }
 
 fn write_place(writer: &mut Writer, place: &Place) {
@@ -439,18 +507,98 @@ fn write_versions(writer: &mut Writer, base: Version, (oldest, newest): (Version
 impl FileIndex {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
+        writer.u64(self.versions.0.0);
+        writer.u64(self.versions.1.0);
+        writer.length(self.tables.len());
+        for (table, stats) in &self.tables {
+            write_table(&mut writer, *table);
+            for number in [stats.keys, stats.entries, stats.tombstones, stats.user_bytes] {
+                writer.varint(number);
+            }
+        }
+        writer.prefixed(&self.last_key);
+        writer.length(self.partitions.len());
+        for partition in &self.partitions {
+            write_table(&mut writer, partition.first.table);
+            writer.prefixed(&partition.first.prefix);
+            write_place(&mut writer, &partition.index);
+            writer.varint(u64::from(partition.filter.len));
+            writer.u64(partition.filter.checksum);
+            write_versions(&mut writer, self.versions.0, partition.versions);
+        }
+        writer.finish()
+    }
+
+    /// Reads the index that lies at `offset`, before which all partitions must end.
+    pub(crate) fn decode(bytes: &[u8], file: &FileIdentity, offset: u64) -> Result<Self, Corruption> {
+        let mut reader = Reader::new(bytes, file.label(), offset);
+        let versions = (Version(reader.u64("index oldest version")?), Version(reader.u64("index newest version")?));
+        let count = reader.count(bytes.len(), 9, "index tables")?;
+        let mut tables: Vec<(EntryKind, TableStats)> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let table = read_table(&mut reader)?;
+            if tables.last().is_some_and(|(last, _)| *last >= table) {
+                return Err(reader.corruption("index table", "a higher table than the one before", table.to_string()));
+            }
+            let stats = TableStats {
+                keys: reader.varint("index keys")?,
+                entries: reader.varint("index entries")?,
+                tombstones: reader.varint("index tombstones")?,
+                user_bytes: reader.varint("index user bytes")?,
+            };
+            tables.push((table, stats));
+        }
+        let last_key = reader.prefixed(KEY_SIZE_BYTES_MAX, "index last key")?.to_vec();
+        // A partition takes a table of five bytes, a length, a place of ten, the rest of another and two versions.
+        let count = reader.count(bytes.len(), 27, "index partitions")?;
+        let mut partitions: Vec<PartitionEntry> = Vec::with_capacity(count);
+        let mut start = to_u64(ENVELOPE_SIZE_BYTES);
+        for _ in 0..count {
+            let partition = read_partition(&mut reader, versions.0, start..offset)?;
+            if partitions.last().is_some_and(|last| last.first >= partition.first) {
+                return Err(reader.corruption("partition first key", "a higher key than of the one before", "not a higher one"));
+            }
+            start = partition.filter.end();
+            partitions.push(partition);
+        }
+        reader.finish()?;
+        Ok(Self { versions, tables, last_key, partitions })
+    }
+
+    /// The first key of the file.
+    pub(crate) fn first(&self) -> Option<&TableKey> {
+        self.partitions.first().map(|partition| &partition.first)
+    }
+
+    /// The last key of the file.
+    pub(crate) fn last(&self) -> Option<TableKey> {
+        Some(TableKey { table: self.tables.last()?.0, prefix: self.last_key.clone() })
+    }
+}
+
+fn read_partition(reader: &mut Reader<'_>, base: Version, within: Range<u64>) -> Result<PartitionEntry, Corruption> {
+    let table = read_table(reader)?;
+    let prefix = reader.prefixed(KEY_SIZE_BYTES_MAX, "partition first key")?.to_vec();
+    let index = read_place(reader, &within)?;
+    let len = reader.varint("partition filter length")?;
+    let checksum = reader.u64("partition filter checksum")?;
+    let filter = u32::try_from(len).ok().map(|len| Place { offset: index.end(), len, checksum });
+    let Some(filter) = filter.filter(|filter| filter.end() <= within.end) else {
+        return Err(reader.corruption("partition filter length", format!("an end at {} at most", within.end), len.to_string()));
+    };
+    let versions = read_versions(reader, base)?;
+    Ok(PartitionEntry { first: TableKey { table, prefix }, start: within.start, index, filter, versions })
+}
+
+impl PartitionIndex {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
         let base = self.versions.0;
         writer.u64(base.0);
         writer.u64(self.versions.1.0);
         writer.length(self.tables.len());
         for table in &self.tables {
-            let (tag, id) = table.table.to_parts();
-            writer.u8(tag);
-            writer.u32(id);
-            let stats = &table.stats;
-            for number in [stats.keys, stats.entries, stats.tombstones, stats.user_bytes] {
-                writer.varint(number);
-            }
+            write_table(&mut writer, table.table);
             writer.length(table.blocks.len());
             let mut before: &[u8] = &[];
             for block in &table.blocks {
@@ -467,7 +615,6 @@ impl FileIndex {
                 }
             }
         }
-        writer.prefixed(&self.last_key);
         writer.length(self.history.len());
         for block in &self.history {
             write_place(&mut writer, &block.place);
@@ -476,39 +623,57 @@ impl FileIndex {
         writer.finish()
     }
 
-    /// Reads an index whose blocks must end at `data_end`.
-    pub(crate) fn decode(bytes: &[u8], file: &FileIdentity, offset: u64, data_end: u64) -> Result<Self, Corruption> {
-        let mut reader = Reader::new(bytes, file.label(), offset);
+    /// Reads the index of a partition, which must be what the file's index says. Its blocks lie between where it starts and its index.
+    pub(crate) fn decode(bytes: &[u8], file: &FileIdentity, partition: &PartitionEntry) -> Result<Self, Corruption> {
+        let mut reader = Reader::new(bytes, file.label(), partition.index.offset);
+        let within = partition.start..partition.index.offset;
         let versions = (Version(reader.u64("index oldest version")?), Version(reader.u64("index newest version")?));
         let base = versions.0;
-        let count = reader.count(bytes.len(), 10, "index tables")?;
+        let count = reader.count(bytes.len(), 6, "index tables")?;
         let mut tables: Vec<TableEntry> = Vec::with_capacity(count);
         for _ in 0..count {
-            let table = read_table(&mut reader, base, data_end)?;
+            let table = read_table_blocks(&mut reader, base, &within)?;
             if tables.last().is_some_and(|last| last.table >= table.table) {
                 return Err(reader.corruption("index table", "a higher table than the one before", table.table.to_string()));
             }
             tables.push(table);
         }
-        let last_key = reader.prefixed(KEY_SIZE_BYTES_MAX, "index last key")?.to_vec();
         let count = reader.count(bytes.len(), 12, "index history blocks")?;
         let mut history = Vec::with_capacity(count);
         for _ in 0..count {
-            let place = read_place(&mut reader, data_end)?;
+            let place = read_place(&mut reader, &within)?;
             history.push(HistoryBlockEntry { place, versions: read_versions(&mut reader, base)? });
         }
+        let index = Self { versions, tables, history };
+        let is_as_listed = index.first().as_ref() == Some(&partition.first) && versions == partition.versions;
+        if !is_as_listed {
+            return Err(reader.corruption("partition index", "first key and versions as the file's index says", "others"));
+        }
         reader.finish()?;
-        Ok(Self { versions, tables, last_key, history })
+        Ok(index)
+    }
+
+    /// The first key of the partition.
+    pub(crate) fn first(&self) -> Option<TableKey> {
+        let table = self.tables.first()?;
+        Some(TableKey { table: table.table, prefix: table.blocks.first()?.first.clone() })
+    }
+
+    /// The first key of its last main block.
+    pub(crate) fn last_first(&self) -> Option<(EntryKind, &[u8])> {
+        let table = self.tables.last()?;
+        Some((table.table, table.blocks.last()?.first.as_slice()))
     }
 }
 
-fn read_place(reader: &mut Reader<'_>, data_end: u64) -> Result<Place, Corruption> {
+fn read_place(reader: &mut Reader<'_>, within: &Range<u64>) -> Result<Place, Corruption> {
     let offset = reader.varint("block offset")?;
     let len = reader.varint("block length")?;
     let checksum = reader.u64("block checksum")?;
-    let place = u32::try_from(len).ok().map(|len| Place { offset, len, checksum }).filter(|place| place.end() <= data_end);
-    place.ok_or_else(|| {
-        reader.corruption("block place", format!("an end at {data_end} at most"), format!("{offset} and {len} bytes"))
+    let place = u32::try_from(len).ok().map(|len| Place { offset, len, checksum });
+    place.filter(|place| place.is_within(within)).ok_or_else(|| {
+        let Range { start, end } = within;
+        reader.corruption("block place", format!("bytes from {start} to {end}"), format!("{offset} and {len} bytes"))
     })
 }
 
@@ -521,17 +686,14 @@ fn read_versions(reader: &mut Reader<'_>, base: Version) -> Result<(Version, Ver
     }
 }
 
-fn read_table(reader: &mut Reader<'_>, base: Version, data_end: u64) -> Result<TableEntry, Corruption> {
+fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
     let (tag, id) = (reader.u8("index table tag")?, reader.u32("index table id")?);
-    let Some(table) = EntryKind::from_parts(tag, id) else {
-        return Err(reader.corruption("index table", "a table of this release", format!("tag {tag}, id {id}")));
-    };
-    let stats = TableStats {
-        keys: reader.varint("index keys")?,
-        entries: reader.varint("index entries")?,
-        tombstones: reader.varint("index tombstones")?,
-        user_bytes: reader.varint("index user bytes")?,
-    };
+    let table = EntryKind::from_parts(tag, id);
+    table.ok_or_else(|| reader.corruption("index table", "a table of this release", format!("tag {tag}, id {id}")))
+}
+
+fn read_table_blocks(reader: &mut Reader<'_>, base: Version, within: &Range<u64>) -> Result<TableEntry, Corruption> {
+    let table = read_table(reader)?;
     // A block takes two lengths, a place of ten, two versions, two numbers of two bytes and a head.
     let count = reader.count(reader.remaining(), 22, "index main blocks")?;
     if count == 0 {
@@ -540,17 +702,17 @@ fn read_table(reader: &mut Reader<'_>, base: Version, data_end: u64) -> Result<T
     let mut blocks: Vec<MainBlockEntry> = Vec::with_capacity(count);
     for _ in 0..count {
         let before = blocks.last().map(|block| block.first.as_slice());
-        let block = read_block(reader, before, base, data_end)?;
+        let block = read_block(reader, before, base, within)?;
         blocks.push(block);
     }
-    Ok(TableEntry { table, stats, blocks })
+    Ok(TableEntry { table, blocks })
 }
 
 fn read_block(
     reader: &mut Reader<'_>,
     before: Option<&[u8]>,
     base: Version,
-    data_end: u64,
+    within: &Range<u64>,
 ) -> Result<MainBlockEntry, Corruption> {
     let shared_max = before.map_or(0, <[u8]>::len);
     let shared = reader.varint("block shared key length")?;
@@ -562,7 +724,7 @@ fn read_block(
     if before.is_some_and(|before| before >= first.as_slice()) {
         return Err(reader.corruption("block first key", "a higher key than of the block before", "not a higher one"));
     }
-    let place = read_place(reader, data_end)?;
+    let place = read_place(reader, within)?;
     let versions = read_versions(reader, base)?;
     let keys = reader.u16("block keys")?;
     let common_len = reader.u16("block common prefix length")?;
@@ -607,29 +769,18 @@ impl ValueRef {
         bytes
     }
 
-    /// Reads a reference to a value that must end at `data_end`; `None` if it cannot be one.
-    pub(crate) fn decode(bytes: &[u8], data_end: u64) -> Option<Self> {
+    /// Reads a reference to a value that must lie within these bytes; `None` if it cannot be one.
+    pub(crate) fn decode(bytes: &[u8], within: &Range<u64>) -> Option<Self> {
         let mut reader = Reader::new(bytes, "a value's reference", 0);
         let (offset, len) = (reader.u64("offset").ok()?, reader.u32("length").ok()?);
         let raw_len = reader.u32("raw length").ok()?;
         let place = Place { offset, len, checksum: reader.u64("checksum").ok()? };
-        let is_sound = reader.is_empty() && place.end() <= data_end && widen(raw_len) <= VALUE_SIZE_BYTES_MAX;
+        let is_sound = reader.is_empty() && place.is_within(within) && widen(raw_len) <= VALUE_SIZE_BYTES_MAX;
         is_sound.then_some(Self { place, raw_len })
     }
 }
 
-/// The first key of a file, as its index has it.
-pub(crate) fn first_key(index: &FileIndex) -> Option<TableKey> {
-    let table = index.tables.first()?;
-    Some(TableKey { table: table.table, prefix: table.blocks.first()?.first.clone() })
-}
-
-/// The last key of a file, as its index has it.
-pub(crate) fn last_key(index: &FileIndex) -> Option<TableKey> {
-    Some(TableKey { table: index.tables.last()?.table, prefix: index.last_key.clone() })
-}
-
 /// The field tables of the format, from which its page is rendered.
 pub(crate) fn format_tables() -> Vec<FieldTable> {
-    vec![FRAME_TABLE, LINE_TABLE, ENTRY_TABLE, GROUP_TABLE, INDEX_TABLE, FOOTER_TABLE]
+    vec![FRAME_TABLE, LINE_TABLE, ENTRY_TABLE, GROUP_TABLE, PARTITION_TABLE, INDEX_TABLE, FOOTER_TABLE]
 }

@@ -8,7 +8,7 @@ use thermocline_tier::{EntryKind, Result, Retained, Version};
 use crate::block::MainBlock;
 use crate::codec::Codec;
 use crate::history::Group;
-use crate::index::{HISTORY_NUMBERS, Index};
+use crate::index::{HISTORY_NUMBERS, Index, Partitions};
 use crate::meta::TableKey;
 use crate::segment::{Seen, Segment};
 use crate::view::Markers;
@@ -46,8 +46,10 @@ struct Older {
 #[derive(Debug)]
 pub(crate) struct Rows {
     segment: Arc<Segment>,
+    partitions: Arc<Partitions>,
+    partition: usize,
     index: Arc<Index>,
-    /// The table, by its number in the index.
+    /// The table, by its number in the partition.
     table: usize,
     number: usize,
     block: Option<Bytes>,
@@ -65,9 +67,13 @@ pub(crate) struct Rows {
 impl Rows {
     /// On the first entry whose key is not below `from`.
     pub(crate) fn open(segment: &Arc<Segment>, from: Option<&TableKey>) -> Result<Self> {
-        let index = Arc::clone(segment.index()?);
+        let partitions = Arc::clone(segment.partitions()?);
+        let partition = from.and_then(|from| partitions.find(from.table, &from.prefix)).unwrap_or(0);
+        let index = segment.index_to_rewrite(&partitions, partition)?;
         let mut rows = Self {
             segment: Arc::clone(segment),
+            partitions,
+            partition,
             index,
             table: 0,
             number: 0,
@@ -81,10 +87,10 @@ impl Rows {
             row: None,
         };
         if let Some(from) = from {
-            rows.table = rows.index.tables.partition_point(|table| table.table < from.table);
-            rows.number = match rows.index.tables.get(rows.table) {
-                Some(table) if table.table == from.table => rows.index.find(table, &from.prefix).unwrap_or(table.first),
-                Some(table) => table.first,
+            rows.table = rows.index.tables().partition_point(|table| table.table < from.table);
+            rows.number = match rows.index.tables().get(rows.table) {
+                Some(table) if table.table == from.table => rows.index.find(table, &from.prefix).unwrap_or(table.numbers.start),
+                Some(table) => table.numbers.start,
                 None => rows.index.main.len(),
             };
         }
@@ -114,27 +120,27 @@ impl Rows {
     /// Reads the newest entry of the key at the place, or of the first key of the next block.
     fn read_newest(&mut self) -> Result<()> {
         self.row = None;
-        let index = Arc::clone(&self.index);
-        while let Some(resident) = index.main.get(self.number) {
-            if self.place < usize::from(resident.keys) {
-                break;
-            }
+        if self.index.main.get(self.number).is_some_and(|resident| self.place >= usize::from(resident.keys)) {
             self.number += 1;
             self.place = 0;
             self.block = None;
         }
+        if self.number >= self.index.main.len() && !self.next_partition()? {
+            return Ok(());
+        }
+        let index = Arc::clone(&self.index);
         let Some(resident) = index.main.get(self.number) else { return Ok(()) };
         let number = u32::try_from(self.number).unwrap_or(u32::MAX);
         if self.block.is_none() {
             self.block = Some(self.segment.block_to_rewrite(&index, number)?);
         }
-        while index.tables.get(self.table).is_some_and(|table| table.first + table.blocks <= self.number) {
+        while index.tables().get(self.table).is_some_and(|table| table.numbers.end <= self.number) {
             self.table += 1;
         }
         let Some(block) = &self.block else { return Ok(()) };
         let main = MainBlock::new(block, usize::from(resident.keys), index.versions[self.number].0);
         let entry = main.entry(self.place).ok_or_else(|| self.segment.malformed(&index, number))?;
-        let table = index.tables.get(self.table).map_or(EntryKind::Multi, |table| table.table);
+        let table = index.tables().get(self.table).map_or(EntryKind::Multi, |table| table.table);
         // Out of order, a rewrite would make a file that nobody could read.
         let is_first = self.last.is_none() || self.key.table != table;
         if !is_first && !is_below(&self.key.prefix, index.common(self.number), entry.rest) {
@@ -155,6 +161,19 @@ impl Rows {
             self.older = Some(Older { number: history.block, offset, block, index: 0, more });
         }
         Ok(())
+    }
+
+    /// Goes on to the first block of the next partition; false at the end of the file.
+    fn next_partition(&mut self) -> Result<bool> {
+        if self.partition + 1 >= self.partitions.len() {
+            return Ok(false);
+        }
+        self.partition += 1;
+        self.index = self.segment.index_to_rewrite(&self.partitions, self.partition)?;
+        (self.table, self.number, self.place) = (0, 0, 0);
+        // History blocks are numbered within their partition.
+        (self.block, self.history) = (None, None);
+        Ok(true)
     }
 
     fn read_history(&mut self, number: u32) -> Result<Bytes> {

@@ -18,7 +18,8 @@ pub(crate) struct FileMeta {
     pub(crate) level: u8,
     /// Its whole length.
     pub(crate) size_bytes: u64,
-    /// The checksum that ends its footer. The footer holds that of the index, the index those of all blocks.
+    /// The checksum that ends its footer. The footer holds that of the index, the index those of its
+    /// partitions' indexes and filters, and they those of all blocks.
     pub(crate) checksum: u64,
     /// Its first key.
     pub(crate) first: TableKey,

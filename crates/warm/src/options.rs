@@ -3,6 +3,7 @@
 use thermocline_tier::{ErrorKind, Result};
 
 use crate::codec::Compression;
+use crate::layout::{BLOCK_SIZE_BYTES, PARTITION_BLOCKS};
 
 /// How a warm tier works. All sizes are in bytes.
 ///
@@ -12,8 +13,8 @@ use crate::codec::Compression;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarmOptions {
-    /// What blocks in memory, indexes and filters may take together. Indexes and filters stay as long as their files; blocks make room.
-    /// At least 64 KiB.
+    /// What blocks, indexes and filters in memory may take together. Those that were not used for long make room for others, indexes later
+    /// than blocks. At least 64 KiB.
     pub cache_size_bytes: u64,
     /// How large a file of a level below 0 becomes, before it is closed at the next key. At least 4 KiB.
     pub file_size_bytes: u64,
@@ -29,6 +30,11 @@ pub struct WarmOptions {
     pub compression_flushed: Compression,
     /// The compression of files that come from compaction.
     pub compression: Compression,
+    /// How large a block of a file becomes before compression: 256 bytes to 16 KiB. A read of one key reads one block; small ones take
+    /// more index.
+    pub block_size_bytes: u64,
+    /// How many blocks of a file share an index and a filter, which are read and given up together. At least 1.
+    pub partition_blocks: usize,
     /// How much is gathered before it is written to a file. At least 4 KiB.
     pub write_size_bytes: u64,
     /// How much of its input a step of background work rewrites.
@@ -46,6 +52,8 @@ impl Default for WarmOptions {
             level_size_ratio: 10,
             compression_flushed: Compression::Lz4,
             compression: Compression::Zstd(-1),
+            block_size_bytes: BLOCK_SIZE_BYTES as u64,
+            partition_blocks: PARTITION_BLOCKS,
             write_size_bytes: 1 << 20,
             step_size_bytes: 8 << 20,
         }
@@ -65,6 +73,8 @@ impl WarmOptions {
             ("level0_files_slow", self.level0_files_slow as u64, self.level0_files as u64),
             ("level1_size_bytes", self.level1_size_bytes, 1),
             ("level_size_ratio", self.level_size_ratio, 2),
+            ("block_size_bytes", self.block_size_bytes, 256),
+            ("partition_blocks", self.partition_blocks as u64, 1),
             ("write_size_bytes", self.write_size_bytes, 4 << 10),
             ("step_size_bytes", self.step_size_bytes, 1),
         ];
@@ -72,6 +82,10 @@ impl WarmOptions {
             if found < min {
                 return Err(ErrorKind::InvalidArgument { what: format!("{name} is {found}, below {min}") }.into());
             }
+        }
+        if self.block_size_bytes > BLOCK_SIZE_BYTES as u64 {
+            let what = format!("block_size_bytes is {}, above {BLOCK_SIZE_BYTES}", self.block_size_bytes);
+            return Err(ErrorKind::InvalidArgument { what }.into());
         }
         for (name, compression) in [("compression_flushed", self.compression_flushed), ("compression", self.compression)] {
             if let Compression::Zstd(level) = compression
@@ -95,6 +109,10 @@ mod tests {
         let defaults = WarmOptions::default();
         assert!(refused(WarmOptions { cache_size_bytes: 1, ..defaults.clone() }).contains("cache_size_bytes is 1, below 65536"));
         assert!(refused(WarmOptions { level_size_ratio: 1, ..defaults.clone() }).contains("level_size_ratio"));
+        assert!(
+            refused(WarmOptions { block_size_bytes: 16_385, ..defaults.clone() }).contains("block_size_bytes is 16385, above")
+        );
+        assert!(refused(WarmOptions { partition_blocks: 0, ..defaults.clone() }).contains("partition_blocks is 0"));
         assert!(refused(WarmOptions { compression: Compression::Zstd(20), ..defaults }).contains("level 20"));
     }
 }

@@ -1,7 +1,7 @@
 //! Scans: a cursor on each file or level, merged by key and version.
 
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use thermocline_format::Corruption;
@@ -12,7 +12,7 @@ use thermocline_tier::{
 use crate::block::{Entry, HistoryRef, MainBlock};
 use crate::cache::{Block, Reading};
 use crate::error::corruption;
-use crate::index::Index;
+use crate::index::{Index, IndexRef, Partitions};
 use crate::segment::{Seen, Segment, impossible};
 use crate::view::View;
 
@@ -23,9 +23,14 @@ const STREAM_BLOCKS_MIN: usize = 8;
 #[derive(Debug)]
 struct Cursor {
     segment: Arc<Segment>,
+    partitions: Arc<Partitions>,
+    table: EntryKind,
+    /// The partitions that can hold keys of the table.
+    span: Range<usize>,
+    partition: usize,
     index: Arc<Index>,
-    /// The main blocks of the table.
-    blocks: std::ops::Range<usize>,
+    /// The main blocks of the table in the partition.
+    blocks: Range<usize>,
     number: usize,
     block: Arc<Block>,
     /// The key in the block.
@@ -41,21 +46,40 @@ struct Cursor {
 impl Cursor {
     /// On the first key of the range in the direction; `None` if the file has nothing of the table.
     fn open(segment: &Arc<Segment>, request: &RangeRequest) -> Result<Option<Self>> {
-        let index = Arc::clone(segment.index()?);
-        let Some(table) = index.table(request.table) else { return Ok(None) };
-        let blocks = table.first..table.first + table.blocks;
+        let partitions = Arc::clone(segment.partitions()?);
+        let (table, span) = (request.table, partitions.of_table(request.table));
         let bound = match request.direction {
             Direction::Forward => &request.range.start,
             Direction::Reverse => &request.range.end,
         };
-        let number = match (bound, request.direction) {
-            (Bound::Included(key) | Bound::Excluded(key), _) => index.find(table, key).unwrap_or(blocks.start),
-            (Bound::Unbounded, Direction::Forward) => blocks.start,
-            (Bound::Unbounded, Direction::Reverse) => blocks.end - 1,
+        let mut partition = match (bound, request.direction) {
+            (Bound::Included(key) | Bound::Excluded(key), _) => partitions.find(table, key).unwrap_or(span.start),
+            (Bound::Unbounded, Direction::Forward) => span.start,
+            (Bound::Unbounded, Direction::Reverse) => span.end.wrapping_sub(1),
+        };
+        let (index, blocks) = loop {
+            if !span.contains(&partition) {
+                return Ok(None);
+            }
+            let index = IndexRef::into_inner(segment.index(&partitions, partition, Reading::Point)?);
+            if let Some(blocks) = index.table(table).map(|table| table.numbers.clone()) {
+                break (index, blocks);
+            }
+            // The table begins with the next one, if at all.
+            partition = if request.direction == Direction::Forward { partition + 1 } else { span.end };
+        };
+        let first = if request.direction == Direction::Forward { blocks.start } else { blocks.end - 1 };
+        let number = match (bound, index.table(table)) {
+            (Bound::Included(key) | Bound::Excluded(key), Some(table)) => index.find(table, key).unwrap_or(blocks.start),
+            _ => first,
         };
         let block = own(segment.main_block(&index, number, Reading::Point)?)?;
         let mut cursor = Self {
             segment: Arc::clone(segment),
+            partitions,
+            table,
+            span,
+            partition,
             index,
             blocks,
             number,
@@ -130,15 +154,19 @@ impl Cursor {
 
     /// Goes to the next block that may hold something to be seen.
     fn next_block(&mut self, window: &ReadWindow, direction: Direction) -> Result<bool> {
+        let may_be_seen =
+            |(oldest, newest): (Version, Version)| oldest <= window.at && window.after.is_none_or(|after| newest > after);
         loop {
             let next = match direction {
                 Direction::Forward => self.number.checked_add(1),
                 Direction::Reverse => self.number.checked_sub(1),
             };
-            let Some(number) = next.filter(|number| self.blocks.contains(number)) else { return Ok(false) };
-            self.number = number;
-            let (oldest, newest) = self.index.versions[number];
-            if oldest <= window.at && window.after.is_none_or(|after| newest > after) {
+            if let Some(number) = next.filter(|number| self.blocks.contains(number)) {
+                self.number = number;
+            } else if !self.next_partition(may_be_seen, direction)? {
+                return Ok(false);
+            }
+            if may_be_seen(self.index.versions[self.number]) {
                 break;
             }
         }
@@ -147,6 +175,28 @@ impl Cursor {
         self.block = own(self.segment.main_block(&self.index, self.number, reading)?)?;
         self.place = if direction == Direction::Forward { 0 } else { self.keys() - 1 };
         Ok(true)
+    }
+
+    /// Goes to the next partition that has the table and may hold something to be seen, on its first block in the direction.
+    fn next_partition(&mut self, may_be_seen: impl Fn((Version, Version)) -> bool, direction: Direction) -> Result<bool> {
+        loop {
+            let next = match direction {
+                Direction::Forward => self.partition.checked_add(1),
+                Direction::Reverse => self.partition.checked_sub(1),
+            };
+            let Some(partition) = next.filter(|partition| self.span.contains(partition)) else { return Ok(false) };
+            self.partition = partition;
+            if !self.partitions.get(partition).is_some_and(|partition| may_be_seen(partition.versions)) {
+                continue;
+            }
+            let index = self.segment.index(&self.partitions, partition, self.reading())?;
+            let Some(blocks) = index.table(self.table).map(|table| table.numbers.clone()) else { continue };
+            // History blocks are numbered within their partition.
+            self.history = None;
+            self.number = if direction == Direction::Forward { blocks.start } else { blocks.end - 1 };
+            (self.index, self.blocks) = (IndexRef::into_inner(index), blocks);
+            return Ok(true);
+        }
     }
 
     fn reading(&self) -> Reading {
@@ -234,13 +284,19 @@ fn push(key: [&[u8]; 2], seen: &Seen<'_>, segment: &Segment, index: &Index, out:
 }
 
 impl Cursor {
+    /// The first key of the next partition, if it begins with the same table.
+    fn next_first(&self) -> Option<&[u8]> {
+        let next = &self.partitions.get(self.partition + 1)?.first;
+        (next.table == self.table).then_some(next.prefix.as_slice())
+    }
+
     /// Whether all keys of the current block that come now lie within the range.
     fn is_inside(&self, request: &RangeRequest) -> bool {
         match request.direction {
             Direction::Forward => {
                 let next = self.number + 1;
-                self.blocks.contains(&next) && request.range.is_before_end(self.index.first(next))
-                    || request.range.end == Bound::Unbounded
+                let next = if self.blocks.contains(&next) { Some(self.index.first(next)) } else { self.next_first() };
+                next.is_some_and(|next| request.range.is_before_end(next)) || request.range.end == Bound::Unbounded
             }
             Direction::Reverse => request.range.is_after_start(self.index.first(self.number)),
         }

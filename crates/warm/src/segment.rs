@@ -10,17 +10,17 @@ use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read
 use thermocline_tier::{EntryKind, Error, ErrorKind, Lookup, Result, Version};
 
 use crate::block::{Entry, HistoryRef, MainBlock, head};
-use crate::cache::{Block, BlockRef, Cache, Reading, Slots};
+use crate::cache::{Block, BlockRef, Cache, Indexes, Reading, Slots};
 use crate::codec::{Codec, Dictionary, decode};
 use crate::error::{corruption, disk_error, format_error};
 use crate::filter::Filter;
 use crate::history::{Group, Old};
-use crate::index::{HISTORY_NUMBERS, Index};
+use crate::index::{HISTORY_NUMBERS, Index, IndexRef, Partitions};
 use crate::layout::{
-    BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, Place, ValueRef, first_key, last_key, open_frame,
-    to_u64,
+    BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, PartitionEntry, PartitionIndex, Place, ValueRef,
+    open_frame, to_u64,
 };
-use crate::meta::FileMeta;
+use crate::meta::{FileMeta, TableKey};
 
 /// Files align their lines to the cache lines of the processor.
 const ALIGNMENT: usize = 64;
@@ -37,7 +37,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     cache: Arc<Cache>,
     file: OnceLock<Arc<dyn DiskFile>>,
-    index: OnceLock<Arc<Index>>,
+    partitions: OnceLock<Arc<Partitions>>,
     is_obsolete: AtomicBool,
 }
 
@@ -94,8 +94,8 @@ impl<'a> Seen<'a> {
 
 impl Segment {
     pub(crate) fn new(meta: FileMeta, identity: FileIdentity, disk: Arc<dyn Disk>, cache: Arc<Cache>) -> Self {
-        let (file, index) = (OnceLock::new(), OnceLock::new());
-        Self { meta, shared: Arc::new(Shared { identity, disk, cache, file, index, is_obsolete: AtomicBool::new(false) }) }
+        let (file, partitions) = (OnceLock::new(), OnceLock::new());
+        Self { meta, shared: Arc::new(Shared { identity, disk, cache, file, partitions, is_obsolete: AtomicBool::new(false) }) }
     }
 
     /// The same file as a part of another level.
@@ -108,19 +108,44 @@ impl Segment {
         self.shared.is_obsolete.store(true, Ordering::Release);
     }
 
-    /// The file's index, read when it is first needed.
+    /// The file's partitions, read when they are first needed.
     #[inline]
-    pub(crate) fn index(&self) -> Result<&Arc<Index>> {
-        match self.shared.index.get() {
-            Some(index) => Ok(index),
-            None => self.read_index(),
+    pub(crate) fn partitions(&self) -> Result<&Arc<Partitions>> {
+        match self.shared.partitions.get() {
+            Some(partitions) => Ok(partitions),
+            None => self.read_partitions(),
         }
     }
 
     #[cold]
-    fn read_index(&self) -> Result<&Arc<Index>> {
-        let index = self.load_index(Reason::SstRead)?;
-        Ok(self.shared.index.get_or_init(|| Arc::new(index)))
+    fn read_partitions(&self) -> Result<&Arc<Partitions>> {
+        let partitions = self.load_partitions(Reason::SstRead)?;
+        Ok(self.shared.partitions.get_or_init(|| Arc::new(partitions)))
+    }
+
+    /// The index of a partition, read if it is not in memory.
+    #[inline]
+    pub(crate) fn index(&self, partitions: &Arc<Partitions>, number: usize, reading: Reading) -> Result<IndexRef> {
+        match partitions.load(number) {
+            Some(index) => Ok(index),
+            None => self.read_index(partitions, number, reading),
+        }
+    }
+
+    #[cold]
+    fn read_index(&self, partitions: &Arc<Partitions>, number: usize, reading: Reading) -> Result<IndexRef> {
+        let index = Arc::new(self.load_index(partitions, number, Reason::SstRead)?);
+        let owner: Arc<dyn Indexes> = Arc::clone(partitions) as Arc<dyn Indexes>;
+        self.shared.cache.insert_index(&owner, number, reading, || partitions.put(number, &index));
+        Ok(IndexRef::from_inner(index))
+    }
+
+    /// The index of a partition for a rewrite, which leaves nothing in the cache.
+    pub(crate) fn index_to_rewrite(&self, partitions: &Partitions, number: usize) -> Result<Arc<Index>> {
+        match partitions.load(number) {
+            Some(index) => Ok(IndexRef::into_inner(index)),
+            None => self.load_index(partitions, number, Reason::SstCompact).map(Arc::new),
+        }
     }
 
     fn damaged(&self, offset: u64, part: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Error {
@@ -160,8 +185,12 @@ impl Segment {
         if place.len == 0 {
             return Ok(Vec::new());
         }
-        let bytes = self.read_at(place.offset, place.frame_len(), reason)?;
-        let frame = open_frame(&bytes, place, &self.shared.identity).map_err(corruption)?;
+        self.opened(place, &self.read_at(place.offset, place.frame_len(), reason)?)
+    }
+
+    /// The content of a frame other than a block.
+    fn opened(&self, place: &Place, bytes: &[u8]) -> Result<Vec<u8>> {
+        let frame = open_frame(bytes, place, &self.shared.identity).map_err(corruption)?;
         self.decoded(frame.codec, frame.payload, frame.raw_len, place, None)
     }
 
@@ -180,7 +209,7 @@ impl Segment {
         }
     }
 
-    fn load_index(&self, reason: Reason) -> Result<Index> {
+    fn load_partitions(&self, reason: Reason) -> Result<Partitions> {
         let head =
             self.read_at(0, usize::try_from(self.meta.size_bytes).unwrap_or(usize::MAX).min(ENVELOPE_SIZE_BYTES), reason)?;
         let expected = Expected {
@@ -192,18 +221,13 @@ impl Segment {
         Envelope::decode(&head, &expected).map_err(format_error)?;
         let footer = self.footer(reason)?;
         let bytes = self.read_part(&footer.index, reason)?;
-        let data_end = footer.index.offset;
-        let file = FileIndex::decode(&bytes, &self.shared.identity, footer.index.offset, data_end).map_err(corruption)?;
-        let is_as_listed = first_key(&file).as_ref() == Some(&self.meta.first)
-            && last_key(&file).as_ref() == Some(&self.meta.last)
+        let file = FileIndex::decode(&bytes, &self.shared.identity, footer.index.offset).map_err(corruption)?;
+        let is_as_listed = file.first() == Some(&self.meta.first)
+            && file.last().as_ref() == Some(&self.meta.last)
             && file.versions == (self.meta.version_min, self.meta.version_max);
         if !is_as_listed {
             return Err(self.damaged(footer.index.offset, "index", "keys and versions as the manifest says", "others"));
         }
-        let bytes = self.read_part(&footer.filter, reason)?;
-        let filter = Filter::decode(&bytes);
-        let filter = filter
-            .ok_or_else(|| self.damaged(footer.filter.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
         let bytes = self.read_part(&footer.dictionary, reason)?;
         let dictionary =
             if bytes.is_empty() {
@@ -214,7 +238,25 @@ impl Segment {
                     self.damaged(footer.dictionary.offset, "dictionary", "a Zstandard dictionary", "other bytes")
                 })?)
             };
-        Ok(Index::new(&file, filter, dictionary, data_end, Arc::clone(&self.shared.cache)))
+        Ok(Partitions::new(file, dictionary, Arc::clone(&self.shared.cache)))
+    }
+
+    fn load_index(&self, partitions: &Partitions, number: usize, reason: Reason) -> Result<Index> {
+        let Some(partition) = partitions.get(number) else { return Err(impossible("a partition that was there is not")) };
+        let PartitionEntry { start, index: place, filter: filter_place, .. } = partition;
+        // Both with one read: the filter lies right behind the index.
+        let mut bytes = self.read_at(place.offset, place.frame_len().saturating_add(filter_place.frame_len()), reason)?;
+        let filter_bytes = bytes.split_off(place.frame_len().min(bytes.len()));
+        let index = PartitionIndex::decode(&self.opened(place, &bytes)?, &self.shared.identity, partition).map_err(corruption)?;
+        let next = partitions.get(number + 1).map(|next| (next.first.table, next.first.prefix.as_slice()));
+        if next.is_some_and(|next| index.last_first().is_some_and(|last| last >= next)) {
+            return Err(self.damaged(place.offset, "partition index", "keys below those of the next partition", "others"));
+        }
+        let bytes = self.opened(filter_place, &filter_bytes)?;
+        let filter = Filter::decode(&bytes);
+        let filter = filter
+            .ok_or_else(|| self.damaged(filter_place.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
+        Ok(Index::new(&index, filter, partitions.dictionary.clone(), *start..place.offset, Arc::clone(&self.shared.cache)))
     }
 
     fn footer(&self, reason: Reason) -> Result<Footer> {
@@ -306,12 +348,36 @@ impl Segment {
     /// Where a key is, if it is in the file.
     #[inline]
     pub(crate) fn locate<'a>(&'a self, table: EntryKind, prefix: &'a [u8], hash: u64) -> Result<Option<Located<'a>>> {
-        let index = self.index()?;
+        let partitions = self.partitions()?;
+        let Some(partition) = partitions.find(table, prefix) else { return Ok(None) };
+        let index = self.index(partitions, partition, Reading::Point)?;
         if !index.filter.may_hold(hash) {
             return Ok(None);
         }
         let Some(number) = index.table(table).and_then(|table| index.find(table, prefix)) else { return Ok(None) };
-        Ok(prefix.strip_prefix(index.common(number)).map(|rest| Located { segment: self, index, number, rest }))
+        let Some(rest) = prefix.strip_prefix(index.common(number)) else { return Ok(None) };
+        Ok(Some(Located { segment: self, index, number, rest }))
+    }
+
+    /// False if a key is surely not in the file.
+    pub(crate) fn may_hold(&self, table: EntryKind, prefix: &[u8], hash: u64) -> Result<bool> {
+        let partitions = self.partitions()?;
+        let Some(partition) = partitions.find(table, prefix) else { return Ok(false) };
+        Ok(self.index(partitions, partition, Reading::Point)?.filter.may_hold(hash))
+    }
+
+    /// A key at about the middle of the file, if it has more than one block.
+    pub(crate) fn middle(&self) -> Result<Option<TableKey>> {
+        let partitions = self.partitions()?;
+        let number = partitions.len() / 2;
+        if partitions.len() % 2 == 0 {
+            return Ok(partitions.get(number).map(|partition| partition.first.clone()));
+        }
+        let index = self.index_to_rewrite(partitions, number)?;
+        let block = index.main.len() / 2;
+        let table = index.tables().iter().find(|table| table.numbers.contains(&block));
+        let key = table.map(|table| TableKey { table: table.table, prefix: index.first(block).to_vec() });
+        Ok(key.filter(|key| *key > self.meta.first))
     }
 
     fn get_old(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version, wanted: Wanted) -> Result<Lookup> {
@@ -390,8 +456,8 @@ impl Segment {
     }
 
     fn value_ref(&self, index: &Index, reference: &[u8]) -> Result<ValueRef> {
-        let found = ValueRef::decode(reference, index.data_end);
-        found.ok_or_else(|| self.damaged(0, "value's reference", "a place before the index", "another"))
+        let found = ValueRef::decode(reference, &index.data);
+        found.ok_or_else(|| self.damaged(0, "value's reference", "a place in its partition", "another"))
     }
 
     /// A value that is apart.
@@ -423,15 +489,17 @@ impl Segment {
         Ok((Bytes::from(bytes).slice(..len), codec))
     }
 
-    /// Reads and checks every byte.
+    /// Reads and checks every byte but those of values apart.
     pub(crate) fn verify(&self) -> Result<u64> {
-        let index = self.load_index(Reason::Verify)?;
+        let partitions = self.load_partitions(Reason::Verify)?;
         let footer = self.footer(Reason::Verify)?;
         self.read_part(&footer.summary, Reason::Verify)?;
-        let numbers =
-            (0..to_u32(index.main.len())).chain((0..to_u32(index.history.len())).map(|number| number + HISTORY_NUMBERS));
-        for number in numbers {
-            self.load_block(&index, number, Reason::Verify)?;
+        for number in 0..partitions.len() {
+            let index = self.load_index(&partitions, number, Reason::Verify)?;
+            let history = (0..to_u32(index.history.len())).map(|number| number + HISTORY_NUMBERS);
+            for number in (0..to_u32(index.main.len())).chain(history) {
+                self.load_block(&index, number, Reason::Verify)?;
+            }
         }
         Ok(footer.entries)
     }
@@ -439,20 +507,26 @@ impl Segment {
 
 /// The only place where a key can be: a main block. Looking there takes three steps, each of which waits for memory, so that whoever
 /// looks for many keys takes each step for all of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Located<'a> {
     segment: &'a Segment,
-    index: &'a Arc<Index>,
+    index: IndexRef,
     number: usize,
     /// The key after the common prefix of the block's keys.
     rest: &'a [u8],
 }
 
 impl Located<'_> {
+    /// The same with a count on the index: a thread has few places for what it only looks at, and more of them cost more than counts.
+    #[inline]
+    pub(crate) fn into_own(self) -> Self {
+        Self { index: IndexRef::from_inner(IndexRef::into_inner(self.index)), ..self }
+    }
+
     /// The block.
     #[inline]
     pub(crate) fn block(&self) -> Result<BlockRef> {
-        self.segment.main_block(self.index, self.number, Reading::Point)
+        self.segment.main_block(&self.index, self.number, Reading::Point)
     }
 
     #[inline]
@@ -474,17 +548,17 @@ impl Located<'_> {
         let found = self.main(block).lower_bound_from(guess, self.rest);
         let Some(entry) = found.ok_or_else(|| self.malformed())?.1 else { return Ok(Lookup::Absent) };
         if entry.version <= at {
-            return self.segment.lookup(self.index, block, &Seen::newest(&entry), wanted);
+            return self.segment.lookup(&self.index, block, &Seen::newest(&entry), wanted);
         }
         match entry.history {
-            Some(history) => self.segment.get_old(self.index, history, entry.version, at, wanted),
+            Some(history) => self.segment.get_old(&self.index, history, entry.version, at, wanted),
             None => Ok(Lookup::Absent),
         }
     }
 
     #[cold]
     fn malformed(&self) -> Error {
-        self.segment.malformed(self.index, to_u32(self.number))
+        self.segment.malformed(&self.index, to_u32(self.number))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::options::WarmOptions;
 use crate::scan::WarmScan;
 use crate::segment::{Segment, Wanted};
 use crate::view::{LEVELS, Markers, View};
-use crate::writer::{NewVersion, Value};
+use crate::writer::{NewVersion, Sizes, Value};
 
 /// What changes, and under whose lock.
 #[derive(Debug)]
@@ -165,8 +165,8 @@ impl WarmTier {
         };
         let next_number = sweep(&*disk, &state, is_read_only)?;
         let cache = Arc::new(Cache::new(options.cache_size_bytes));
-        let write_size = usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX);
-        let maker = Arc::new(FileMaker { disk, store, write_size, next_number: AtomicU64::new(next_number) });
+        let sizes = Sizes::new(&options);
+        let maker = Arc::new(FileMaker { disk, store, sizes, next_number: AtomicU64::new(next_number) });
         let tier = Self {
             view: ArcSwap::from_pointee(View::new(vec![Vec::new(); LEVELS], Markers::default(), state.tables.clone())),
             options,
@@ -189,7 +189,7 @@ impl WarmTier {
         &self.options
     }
 
-    /// Makes the state what readers see. Files that stay keep their open handles, index and cached blocks.
+    /// Makes the state what readers see. Files that stay keep their open handles, indexes and cached blocks.
     fn publish(&self, state: &State) {
         let before = self.view.load_full();
         let mut known: BTreeMap<u64, &Arc<Segment>> = before.segments().map(|segment| (segment.meta.number, segment)).collect();
@@ -573,7 +573,7 @@ impl TierStorage for WarmTier {
         let hash = filter::hash(table.code(), prefix);
         let mut inputs = Vec::new();
         for segment in view.candidates(table, prefix) {
-            if segment.index()?.filter.may_hold(hash) {
+            if segment.may_hold(table, prefix, hash)? {
                 inputs.push((Arc::clone(segment), Rows::open(segment, Some(&key))?));
             }
         }

@@ -143,7 +143,7 @@ impl View {
             for (to, KeyRef { table, prefix }) in located.iter_mut().zip(keys) {
                 let number = level.partition_point(|segment| is_before(&segment.meta.last, *table, prefix));
                 if let Some(segment) = level.get(number) {
-                    *to = segment.locate(*table, prefix, filter::hash(table.code(), prefix))?;
+                    *to = segment.locate(*table, prefix, filter::hash(table.code(), prefix))?.map(Located::into_own);
                 }
             }
             let mut blocks = [const { None }; GROUP_KEYS];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thermocline_format::{Envelope, FileKind, Salt};
+use thermocline_format::{ENVELOPE_SIZE_BYTES, Envelope, FileKind, Salt};
 use thermocline_io::{DiskFile, Reason, write_all_at};
 use thermocline_tier::{EntryKind, Result, TableStats, Version};
 
@@ -12,10 +12,12 @@ use crate::error::{disk_error, sync_error};
 use crate::filter::{self, Filter};
 use crate::history::{BuiltHistory, HistoryBuilder, NewOld};
 use crate::layout::{
-    BLOCK_SIZE_BYTES, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, HistoryBlockEntry, MainBlockEntry, Place, TableEntry,
-    VALUE_APART_SIZE_BYTES_MIN, ValueRef, first_key, flags, group, last_key, seal_frame, to_u64,
+    BLOCK_SIZE_BYTES, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, HistoryBlockEntry, MainBlockEntry,
+    PARTITION_HISTORY_RATIO, PartitionEntry, PartitionIndex, Place, TableEntry, VALUE_APART_SIZE_BYTES_MIN, ValueRef, flags,
+    group, seal_frame, to_u64,
 };
 use crate::meta::FileMeta;
+use crate::options::WarmOptions;
 
 /// So much of a file's beginning is looked at, at most, to decide whether a dictionary pays.
 const SAMPLE_SIZE_BYTES: usize = 1 << 20;
@@ -74,8 +76,8 @@ struct Current {
 /// A block that is complete, before compression.
 #[derive(Debug)]
 enum Built {
-    /// With the number of its table in the index.
-    Main(usize, BuiltBlock),
+    /// With its table.
+    Main(EntryKind, BuiltBlock),
     History(BuiltHistory),
 }
 
@@ -91,11 +93,45 @@ impl Built {
 /// A main block that waits for its run.
 #[derive(Debug)]
 struct Waiting {
-    table: usize,
+    table: EntryKind,
     len: usize,
     codec: Codec,
     raw_len: u32,
     entry: MainBlockEntry,
+}
+
+/// How large the parts of a file become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// How much is written at a time. Main blocks are gathered to runs of about this size, so that a scan of the newest versions reads on.
+    write: usize,
+    /// Of a block before compression.
+    block: usize,
+    /// Main blocks of a partition.
+    partition_blocks: usize,
+}
+
+impl Sizes {
+    pub(crate) fn new(options: &WarmOptions) -> Self {
+        Self {
+            write: usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX),
+            block: usize::try_from(options.block_size_bytes).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES),
+            partition_blocks: options.partition_blocks,
+        }
+    }
+}
+
+/// The partition that is being written.
+#[derive(Debug, Default)]
+struct Partition {
+    /// Where it begins.
+    start: u64,
+    main_blocks: usize,
+    history_blocks: u32,
+    /// Of its keys.
+    hashes: Vec<u64>,
+    /// Its versions, and its blocks as far as it is known where they are.
+    index: PartitionIndex,
 }
 
 /// See the module. Entries come by table, key and falling version.
@@ -104,8 +140,7 @@ pub(crate) struct SstWriter {
     file: Arc<dyn DiskFile>,
     identity: FileIdentity,
     salt: Salt,
-    /// How much is written at a time. Main blocks are gathered to runs of about this size, so that a scan of the newest versions reads on.
-    write_size: usize,
+    sizes: Sizes,
     blocks: Encoder,
     values: Encoder,
     /// What is ready to be written, at `offset`.
@@ -120,23 +155,22 @@ pub(crate) struct SstWriter {
     dictionary: Vec<u8>,
     main: MainBuilder,
     history: HistoryBuilder,
-    history_blocks: u32,
     current: Current,
+    partition: Partition,
     index: FileIndex,
     entries: u64,
-    hashes: Vec<u64>,
 }
 
 impl SstWriter {
     /// Begins a file that is empty.
-    pub(crate) fn new(file: Arc<dyn DiskFile>, identity: FileIdentity, compression: Compression, write_size: usize) -> Self {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, identity: FileIdentity, compression: Compression, sizes: Sizes) -> Self {
         let out = Envelope::new(FileKind::Sst, identity.number, identity.store).encode().to_vec();
         let sample = matches!(compression, Compression::Zstd(_)).then(Vec::new);
         Self {
             file,
             identity,
             salt: identity.salt(),
-            write_size,
+            sizes,
             blocks: Encoder::new(compression),
             values: Encoder::new(compression),
             out,
@@ -148,11 +182,10 @@ impl SstWriter {
             dictionary: Vec::new(),
             main: MainBuilder::default(),
             history: HistoryBuilder::default(),
-            history_blocks: 0,
             current: Current::default(),
-            index: FileIndex { versions: (Version::MAX, Version::ZERO), ..FileIndex::default() },
+            partition: Partition { start: to_u64(ENVELOPE_SIZE_BYTES), ..Partition::default() },
+            index: FileIndex::default(),
             entries: 0,
-            hashes: Vec::new(),
         }
     }
 
@@ -175,21 +208,22 @@ impl SstWriter {
         let is_same_key = self.current.table == Some(entry.table) && self.current.prefix == entry.prefix;
         self.entries += 1;
         let user_bytes = to_u64(entry.prefix.len() + entry.suffix.len() + entry.value.raw_len());
-        let (oldest, newest) = self.index.versions;
-        self.index.versions = (oldest.min(entry.version), newest.max(entry.version));
         if is_same_key {
             self.push_old(entry)?;
         } else {
             self.close_key()?;
             if self.current.table != Some(entry.table) {
                 // A block holds keys of one table.
-                self.close_main()?;
-                let stats = TableStats::default();
-                self.index.tables.push(TableEntry { table: entry.table, stats, blocks: Vec::new() });
+                self.end_main()?;
+                self.index.tables.push((entry.table, TableStats::default()));
             }
             self.open_key(entry)?;
         }
-        if let Some(TableEntry { stats, .. }) = self.index.tables.last_mut() {
+        // Only now: the key before may have ended a partition.
+        for versions in [&mut self.index.versions, &mut self.partition.index.versions] {
+            *versions = (versions.0.min(entry.version), versions.1.max(entry.version));
+        }
+        if let Some((_, stats)) = self.index.tables.last_mut() {
             stats.keys += u64::from(!is_same_key);
             stats.entries += 1;
             stats.tombstones += u64::from(matches!(entry.value, Value::Tombstone));
@@ -220,12 +254,12 @@ impl SstWriter {
         current.suffix.extend_from_slice(entry.suffix);
         (current.version, current.oldest, current.flags) = (entry.version, entry.version, flags);
         (current.value, current.history) = (value, None);
-        self.hashes.push(filter::hash(entry.table.code(), entry.prefix));
+        self.partition.hashes.push(filter::hash(entry.table.code(), entry.prefix));
         Ok(())
     }
 
     fn push_old(&mut self, entry: &NewVersion<'_>) -> Result<()> {
-        if self.history.is_full() {
+        if self.history.is_full(self.sizes.block) {
             self.close_history()?;
         }
         let stored;
@@ -242,12 +276,12 @@ impl SstWriter {
             None => {
                 // A block is closed long before 64 KiB.
                 let offset = u16::try_from(self.history.offset()).unwrap_or(u16::MAX);
-                current.history = Some(HistoryRef { block: self.history_blocks, offset, more: 0 });
+                current.history = Some(HistoryRef { block: self.partition.history_blocks, offset, more: 0 });
             }
-            Some(history) if current.history_block != self.history_blocks => history.more += 1,
+            Some(history) if current.history_block != self.partition.history_blocks => history.more += 1,
             Some(_) => {}
         }
-        current.history_block = self.history_blocks;
+        current.history_block = self.partition.history_blocks;
         current.oldest = entry.version;
         self.history.push(&NewOld { version: entry.version, suffix: entry.suffix, bits, value }, current.version);
         Ok(())
@@ -270,7 +304,7 @@ impl SstWriter {
             }
         };
         let place = seal_frame(&mut self.out, start, offset, codec, raw_len, self.salt);
-        self.write_out(self.write_size)?;
+        self.write_out(self.sizes.write)?;
         Ok(ValueRef { place, raw_len })
     }
 
@@ -281,26 +315,50 @@ impl SstWriter {
         if current.table.is_none() {
             return Ok(());
         }
-        if self.main.is_full() {
-            self.close_main()?;
-        }
         let Current { version, oldest, flags, history, .. } = self.current;
         let Current { prefix, suffix, value, .. } = &self.current;
         self.main.push(&NewEntry { key: prefix, suffix, version, flags, value, history, oldest });
-        Ok(())
+        if self.main.is_full(self.sizes.block) || self.has_much_history() { self.end_main() } else { Ok(()) }
+    }
+
+    fn has_much_history(&self) -> bool {
+        let history_blocks_max = self.sizes.partition_blocks.saturating_mul(PARTITION_HISTORY_RATIO);
+        self.partition.history_blocks as usize >= history_blocks_max
+    }
+
+    /// Closes the main block behind a key, and the partition with it if that is full: all that belongs to the key is in it, and nothing of
+    /// the next one.
+    fn end_main(&mut self) -> Result<()> {
+        self.close_main()?;
+        let is_full = self.partition.main_blocks >= self.sizes.partition_blocks || self.has_much_history();
+        if is_full { self.close_partition() } else { Ok(()) }
     }
 
     fn close_main(&mut self) -> Result<()> {
-        match self.main.finish() {
-            Some(block) => self.add(Built::Main(self.index.tables.len() - 1, block)),
-            None => Ok(()),
-        }
+        let (Some(block), Some(table)) = (self.main.finish(), self.current.table) else { return Ok(()) };
+        self.partition.main_blocks += 1;
+        self.add(Built::Main(table, block))
     }
 
     fn close_history(&mut self) -> Result<()> {
         let Some(block) = self.history.finish() else { return Ok(()) };
-        self.history_blocks += 1;
+        self.partition.history_blocks += 1;
         self.add(Built::History(block))
+    }
+
+    /// Writes the blocks of the partition that still wait, its index and its filter, and begins another one.
+    fn close_partition(&mut self) -> Result<()> {
+        self.close_history()?;
+        self.decide()?;
+        self.write_run()?;
+        let Partition { start, hashes, index, .. } = std::mem::take(&mut self.partition);
+        let versions = index.versions;
+        let Some(first) = index.first() else { return Ok(()) };
+        let index = self.write_part(&index.encode())?;
+        let filter = self.write_part(&Filter::build(&hashes).encode())?;
+        self.index.partitions.push(PartitionEntry { first, start, index, filter, versions });
+        self.partition.start = filter.end();
+        Ok(())
     }
 
     fn add(&mut self, block: Built) -> Result<()> {
@@ -308,7 +366,7 @@ impl SstWriter {
             Some(sample) => {
                 self.sample_size += block.raw().len();
                 sample.push(block);
-                if self.sample_size >= SAMPLE_SIZE_BYTES.min(self.write_size) { self.decide() } else { Ok(()) }
+                if self.sample_size >= SAMPLE_SIZE_BYTES.min(self.sizes.write) { self.decide() } else { Ok(()) }
             }
             None => self.encode(block),
         }
@@ -335,8 +393,8 @@ impl SstWriter {
                 let (codec, payload) = self.blocks.encode(&raw);
                 self.out.extend_from_slice(payload);
                 let place = seal_frame(&mut self.out, start, offset, codec, raw_len, self.salt);
-                self.index.history.push(HistoryBlockEntry { place, versions });
-                self.write_out(self.write_size)
+                self.partition.index.history.push(HistoryBlockEntry { place, versions });
+                self.write_out(self.sizes.write)
             }
             Built::Main(table, BuiltBlock { raw, first, versions, keys, common_len, heads }) => {
                 let (codec, payload) = self.blocks.encode(&raw);
@@ -344,7 +402,7 @@ impl SstWriter {
                 let len = payload.len();
                 let entry = MainBlockEntry { first, place: Place::default(), versions, keys, common_len, heads };
                 self.waiting.push(Waiting { table, len, codec, raw_len, entry });
-                if self.run.len() >= self.write_size { self.write_run() } else { Ok(()) }
+                if self.run.len() >= self.sizes.write { self.write_run() } else { Ok(()) }
             }
         }
     }
@@ -357,10 +415,14 @@ impl SstWriter {
             let (offset, start) = (self.offset + to_u64(self.out.len()), self.out.len());
             self.out.extend_from_slice(payload);
             entry.place = seal_frame(&mut self.out, start, offset, codec, raw_len, self.salt);
-            self.index.tables[table].blocks.push(entry);
+            let tables = &mut self.partition.index.tables;
+            match tables.last_mut().filter(|last| last.table == table) {
+                Some(last) => last.blocks.push(entry),
+                None => tables.push(TableEntry { table, blocks: vec![entry] }),
+            }
         }
         self.run.clear();
-        self.write_out(self.write_size)
+        self.write_out(self.sizes.write)
     }
 
     /// Hands to the system what is ready, if it is at least `size`.
@@ -373,7 +435,7 @@ impl SstWriter {
         Ok(())
     }
 
-    /// Writes a part of the file's end as a frame.
+    /// Writes something that is not compressed as a frame.
     fn write_part(&mut self, bytes: &[u8]) -> Result<Place> {
         if bytes.is_empty() {
             return Ok(Place::default());
@@ -382,7 +444,7 @@ impl SstWriter {
         self.out.extend_from_slice(bytes);
         let raw_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let place = seal_frame(&mut self.out, start, offset, Codec::None, raw_len, self.salt);
-        self.write_out(self.write_size)?;
+        self.write_out(self.sizes.write)?;
         Ok(place)
     }
 
@@ -394,21 +456,18 @@ impl SstWriter {
         }
         self.close_key()?;
         self.close_main()?;
-        self.close_history()?;
-        self.decide()?;
-        self.write_run()?;
+        self.close_partition()?;
         self.index.last_key.clone_from(&self.current.prefix);
         let index = self.write_part(&self.index.encode())?;
-        let filter = self.write_part(&Filter::build(&self.hashes).encode())?;
         let dictionary = std::mem::take(&mut self.dictionary);
         let dictionary = self.write_part(&dictionary)?;
         let file_len = self.position() + to_u64(FOOTER_SIZE_BYTES);
-        let footer = Footer { index, filter, dictionary, summary: Place::default(), file_len, entries: self.entries };
+        let footer = Footer { index, dictionary, summary: Place::default(), file_len, entries: self.entries };
         let (bytes, checksum) = footer.encode(self.salt);
         self.out.extend_from_slice(&bytes);
         self.write_out(1)?;
         self.file.sync_data(Reason::SstWrite).map_err(sync_error)?;
-        let (Some(first), Some(last)) = (first_key(&self.index), last_key(&self.index)) else { return Ok(None) };
+        let (Some(first), Some(last)) = (self.index.first().cloned(), self.index.last()) else { return Ok(None) };
         Ok(Some(FileMeta {
             number: self.identity.number,
             level: 0,
@@ -420,7 +479,7 @@ impl SstWriter {
             version_max: self.index.versions.1,
             applied: 0,
             rank: 0,
-            tables: self.index.tables.iter().map(|table| (table.table, table.stats)).collect(),
+            tables: self.index.tables,
             summary: Vec::new(),
         }))
     }

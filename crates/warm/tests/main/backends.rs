@@ -8,7 +8,7 @@ use thermocline_io::{CrashPoint, CrashProfile, Disk, SimDisk, Survival};
 use thermocline_tier::{DurableTier, KeyRange, Result, TierStorage};
 use thermocline_warm::{Compression, OpenWarm, StoreId, WarmOptions, WarmTier};
 
-/// Files of a few entries, and levels of a few files.
+/// Blocks and files of a few entries, partitions of a few blocks, and levels of a few files.
 pub(crate) fn small() -> WarmOptions {
     WarmOptions {
         cache_size_bytes: 64 << 10,
@@ -18,6 +18,8 @@ pub(crate) fn small() -> WarmOptions {
         level1_size_bytes: 8 << 10,
         level_size_ratio: 2,
         step_size_bytes: 1000,
+        block_size_bytes: 256,
+        partition_blocks: 2,
         ..WarmOptions::default()
     }
 }

@@ -90,7 +90,7 @@ fn no_flipped_bit_changes_an_answer_and_verify_finds_each() {
         let len = disk.file_bytes(file).unwrap().len() as u64;
         let mut outcomes = Outcomes::default();
         for offset in 0..len {
-            let bits = if offset < 64 || offset + 112 >= len { 0..8 } else { offset % 8..offset % 8 + 1 };
+            let bits = if offset < 64 || offset + 92 >= len { 0..8 } else { offset % 8..offset % 8 + 1 };
             for bit in bits {
                 let damaged = disk.duplicate();
                 assert!(damaged.flip_bit(file, offset * 8 + bit));
@@ -153,7 +153,7 @@ fn file_of_any_other_length_is_refused() {
         let file = sorted_files(&disk)[0];
         let bytes = disk.file_bytes(file).unwrap();
         let whole = bytes.len() as u64;
-        for len in (0..whole).chain([whole + 1, whole + 112, whole + 4096]) {
+        for len in (0..whole).chain([whole + 1, whole + 92, whole + 4096]) {
             let what = || format!("{}, {len} of {whole} bytes", golden.name);
             let damaged = disk.duplicate();
             // Cut while the tier is open, before the file was ever read.

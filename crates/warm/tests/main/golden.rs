@@ -49,6 +49,18 @@ fn history() -> Vec<TierBatch> {
     counter.chain([one(5, OPERATOR, "counter/2=5"), one(4, OPERATOR, "counter/2=4")]).collect()
 }
 
+/// The same with more keys, for partitions of few blocks: some of them have a history, some begin with another table.
+fn partitions() -> Vec<TierBatch> {
+    let mut batches = features();
+    for number in 0..40 {
+        batches.push(one(3, MULTI, &format!("more/{number:02}=of the newest version")));
+        if number % 3 == 0 {
+            batches.push(one(2, MULTI, &format!("more/{number:02}=of an older version")));
+        }
+    }
+    batches
+}
+
 /// One golden file: its name, its content, how it is compressed, and its bytes.
 pub(crate) struct Golden {
     pub(crate) name: &'static str,
@@ -76,18 +88,25 @@ fn model(batches: &[TierBatch]) -> Arc<ModelTier> {
     model
 }
 
-pub(crate) fn all() -> [Golden; 4] {
+pub(crate) fn all() -> [Golden; 5] {
     [
         golden!("sst-none", Compression::None, features()),
         golden!("sst-lz4", Compression::Lz4, features()),
         golden!("sst-zstd", Compression::Zstd(3), features()),
         golden!("sst-history", Compression::Zstd(3), history()),
+        golden!("sst-partitions", Compression::Lz4, partitions()),
     ]
 }
 
 impl Golden {
     pub(crate) fn options(&self) -> WarmOptions {
-        WarmOptions { compression_flushed: self.compression, compression: self.compression, ..WarmOptions::default() }
+        let defaults = WarmOptions::default();
+        let (block_size_bytes, partition_blocks) = match self.name {
+            "sst-partitions" => (256, 2),
+            _ => (defaults.block_size_bytes, defaults.partition_blocks),
+        };
+        let (compression, compression_flushed) = (self.compression, self.compression);
+        WarmOptions { block_size_bytes, partition_blocks, compression, compression_flushed, ..defaults }
     }
 
     pub(crate) fn model(&self) -> Arc<dyn TierStorage> {
@@ -145,9 +164,13 @@ fn golden_files_hold_every_codec_and_a_history_of_several_blocks() {
         let file = Sealed::new(1, golden.bytes.to_vec());
         file.frames.iter().map(|frame| file.bytes[frame.end - 5]).collect::<Vec<u8>>()
     };
-    let [none, lz4, zstd, history] = all();
+    let [none, lz4, zstd, history, partitions] = all();
     assert!(codecs(&none).iter().all(|codec| *codec == 0));
     assert!(codecs(&lz4).contains(&1) && codecs(&zstd).contains(&2));
-    // A main block, an index, a filter, and the rest is history.
+    // A main block, indexes, a filter, and the rest is history.
     assert!(codecs(&history).into_iter().filter(|codec| *codec == 2).count() >= 4, "{:?}", codecs(&history));
+    // An index and a filter each.
+    let parts = |golden: &Golden| Sealed::new(1, golden.bytes.to_vec()).partition_parts().len();
+    assert_eq!([&none, &lz4, &zstd, &history].map(parts), [2; 4]);
+    assert!(parts(&partitions) >= 6, "{} indexes and filters", parts(&partitions));
 }

@@ -19,8 +19,12 @@ use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier, dump_sst};
 
 pub(crate) const STORE: StoreId = StoreId([7; 16]);
 const TRAILER_LEN: usize = 13;
-const FOOTER_LEN: usize = 112;
-const FOOTER_CHECKED_LEN: usize = 104;
+const FOOTER_LEN: usize = 92;
+const FOOTER_CHECKED_LEN: usize = 84;
+/// The parts that the footer names: the index, the dictionary, the summary.
+const PARTS: usize = 3;
+const INDEX: usize = 0;
+const DICTIONARY: usize = 1;
 /// Where in a manifest its first record stands, and how long the record's header is.
 const RECORD_AT: usize = 4096;
 const RECORD_HEADER_LEN: usize = 72;
@@ -72,18 +76,29 @@ impl Sealed {
         Self { salt, bytes, frames }
     }
 
-    /// The frame that a part of the footer names: 0 the index, 1 the filter, 2 the dictionary, 3 the summary.
+    /// The frame that a part of the footer names.
     pub(crate) fn part(&self, part: usize) -> Option<usize> {
         let at = self.bytes.len() - FOOTER_LEN + 20 * part;
         let offset = u64_at(&self.bytes, at) as usize;
         self.frames.iter().position(|frame| frame.start == offset && u32_at(&self.bytes, at + 8) != 0)
     }
 
+    /// The indexes and filters of the partitions: the frames whose checksums the index repeats.
+    pub(crate) fn partition_parts(&self) -> Vec<usize> {
+        let index = self.part(INDEX).map_or(&[][..], |index| self.payload(index));
+        let is_named = |frame: &usize| {
+            let checksum = &self.bytes[self.frames[*frame].end..][..8];
+            index.windows(8).any(|window| window == checksum)
+        };
+        (0..self.frames.len()).filter(is_named).collect()
+    }
+
     /// Makes the checksum of a frame right, and those of all frames that repeat it.
     pub(crate) fn seal(&mut self, changed: usize) {
         let mut due = vec![changed];
-        // A frame is repeated by those above it: values by blocks, blocks by the index, that by the footer.
-        for _ in 0..8 {
+        // A frame is repeated by those above it: values by blocks, blocks by the index of their partition, that by the file's, that by the
+        // footer.
+        for _ in 0..16 {
             let Some(number) = due.pop() else { break };
             let frame = self.frames[number].clone();
             let (old, new) =
@@ -103,7 +118,7 @@ impl Sealed {
                 }
             }
             let footer = self.bytes.len() - FOOTER_LEN;
-            for at in [12, 32, 52, 72].map(|at| footer + at) {
+            for at in (0..PARTS).map(|part| footer + 20 * part + 12) {
                 if u64_at(&self.bytes, at) == old {
                     put(&mut self.bytes, at, &new.to_le_bytes());
                 }
@@ -126,9 +141,9 @@ impl Sealed {
 
     /// Puts another payload, uncompressed and of any length, in place of that of a frame behind the blocks.
     pub(crate) fn replace_part(&mut self, part: usize, payload: &[u8]) {
-        let parts: Vec<Option<usize>> = (0..4).map(|part| self.part(part)).collect();
+        let parts: Vec<Option<usize>> = (0..PARTS).map(|part| self.part(part)).collect();
         let Some(first) = parts.iter().flatten().min().copied() else { return };
-        let payloads: Vec<Vec<u8>> = (0..4)
+        let payloads: Vec<Vec<u8>> = (0..PARTS)
             .map(|number| match parts[number] {
                 _ if number == part => payload.to_vec(),
                 Some(frame) => self.payload(frame).to_vec(),
@@ -243,12 +258,27 @@ impl Directory {
     }
 }
 
+/// Some partitions of some blocks.
 fn options(compression: Compression) -> WarmOptions {
-    WarmOptions { cache_size_bytes: 64 << 10, compression_flushed: compression, compression, ..WarmOptions::default() }
+    let cache_size_bytes = 64 << 10;
+    let (block_size_bytes, partition_blocks) = (1000, 2);
+    let compression_flushed = compression;
+    WarmOptions {
+        cache_size_bytes,
+        block_size_bytes,
+        partition_blocks,
+        compression_flushed,
+        compression,
+        ..WarmOptions::default()
+    }
 }
 
 fn open(disk: Arc<dyn Disk>, compression: Compression) -> Result<WarmTier> {
-    WarmTier::open(OpenWarm { disk, store: STORE, options: options(compression), is_read_only: false })
+    open_with(disk, options(compression))
+}
+
+fn open_with(disk: Arc<dyn Disk>, options: WarmOptions) -> Result<WarmTier> {
+    WarmTier::open(OpenWarm { disk, store: STORE, options, is_read_only: false })
 }
 
 /// Directories with a file of everything that a file can have; the last one has a dictionary.
@@ -263,7 +293,9 @@ pub(crate) fn samples() -> &'static [Directory] {
 fn sample(compression: Compression, keys: u64) -> Directory {
     let disk = SimDisk::new(1);
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let tier = open(Arc::clone(&shared), compression).expect("a new tier");
+    let partition_blocks = if keys < 100 { 2 } else { WarmOptions::default().partition_blocks };
+    let options = WarmOptions { partition_blocks, ..options(compression) };
+    let tier = open_with(Arc::clone(&shared), options).expect("a new tier");
     let hot = HotTier::default();
     let versions = if keys < 100 { vec![1, 2, 3, 1 << 40] } else { vec![1] };
     for (round, version) in (0..).zip(versions) {
@@ -416,11 +448,15 @@ pub(crate) fn check(data: &[u8]) -> usize {
 }
 
 fn change(file: &mut Sealed, input: &mut Input<'_>) {
-    // The last frames are index, filter and dictionary: each kind of frame is met about as often.
+    // Each kind of frame is met about as often.
     let choice = input.byte();
     let frame = match choice % 8 {
-        0 | 1 => file.part(0).unwrap_or(0),
-        2 => file.part(2).or(file.part(1)).unwrap_or(0),
+        0 => file.part(INDEX).unwrap_or(0),
+        1 | 2 => {
+            let parts = file.partition_parts();
+            parts.get(input.number() % parts.len().max(1)).copied().unwrap_or(0)
+        }
+        3 => file.part(DICTIONARY).or(file.part(INDEX)).unwrap_or(0),
         _ => input.number() % file.frames.len(),
     };
     match choice / 8 % 16 {
@@ -432,7 +468,7 @@ fn change(file: &mut Sealed, input: &mut Input<'_>) {
         }
         // Some bytes more, or fewer, within the index.
         1 => {
-            let Some(index) = file.part(0) else { return };
+            let Some(index) = file.part(INDEX) else { return };
             let mut payload = file.payload(index).to_vec();
             let at = input.number() % payload.len().max(1);
             let len = usize::from(input.byte() % 32);
@@ -442,7 +478,7 @@ fn change(file: &mut Sealed, input: &mut Input<'_>) {
             } else {
                 payload.drain(at..(at + len).min(payload.len()));
             }
-            return file.replace_part(0, &payload);
+            return file.replace_part(INDEX, &payload);
         }
         _ => {}
     }
@@ -485,12 +521,13 @@ mod tests {
             let mut file = sample.file.clone();
             (0..file.frames.len()).for_each(|frame| file.seal(frame));
             assert!(file.bytes == sample.file.bytes);
-            let index = file.payload(file.part(0).unwrap()).to_vec();
-            file.replace_part(0, &index);
+            let index = file.payload(file.part(INDEX).unwrap()).to_vec();
+            file.replace_part(INDEX, &index);
             assert!(file.frames == sample.file.frames, "the same but for the count of entries");
             assert!(read_all(&sample.with(file)) > 100);
         }
-        assert!(samples()[3].file.part(2).is_some(), "the last sample has a dictionary");
+        assert!(samples()[3].file.part(DICTIONARY).is_some(), "the last sample has a dictionary");
+        assert!(samples()[0].file.partition_parts().len() >= 6, "three partitions at least");
         println!("{:?} bytes", samples().iter().map(|sample| sample.file.bytes.len()).collect::<Vec<_>>());
     }
 
@@ -512,9 +549,10 @@ mod tests {
 
     #[test]
     fn keys_out_of_order_end_pages_and_are_refused_by_rewrites() {
-        // The block before the index is that of the second table; the offsets of its first two entries.
+        // The block before the last index of a partition is of the second table; the offsets of its first two entries.
         let table = EntryKind::source(7);
-        let tier = exchanged(samples()[0].file.part(0).unwrap() - 1, 40..42, 42..44);
+        let parts = samples()[0].file.partition_parts();
+        let tier = exchanged(parts[parts.len() - 2] - 1, 40..42, 42..44);
         assert!(is_corruption(tier.verify()));
         for (direction, size) in
             [Direction::Forward, Direction::Reverse].into_iter().flat_map(|direction| [(direction, 1), (direction, 3)])
@@ -533,9 +571,10 @@ mod tests {
 
     #[test]
     fn versions_out_of_order_are_refused_by_rewrites() {
-        // A history block that begins with a large group: how far its first two versions are below the newest one.
+        // A history block that begins with a group of several versions: how far its first two are below the newest one.
         let file = &samples()[0].file;
-        let frame = (0..file.frames.len()).find(|frame| file.payload(*frame)[1] == 0 && file.payload(*frame)[0] > 100).unwrap();
+        let is_group = |payload: &[u8]| payload.len() > 900 && payload[0] > 5 && payload[1..4] == [0, 2, 0];
+        let frame = (0..file.frames.len()).find(|frame| is_group(file.payload(*frame))).unwrap();
         let tier = exchanged(frame, 4..8, 12..16);
         assert!(is_corruption(tier.verify()));
         assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"old-")));
@@ -547,7 +586,7 @@ mod tests {
     fn dictionary_that_is_none_is_refused() {
         let sample = &samples()[3];
         let mut file = sample.file.clone();
-        let dictionary = file.part(2).unwrap();
+        let dictionary = file.part(DICTIONARY).unwrap();
         let start = file.frames[dictionary].start;
         assert_eq!(u32_at(&file.bytes, start), 0xec30_a437, "Zstandard's own magic");
         put(&mut file.bytes, start + 8, &[0xff; 100]);

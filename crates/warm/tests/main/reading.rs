@@ -440,3 +440,110 @@ fn rewrite_that_was_asked_for_and_fails_is_an_error_whoever_does_it() {
         assert_eq!(versions, 5, "seed {seed}");
     }
 }
+
+/// A tier with one file of many partitions, whose indexes take far more than the cache may.
+fn many_partitions(disk: &SimDisk, keys: &[String]) -> Arc<WarmTier> {
+    let options = WarmOptions {
+        cache_size_bytes: 64 << 10,
+        block_size_bytes: 256,
+        partition_blocks: 32,
+        compression_flushed: Compression::None,
+        compression: Compression::None,
+        ..WarmOptions::default()
+    };
+    let tier = Arc::new(open(disk, options).unwrap());
+    let model = ModelTier::new();
+    for version in [2, 4] {
+        let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"some value of some length"[..]))).collect();
+        model.set(&batch(version, &writes)).unwrap();
+    }
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    assert_eq!(tier.files().len(), 1);
+    tier
+}
+
+#[test]
+fn indexes_larger_than_the_cache_come_and_go_within_its_budget() {
+    let disk = SimDisk::new(1);
+    let keys: Vec<String> = (0..20_000).map(|key| format!("key/{key:05}")).collect();
+    let tier = many_partitions(&disk, &keys);
+    let mut random = Random(3);
+    let (mut most, mut scans) = (0, Vec::new());
+    for round in 0..4000 {
+        let number = if round % 2 == 0 { random.index(keys.len()) } else { random.index(50) };
+        let at = 1 + random.below(5);
+        let found = tier.get(MULTI, keys[number].as_bytes(), Version(at)).unwrap();
+        assert_eq!(found.version().map_or(0, |version| version.0), at / 2 * 2, "{} at {at}", keys[number]);
+        assert_eq!(tier.get(MULTI, format!("{}x", keys[number]).as_bytes(), Version(at)).unwrap(), Lookup::Absent);
+        most = most.max(tier.memory_bytes());
+        if round % 500 == 0 {
+            // These hold an index and a block each, from now on.
+            let range = KeyRange::new(keys[number].as_str()..);
+            let window = ReadWindow::as_of(Version(3));
+            let request = RangeRequest { table: MULTI, range, window, direction: Direction::Forward };
+            scans.push((Arc::clone(&tier).scan(request).unwrap(), number));
+        }
+        let held = 16 * 1024 * scans.len() as u64;
+        assert!(tier.memory_bytes() <= (64 << 10) + held, "{} in round {round}", tier.memory_bytes());
+    }
+    for (mut scan, from) in scans {
+        let (mut count, mut out) = (0, RangeBatch::new());
+        loop {
+            scan.next_batch(1000, &mut out).unwrap();
+            assert!(out.iter().all(|entry| entry.version == Version(2)));
+            count += out.len();
+            if !out.has_more {
+                break;
+            }
+        }
+        assert_eq!(count, keys.len() - from);
+    }
+    assert!(tier.memory_bytes() <= 64 << 10, "nothing is held any more: {}", tier.memory_bytes());
+    println!("at most {most} bytes");
+}
+
+#[test]
+fn rewrites_and_checks_leave_no_index_and_no_block_behind() {
+    let disk = SimDisk::new(1);
+    let keys: Vec<String> = (0..5000).map(|key| format!("key/{key:05}")).collect();
+    let tier = many_partitions(&disk, &keys);
+    assert!(tier.contains(MULTI, b"key/00001", Version::MAX).unwrap());
+    let before = tier.memory_bytes();
+    tier.verify().unwrap();
+    let mut entries = 0;
+    tier.visit_entries(&mut |_, _| {
+        entries += 1;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(entries, 10_000);
+    assert_eq!(tier.memory_bytes(), before);
+    compact(&tier).unwrap();
+    assert!(tier.memory_bytes() < before, "the old file is gone, of the new one nothing was read");
+}
+
+#[test]
+fn reads_of_any_kind_cross_partitions_of_several_tables() {
+    // Tables begin and end within partitions and at their ends; keys with long histories fill partitions alone.
+    let tables = [MULTI, SOURCE, crate::support::OPERATOR];
+    let mut batches = Vec::new();
+    for version in 1..5_u64 {
+        let mut keys = Vec::new();
+        for (number, table) in (0_usize..).zip(tables) {
+            for key in 0..[37, 3, 60][number] {
+                if !(key as u64 + version).is_multiple_of(3) || key == 2 {
+                    keys.push((table, format!("{number}/{key:03}"), "v".repeat(10 + key % 40)));
+                }
+            }
+        }
+        let writes: Vec<_> = keys.iter().map(|(table, key, value)| (*table, key.as_bytes(), Some(value.as_bytes()))).collect();
+        batches.push(batch(version, &writes));
+    }
+    batches.extend((5..300).map(|version| one(version, SOURCE, &format!("1/001=history {version}"))));
+    for compression in COMPRESSIONS {
+        for (block_size_bytes, partition_blocks) in [(256, 1), (256, 3), (600, 2)] {
+            let options = WarmOptions { block_size_bytes, partition_blocks, ..with(compression) };
+            check(&batches, &[1, 3, 4, 60, u64::MAX], &options);
+        }
+    }
+}
