@@ -6,12 +6,13 @@
 //!
 //! - `layout` declares the format; `block` and `history` build and search blocks, `codec` compresses them, `filter` says which keys a file
 //!   surely lacks, `writer` makes a file of all that.
-//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `scan` walks several as one.
+//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `scan` walks several as one, and reads `ahead`.
 //! - `manifest` lists the live files; a `view` is what readers see of them; `compaction` chooses what to rewrite and `merge` does it.
 //! - `tier` puts it together as [`WarmTier`].
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod block;
 mod cache;
 mod codec;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_tier::{EntryKind, Result, Retained, Version};
 
+use crate::ahead::{Ahead, STREAM_BLOCKS_MIN};
 use crate::block::MainBlock;
 use crate::codec::Codec;
 use crate::history::Group;
@@ -59,6 +60,9 @@ pub(crate) struct Rows {
     last: Option<Version>,
     older: Option<Older>,
     history: Option<(u32, Bytes)>,
+    /// Main and history blocks that were read, and those that come next.
+    blocks_read: [usize; 2],
+    ahead: [Ahead; 2],
     /// The current entry.
     pub(crate) key: TableKey,
     pub(crate) row: Option<Row>,
@@ -83,6 +87,8 @@ impl Rows {
             last: None,
             older: None,
             history: None,
+            blocks_read: [0; 2],
+            ahead: <[Ahead; 2]>::default(),
             key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
             row: None,
         };
@@ -132,7 +138,7 @@ impl Rows {
         let Some(resident) = index.main.get(self.number) else { return Ok(()) };
         let number = u32::try_from(self.number).unwrap_or(u32::MAX);
         if self.block.is_none() {
-            self.block = Some(self.segment.block_to_rewrite(&index, number)?);
+            self.block = Some(self.read_block(number)?);
         }
         while index.tables().get(self.table).is_some_and(|table| table.numbers.end <= self.number) {
             self.table += 1;
@@ -166,6 +172,8 @@ impl Rows {
     /// Goes on to the first block of the next partition; false at the end of the file.
     fn next_partition(&mut self) -> Result<bool> {
         if self.partition + 1 >= self.partitions.len() {
+            // Others may go on for long.
+            self.ahead.iter_mut().for_each(Ahead::clear);
             return Ok(false);
         }
         self.partition += 1;
@@ -176,13 +184,21 @@ impl Rows {
         Ok(true)
     }
 
+    /// A block by its number among both kinds. Blocks of each kind come one after the other.
+    fn read_block(&mut self, number: u32) -> Result<Bytes> {
+        let kind = usize::from(number >= HISTORY_NUMBERS);
+        self.blocks_read[kind] += 1;
+        let ahead = (self.blocks_read[kind] > STREAM_BLOCKS_MIN).then_some(&mut self.ahead[kind]);
+        self.segment.block_to_rewrite(&self.index, number, ahead)
+    }
+
     fn read_history(&mut self, number: u32) -> Result<Bytes> {
         if let Some((held, block)) = &self.history
             && *held == number
         {
             return Ok(block.clone());
         }
-        let block = self.segment.block_to_rewrite(&self.index, number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS))?;
+        let block = self.read_block(number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS))?;
         self.history = Some((number, block.clone()));
         Ok(block)
     }

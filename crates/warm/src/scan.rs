@@ -9,15 +9,13 @@ use thermocline_tier::{
     Direction, EntryKind, ErrorKind, INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, RangeRequest, ReadWindow, Result, TierScan, Version,
 };
 
+use crate::ahead::{Ahead, STREAM_BLOCKS_MIN};
 use crate::block::{Entry, HistoryRef, MainBlock};
 use crate::cache::{Block, Reading};
 use crate::error::corruption;
 use crate::index::{Index, IndexRef, Partitions};
 use crate::segment::{Seen, Segment, impossible};
 use crate::view::View;
-
-/// A cursor that has read so many blocks is a long scan.
-const STREAM_BLOCKS_MIN: usize = 8;
 
 /// The keys of one table in one file, one after the other.
 #[derive(Debug)]
@@ -41,6 +39,7 @@ struct Cursor {
     /// The history block that was read last.
     history: Option<(u32, Arc<Block>)>,
     blocks_read: usize,
+    ahead: Ahead,
 }
 
 impl Cursor {
@@ -89,6 +88,7 @@ impl Cursor {
             is_valid: true,
             history: None,
             blocks_read: 1,
+            ahead: Ahead::default(),
         };
         cursor.seek(bound, request)?;
         Ok(Some(cursor))
@@ -164,6 +164,7 @@ impl Cursor {
             if let Some(number) = next.filter(|number| self.blocks.contains(number)) {
                 self.number = number;
             } else if !self.next_partition(may_be_seen, direction)? {
+                self.ahead.clear();
                 return Ok(false);
             }
             if may_be_seen(self.index.versions[self.number]) {
@@ -171,8 +172,14 @@ impl Cursor {
             }
         }
         self.blocks_read += 1;
-        let reading = self.reading();
-        self.block = own(self.segment.main_block(&self.index, self.number, reading)?)?;
+        self.block = match self.reading() {
+            Reading::Point => own(self.segment.main_block(&self.index, self.number, Reading::Point)?)?,
+            Reading::Stream => {
+                let (index, blocks) = (&self.index, &self.blocks);
+                let is_wanted = |number: usize| blocks.contains(&number) && may_be_seen(index.versions[number]);
+                self.segment.main_block_ahead(index, self.number, direction, is_wanted, &mut self.ahead)?
+            }
+        };
         self.place = if direction == Direction::Forward { 0 } else { self.keys() - 1 };
         Ok(true)
     }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use thermocline_format::{Corruption, ENVELOPE_SIZE_BYTES, Envelope, Expected, FileKind, Purpose};
 use thermocline_io::sync::atomic::{AtomicBool, Ordering};
 use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read_exact_at};
-use thermocline_tier::{EntryKind, Error, ErrorKind, Lookup, Result, Version};
+use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, Lookup, Result, Version};
 
+use crate::ahead::Ahead;
 use crate::block::{Entry, HistoryRef, MainBlock, head};
 use crate::cache::{Block, BlockRef, Cache, Indexes, Reading, Slots};
 use crate::codec::{Codec, Dictionary, decode};
@@ -169,7 +170,7 @@ impl Segment {
         Ok(self.shared.file.get_or_init(|| opened))
     }
 
-    fn read_at(&self, offset: u64, len: usize, reason: Reason) -> Result<Vec<u8>> {
+    pub(crate) fn read_at(&self, offset: u64, len: usize, reason: Reason) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         match read_exact_at(&**self.file(reason)?, offset, &mut bytes, reason) {
             Ok(()) => Ok(bytes),
@@ -279,14 +280,38 @@ impl Segment {
 
     #[cold]
     fn read_block(&self, index: &Arc<Index>, number: u32, reading: Reading) -> Result<Arc<Block>> {
-        self.shared.cache.count_miss();
-        let block = Arc::new(self.load_block(index, number, Reason::SstRead)?);
-        let owner: Arc<dyn Slots> = Arc::clone(index) as Arc<dyn Slots>;
-        self.shared.cache.insert(&owner, number, &block, reading);
-        Ok(block)
+        let block = self.load_block(index, number, Reason::SstRead)?;
+        Ok(self.keep_block(index, number, block, reading))
     }
 
-    fn load_block(&self, index: &Index, number: u32, reason: Reason) -> Result<Block> {
+    fn keep_block(&self, index: &Arc<Index>, number: u32, block: Block, reading: Reading) -> Arc<Block> {
+        self.shared.cache.count_miss();
+        let block = Arc::new(block);
+        let owner: Arc<dyn Slots> = Arc::clone(index) as Arc<dyn Slots>;
+        self.shared.cache.insert(&owner, number, &block, reading);
+        block
+    }
+
+    /// A main block for a scan that has read much and goes on in a direction, through blocks that are wanted.
+    pub(crate) fn main_block_ahead(
+        &self,
+        index: &Arc<Index>,
+        number: usize,
+        direction: Direction,
+        is_wanted: impl Fn(usize) -> bool,
+        ahead: &mut Ahead,
+    ) -> Result<Arc<Block>> {
+        let number = to_u32(number);
+        if let Some(block) = index.slot(number).and_then(BlockRef::load).and_then(BlockRef::into_own) {
+            return Ok(block);
+        }
+        // Those that are in memory need no reading.
+        let is_wanted = |number: u32| index.slot(number).is_some_and(|slot| slot.load().is_none()) && is_wanted(number as usize);
+        let block = ahead.block(self, index, number, direction, is_wanted, Reason::SstRead)?;
+        Ok(self.keep_block(index, number, block, Reading::Stream))
+    }
+
+    pub(crate) fn load_block(&self, index: &Index, number: u32, reason: Reason) -> Result<Block> {
         let Some(place) = index.place(number) else {
             let history = number.saturating_sub(HISTORY_NUMBERS);
             return Err(self.damaged(0, "block number", format!("below {}", index.history.len()), history.to_string()));
@@ -295,7 +320,7 @@ impl Segment {
         self.open_block(index, &place, &bytes)
     }
 
-    fn open_block(&self, index: &Index, place: &Place, bytes: &[u8]) -> Result<Block> {
+    pub(crate) fn open_block(&self, index: &Index, place: &Place, bytes: &[u8]) -> Result<Block> {
         let frame = open_frame(bytes, place, &self.shared.identity).map_err(corruption)?;
         if frame.raw_len > BLOCK_SIZE_BYTES_MAX {
             let expected = format!("at most {BLOCK_SIZE_BYTES_MAX} bytes");
@@ -321,12 +346,16 @@ impl Segment {
         self.block(index, number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS), reading)
     }
 
-    /// A block for a rewrite, which leaves nothing in the cache.
-    pub(crate) fn block_to_rewrite(&self, index: &Arc<Index>, number: u32) -> Result<Bytes> {
+    /// A block for a rewrite, which leaves nothing in the cache; read ahead, if the rewrite has read much.
+    pub(crate) fn block_to_rewrite(&self, index: &Index, number: u32, ahead: Option<&mut Ahead>) -> Result<Bytes> {
         if let Some(block) = index.slot(number).and_then(arc_swap::ArcSwapOption::load_full) {
             return Ok(block.data.clone());
         }
-        self.load_block(index, number, Reason::SstCompact).map(|block| block.data)
+        let block = match ahead {
+            Some(ahead) => ahead.block(self, index, number, Direction::Forward, |_| true, Reason::SstCompact),
+            None => self.load_block(index, number, Reason::SstCompact),
+        };
+        block.map(|block| block.data)
     }
 
     /// The error for a block whose checksum is right and whose content is not.

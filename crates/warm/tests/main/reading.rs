@@ -441,6 +441,110 @@ fn rewrite_that_was_asked_for_and_fails_is_an_error_whoever_does_it() {
     }
 }
 
+/// How many reads of sorted files there were since the last call.
+fn count_reads(disk: &SimDisk) -> impl Fn() -> u64 {
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    disk.observe(move |call| {
+        let is_sst = matches!(call.reason, Some(Reason::SstRead | Reason::SstCompact));
+        counted.fetch_add(u64::from(call.operation == Operation::Read && is_sst), Ordering::SeqCst);
+    });
+    move || reads.swap(0, Ordering::SeqCst)
+}
+
+/// The keys of a scan, and the error that has ended it.
+fn rows(tier: &Arc<WarmTier>, range: KeyRange, direction: Direction) -> (Vec<Vec<u8>>, Option<thermocline_tier::Error>) {
+    let request = RangeRequest { table: MULTI, range, window: ReadWindow::as_of(Version::MAX), direction };
+    let (mut keys, mut out) = (Vec::new(), RangeBatch::new());
+    let mut scan = match Arc::clone(tier).scan(request) {
+        Ok(scan) => scan,
+        Err(error) => return (keys, Some(error)),
+    };
+    loop {
+        if let Err(error) = scan.next_batch(1, &mut out) {
+            return (keys, Some(error));
+        }
+        keys.extend(out.iter().map(|entry| entry.prefix.to_vec()));
+        if !out.has_more {
+            return (keys, None);
+        }
+    }
+}
+
+#[test]
+fn long_scans_and_rewrites_read_many_blocks_at_once() {
+    let disk = SimDisk::new(1);
+    let keys: Vec<String> = (0..10_000).map(|key| format!("key/{key:05}")).collect();
+    let tier = many_partitions(&disk, &keys);
+    let reads = count_reads(&disk);
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let before = tier.counters().blocks_read;
+        let (mut found, error) = rows(&tier, KeyRange::all(), direction);
+        if direction == Direction::Reverse {
+            found.reverse();
+        }
+        assert!(error.is_none() && found.iter().eq(keys.iter().map(String::as_bytes)), "{direction:?}");
+        let (blocks, reads) = (tier.counters().blocks_read - before, reads());
+        println!("{direction:?}: {blocks} blocks with {reads} reads");
+        assert!(blocks > 1000 && reads < blocks / 10, "{blocks} blocks with {reads} reads");
+    }
+    // Main and history blocks.
+    compact(&tier).unwrap();
+    let rewriting = reads();
+    println!("a rewrite: {rewriting} reads");
+    assert!(rewriting < 400, "{rewriting} reads");
+    // A short scan reads what it needs.
+    let (found, _) = rows(&tier, KeyRange::new("key/05000".."key/05020"), Direction::Forward);
+    assert_eq!(found.len(), 20);
+    assert!(reads() < 12, "the file's index, a partition's or two, and some blocks");
+}
+
+#[test]
+fn damage_in_a_block_that_was_read_ahead_is_found_when_the_scan_comes_to_it() {
+    let disk = SimDisk::new(1);
+    let keys: Vec<String> = (0..2000).map(|key| format!("key/{key:05}")).collect();
+    let file = crate::support::live_files(&many_partitions(&disk, &keys))[0];
+    let len = disk.file_bytes(file).unwrap().len() as u64;
+    let open =
+        |disk: &SimDisk| Arc::new(open(disk, WarmOptions { cache_size_bytes: 64 << 10, ..WarmOptions::default() }).unwrap());
+    let mut found_ahead = 0;
+    for byte in (64..len).step_by(997) {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let damaged = disk.duplicate();
+            assert!(damaged.flip_bit(file, byte * 8));
+            let (found, error) = rows(&open(&damaged), KeyRange::all(), direction);
+            let ordered: Vec<&str> = match direction {
+                Direction::Forward => keys.iter().map(String::as_str).collect(),
+                Direction::Reverse => keys.iter().rev().map(String::as_str).collect(),
+            };
+            assert!(found.iter().zip(&ordered).all(|(found, key)| found == key.as_bytes()), "byte {byte}");
+            let Some(error) = error else {
+                assert_eq!(found.len(), keys.len(), "byte {byte}, which is of history");
+                continue;
+            };
+            let Some(last) = found.len().checked_sub(1) else { continue };
+            // Key by key all is right up to there, and then there is the same damage.
+            let tier = open(&damaged);
+            assert!(tier.contains(MULTI, ordered[last].as_bytes(), Version::MAX).unwrap(), "byte {byte}");
+            // The batch with the key before the damage must say whether there is more.
+            let mut next = ordered[last + 1..].iter().take(2).map(|key| tier.get(MULTI, key.as_bytes(), Version::MAX));
+            let alone = next.find_map(Result::err).unwrap_or_else(|| panic!("byte {byte}: {error}"));
+            let (alone, error) = (crate::support::damage(&alone).unwrap(), crate::support::damage(&error).unwrap());
+            assert_eq!((alone.offset(), alone.to_string()), (error.offset(), error.to_string()), "byte {byte}");
+            // A scan that ends before it does not know of it.
+            let range = match direction {
+                Direction::Forward => KeyRange::new(..=ordered[last]),
+                Direction::Reverse => KeyRange::new(ordered[last]..),
+            };
+            let (found, error) = rows(&open(&damaged), range, direction);
+            assert!(error.is_none() && found.len() == last + 1, "byte {byte}: {error:?}");
+            found_ahead += 1;
+        }
+    }
+    println!("{found_ahead} damaged blocks found in their turn");
+    assert!(found_ahead > 50);
+}
+
 /// A tier with one file of many partitions, whose indexes take far more than the cache may.
 fn many_partitions(disk: &SimDisk, keys: &[String]) -> Arc<WarmTier> {
     let options = WarmOptions {
