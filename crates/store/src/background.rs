@@ -118,6 +118,12 @@ impl Signals {
         }
     }
 
+    /// Counts the caller among those who do the tier's work until the answer is dropped: others who find nothing to do may wait for it.
+    pub(crate) fn join_tier_work(&self) -> TierWork<'_> {
+        self.state.lock().tier_workers += 1;
+        TierWork(self)
+    }
+
     /// Whether every thread for this work has found that there is none.
     pub(crate) fn is_idle(&self, job: Job) -> bool {
         let state = self.state.lock();
@@ -153,6 +159,18 @@ impl Signals {
             state.tier_workers_idle -= 1;
         }
         !state.is_stopping
+    }
+}
+
+/// See [`Signals::join_tier_work`].
+pub(crate) struct TierWork<'a>(&'a Signals);
+
+impl Drop for TierWork<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.tier_workers -= 1;
+        state.steps += 1;
+        self.0.progress.notify_all();
     }
 }
 
@@ -295,5 +313,21 @@ impl Store {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tier_is_not_idle_while_a_caller_does_its_work() {
+        let signals = Signals::default();
+        assert!(signals.is_idle(Job::Tier), "there are no threads");
+        let seen = signals.steps();
+        let working = signals.join_tier_work();
+        assert!(!signals.is_idle(Job::Tier));
+        drop(working);
+        assert!(signals.is_idle(Job::Tier) && signals.steps() > seen, "whoever waits looks again");
     }
 }

@@ -82,7 +82,8 @@ impl Store {
     }
 
     /// Flushes, then rewrites what holds keys of a range of a table, so that each key lies in one place and what nobody may read
-    /// any more is gone. Without a durable tier there is nothing to rewrite.
+    /// any more is gone. Without a durable tier there is nothing to rewrite. No other files are rewritten meanwhile, so that writers wait
+    /// if many tables are flushed before it ends.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
@@ -91,6 +92,7 @@ impl Store {
         let _open = self.inner.storage.enter()?;
         let Some(durable) = self.inner.storage.durable() else { return Ok(()) };
         self.inner.storage.check_poison()?;
+        let _working = self.inner.storage.signals.join_tier_work();
         // Its threads take their part.
         self.inner.storage.signals.ring();
         durable.compact(table, range).inspect_err(|error| self.inner.storage.heed(error))

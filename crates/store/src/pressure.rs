@@ -174,11 +174,23 @@ impl Inner {
     }
 
     fn work_while_stopped(&self) -> Result<()> {
+        let signals = &self.storage.signals;
         loop {
+            let seen = signals.steps();
+            // As above.
+            let is_idle = signals.is_idle(Job::Tier);
             let strain = self.storage.strain();
             self.pressure.note(&strain);
-            if !matches!(strain, Strain::Stop(..)) || !self.storage.work_step()? {
+            if !matches!(strain, Strain::Stop(..)) {
                 return Ok(());
+            }
+            if !self.storage.work_step()? {
+                if is_idle {
+                    return Ok(());
+                }
+                // Another thread compacts.
+                self.check_open()?;
+                signals.wait_for_step(seen, LOOK_WAIT);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The tier: files, manifest, readers and background work, together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::merge::{Keep, Merge, Moved, Rows};
 use crate::meta::{FileMeta, TableKey};
 use crate::options::WarmOptions;
 use crate::scan::WarmScan;
-use crate::segment::{Segment, Wanted};
+use crate::segment::{Segment, Wanted, impossible};
 use crate::view::{LEVELS, Markers, View};
 use crate::writer::{NewVersion, Sizes, Value};
 
@@ -42,6 +42,8 @@ struct Catalog {
 #[derive(Debug)]
 struct Job {
     plan: Plan,
+    /// Who asked for it, if anybody did.
+    request: Option<u64>,
     /// The last mark that it knows of.
     applied: u64,
     /// Parts that nobody works on at the moment.
@@ -53,24 +55,32 @@ struct Job {
     failure: Option<Error>,
 }
 
+/// A rewrite that was asked for.
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    table: EntryKind,
+    range: KeyRange,
+}
+
 #[derive(Debug, Default)]
 struct Jobs {
     job: Option<Job>,
-    /// Rewrites that were asked for.
-    wanted: Vec<(EntryKind, KeyRange)>,
+    /// The files that the job reads, until it is taken over.
+    inputs: BTreeSet<u64>,
     /// A thread is about to take over what is complete.
     is_ending: bool,
-    /// How many rewrites have failed, and why the last one did.
-    failures: (u64, Option<Error>),
+    wanted: VecDeque<Request>,
+    last_request: u64,
+    /// How requests went, until those who wait look.
+    answers: BTreeMap<u64, Result<()>>,
 }
 
 impl Jobs {
-    fn fail(&mut self, error: &Error) {
-        self.failures = (self.failures.0 + 1, Some(error.clone()));
-    }
-
-    fn is_done(&self) -> bool {
-        self.job.is_none() && self.wanted.is_empty() && !self.is_ending
+    fn answer(&mut self, request: Option<u64>, result: &Result<()>) {
+        if let Some(number) = request {
+            self.answers.insert(number, result.clone());
+        }
     }
 
     /// Others work on all that there is.
@@ -284,7 +294,7 @@ impl WarmTier {
     }
 
     /// Opens a rewrite, in one part or two.
-    fn begin(&self, plan: Plan) -> Result<Job> {
+    fn begin(&self, plan: Plan, request: Option<u64>) -> Result<Job> {
         let (horizon, applied, markers) = {
             let State { horizon, marker_last, drops, clears, .. } = &self.catalog.lock().state;
             (*horizon, *marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
@@ -299,7 +309,7 @@ impl WarmTier {
             idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
         }
         tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
-        Ok(Job { plan, applied, idle, working: 0, done: Vec::new(), failure: None })
+        Ok(Job { plan, request, applied, idle, working: 0, done: Vec::new(), failure: None })
     }
 
     /// Begins what is needed most, if nothing is under way; false if nothing is needed.
@@ -308,17 +318,26 @@ impl WarmTier {
             return Ok(jobs.job.is_some());
         }
         let view = self.view.load_full();
-        let plan = match jobs.wanted.pop() {
-            Some((table, range)) => Plan::of_range(&view, table, &range, self.horizon()),
-            None => Plan::pick(&view, &self.options),
+        let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
+            let Some(plan) = Plan::pick(&view, &self.options) else { return Ok(false) };
+            self.check_writable()?;
+            return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
-        let Some(plan) = plan else { return Ok(!jobs.wanted.is_empty()) };
-        self.check_writable()?;
-        if plan.is_move {
-            return self.move_files(&plan).map(|()| true);
+        let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, self.horizon()) {
+            Some(plan) => self.start(jobs, plan, Some(number)),
+            None => Ok(()),
+        });
+        if jobs.job.is_none() {
+            jobs.answer(Some(number), &started);
         }
-        jobs.job = Some(self.begin(plan)?);
-        Ok(true)
+        started.map(|()| true)
+    }
+
+    fn start(&self, jobs: &mut Jobs, plan: Plan, request: Option<u64>) -> Result<()> {
+        let inputs = plan.inputs.iter().map(|segment| segment.meta.number).collect();
+        jobs.job = Some(self.begin(plan, request)?);
+        jobs.inputs = inputs;
+        Ok(())
     }
 
     fn move_files(&self, plan: &Plan) -> Result<()> {
@@ -356,28 +375,33 @@ impl WarmTier {
         let Some(job) = jobs.job.take() else { return Ok(()) };
         jobs.is_ending = true;
         drop(jobs);
+        let request = job.request;
         let ended = self.end(job);
         let mut jobs = self.jobs.lock();
         jobs.is_ending = false;
-        ended.inspect_err(|error| jobs.fail(error))
+        jobs.inputs.clear();
+        jobs.answer(request, &ended);
+        ended
     }
 
     /// Takes a complete rewrite over, or gives it up.
     fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, done: mut files, failure, .. } = job;
-        let numbers: Vec<u64> = files.iter().map(|file| file.number).collect();
-        let written = files.iter().map(|file| file.size_bytes).sum();
-        let discard = || numbers.iter().for_each(|number| self.maker.discard(*number));
+        let Job { plan, applied, done: files, failure, .. } = job;
         if let Some(error) = failure {
-            discard();
+            for file in &files {
+                self.maker.discard(file.number);
+            }
             return Err(error);
         }
+        let written = files.iter().map(|file| file.size_bytes).sum();
         let mut catalog = self.catalog.lock();
         let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
-        if !remove.iter().all(|number| catalog.state.files.contains_key(number)) {
-            // A clear took an input away meanwhile.
-            discard();
-            return Ok(());
+        // What was cleared meanwhile need not come back.
+        let is_cleared = |table: &EntryKind| catalog.state.clears.get(table).is_some_and(|sequence| *sequence > applied);
+        let (cleared, mut files): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| file.tables.iter().all(|(table, _)| is_cleared(table)));
+        for file in &cleared {
+            self.maker.discard(file.number);
         }
         let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
         for file in &mut files {
@@ -534,10 +558,12 @@ impl TierStorage for WarmTier {
     }
 
     fn clear_table(&self, table: EntryKind) -> Result<()> {
+        // What a rewrite reads stays until that has ended, or its work would be in vain; no other begins meanwhile.
+        let jobs = self.jobs.lock();
         let mut catalog = self.catalog.lock();
         let holds = |file: &&FileMeta| file.tables.iter().any(|(held, _)| *held == table);
-        let (alone, shared): (Vec<&FileMeta>, Vec<&FileMeta>) =
-            catalog.state.files.values().filter(holds).partition(|file| file.tables.len() == 1);
+        let may_go = |file: &&FileMeta| file.tables.len() == 1 && !jobs.inputs.contains(&file.number);
+        let (alone, shared): (Vec<&FileMeta>, Vec<&FileMeta>) = catalog.state.files.values().filter(holds).partition(may_go);
         let clears = if shared.is_empty() { Vec::new() } else { vec![(table, catalog.state.marker_last + 1)] };
         let remove: Vec<u64> = alone.iter().map(|file| file.number).collect();
         if remove.is_empty() && clears.is_empty() {
@@ -675,7 +701,7 @@ impl DurableTier for WarmTier {
     fn step(&self) -> Result<bool> {
         let part = {
             let mut jobs = self.jobs.lock();
-            if self.is_read_only || !self.begin_next(&mut jobs).inspect_err(|error| jobs.fail(error))? {
+            if self.is_read_only || !self.begin_next(&mut jobs)? {
                 return Ok(false);
             }
             let Some(job) = &mut jobs.job else { return Ok(true) };
@@ -687,11 +713,13 @@ impl DurableTier for WarmTier {
             part
         };
         let mut part = part;
+        let mut given = Given { tier: self, is_back: false };
         let result = match part.step(self.options.step_size_bytes) {
             Ok(true) => part.finish().map(Err),
             Ok(false) => Ok(Ok(part)),
             Err(error) => Err(error),
         };
+        given.is_back = true;
         self.give_back(result)?;
         Ok(true)
     }
@@ -709,25 +737,27 @@ impl DurableTier for WarmTier {
 
     fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
         self.check_writable()?;
-        let failed_before = {
-            let mut jobs = self.jobs.lock();
-            jobs.wanted.push((table, range.clone()));
-            jobs.failures.0
-        };
-        // What is under way ends first; another thread may work on it too, and be told if it fails.
         let mut jobs = self.jobs.lock();
-        while !jobs.is_done() {
+        jobs.last_request += 1;
+        let number = jobs.last_request;
+        jobs.wanted.push_back(Request { number, table, range: range.clone() });
+        loop {
+            if let Some(answer) = jobs.answers.remove(&number) {
+                return answer;
+            }
+            // What is under way ends first, and other threads may take this one up.
             if jobs.is_taken() {
                 self.given_back.wait(&mut jobs);
             } else {
                 drop(jobs);
-                self.step()?;
+                let stepped = self.step();
                 jobs = self.jobs.lock();
+                if let Err(error) = stepped
+                    && !jobs.answers.contains_key(&number)
+                {
+                    tracing::warn!(%error, "a rewrite failed that another one waited for");
+                }
             }
-        }
-        match &jobs.failures {
-            (failed, Some(error)) if *failed != failed_before => Err(error.clone()),
-            _ => Ok(()),
         }
     }
 
@@ -768,6 +798,21 @@ impl DurableTier for WarmTier {
             }
         }
         Ok(verified)
+    }
+}
+
+/// A part that somebody works on. If that panics, the rewrite has failed, and nobody waits for it.
+struct Given<'a> {
+    tier: &'a WarmTier,
+    is_back: bool,
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        if !self.is_back {
+            let failed = self.tier.give_back(Err(impossible("a rewrite panicked")));
+            tracing::error!(error = ?failed.err(), "a rewrite ended too early");
+        }
     }
 }
 

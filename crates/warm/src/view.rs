@@ -65,6 +65,46 @@ fn spans(segment: &Segment, table: EntryKind, prefix: &[u8]) -> bool {
     (first.table, first.prefix.as_slice()) <= (table, prefix) && !is_before(&segment.meta.last, table, prefix)
 }
 
+/// So many keys are looked for together: enough waits for memory at a time for every processor.
+const GROUP_KEYS: usize = 16;
+
+/// Looks in files that lie one behind the other for the keys with the numbers of a group, step by step for all of them, and keeps what is
+/// newer than their answers so far.
+fn look_for(group: &[usize], keys: &[KeyRef<'_>], files: &[Arc<Segment>], at: Version, answers: &mut [Lookup]) -> Result<()> {
+    let mut located = [const { None }; GROUP_KEYS];
+    for (to, number) in located.iter_mut().zip(group) {
+        let KeyRef { table, prefix } = keys[*number];
+        let file = match files.len() {
+            1 => 0,
+            _ => files.partition_point(|segment| is_before(&segment.meta.last, table, prefix)),
+        };
+        let Some(segment) = files.get(file).filter(|segment| segment.meta.version_min <= at) else { continue };
+        // Of the same version in two files the one that was written last counts, and it comes first.
+        if answers[*number].version().is_none_or(|best| best < segment.meta.version_max) {
+            *to = segment.locate(table, prefix, filter::hash(table.code(), prefix))?.map(Located::into_own);
+        }
+    }
+    let mut blocks = [const { None }; GROUP_KEYS];
+    for (to, located) in blocks.iter_mut().zip(&located) {
+        *to = located.as_ref().map(Located::block).transpose()?;
+    }
+    let mut guesses = [0; GROUP_KEYS];
+    for ((to, located), block) in guesses.iter_mut().zip(&located).zip(&blocks) {
+        if let (Some(located), Some(block)) = (located, block) {
+            *to = located.guess(block)?;
+        }
+    }
+    for (((located, block), guess), number) in located.iter().zip(&blocks).zip(guesses).zip(group) {
+        if let (Some(located), Some(block)) = (located, block) {
+            let found = located.get(block, guess, at, Wanted::Value)?;
+            if found.version() > answers[*number].version() {
+                answers[*number] = found;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl View {
     pub(crate) fn new(levels: Vec<Vec<Arc<Segment>>>, markers: Markers, tables: BTreeSet<EntryKind>) -> Self {
         let lower = (1..levels.len()).filter(|level| !levels[*level].is_empty()).collect();
@@ -128,39 +168,21 @@ impl View {
 
     /// The newest entry of each key at or below `at`, in the order of the keys.
     pub(crate) fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
-        /// So many keys are looked for together: enough waits for memory at a time for every processor.
-        const GROUP_KEYS: usize = 16;
-        let [level] = self.lower[..] else {
-            return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
-        };
-        if self.is_marked || !self.levels[0].is_empty() {
+        if self.is_marked {
             return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
         }
-        let level = &self.levels[level];
-        let mut answers = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(GROUP_KEYS) {
-            let mut located = [const { None }; GROUP_KEYS];
-            for (to, KeyRef { table, prefix }) in located.iter_mut().zip(keys) {
-                let number = level.partition_point(|segment| is_before(&segment.meta.last, *table, prefix));
-                if let Some(segment) = level.get(number) {
-                    *to = segment.locate(*table, prefix, filter::hash(table.code(), prefix))?.map(Located::into_own);
-                }
+        let mut answers = vec![Lookup::Absent; keys.len()];
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        if keys.len() > GROUP_KEYS {
+            // So that keys of one block meet in one group, also where blocks do not stay in memory.
+            order.sort_unstable_by_key(|number| (keys[*number].table, keys[*number].prefix));
+        }
+        for group in order.chunks(GROUP_KEYS) {
+            for file in &self.levels[0] {
+                look_for(group, keys, std::slice::from_ref(file), at, &mut answers)?;
             }
-            let mut blocks = [const { None }; GROUP_KEYS];
-            for (to, located) in blocks.iter_mut().zip(&located) {
-                *to = located.as_ref().map(Located::block).transpose()?;
-            }
-            let mut guesses = [0; GROUP_KEYS];
-            for ((to, located), block) in guesses.iter_mut().zip(&located).zip(&blocks) {
-                if let (Some(located), Some(block)) = (located, block) {
-                    *to = located.guess(block)?;
-                }
-            }
-            for ((located, block), guess) in located.iter().zip(&blocks).zip(guesses).take(keys.len()) {
-                answers.push(match (located, block) {
-                    (Some(located), Some(block)) => located.get(block, guess, at, Wanted::Value)?,
-                    _ => Lookup::Absent,
-                });
+            for level in &self.lower {
+                look_for(group, keys, &self.levels[*level], at, &mut answers)?;
             }
         }
         Ok(answers)

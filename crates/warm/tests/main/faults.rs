@@ -421,3 +421,17 @@ fn after_a_failed_sync_of_the_manifest_reads_go_on_and_writes_are_refused_with_t
     check_no_orphans(&disk, &tier).unwrap();
     tier.set(&one(22, MULTI, "k=v")).unwrap();
 }
+
+#[test]
+fn rewrite_that_panics_fails_and_nobody_waits_for_it() {
+    let disk = SimDisk::new(1);
+    let tier = filled(&disk);
+    let look = Look::of_tier(&tier).unwrap();
+    disk.observe(|call| assert!(call.reason != Some(Reason::SstCompact), "as a broken disk would"));
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tier.compact(MULTI, &KeyRange::all())));
+    assert!(broken.is_err());
+    disk.observe(|_| {});
+    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    assert_eq!(Look::of_tier(&tier).unwrap(), look);
+    check_no_orphans(&disk, &tier).unwrap();
+}

@@ -2,7 +2,7 @@
 
 use thermocline_conformance::ModelTier;
 use thermocline_io::SimDisk;
-use thermocline_tier::{Checkpoint, DurableTier, TierStorage, Version};
+use thermocline_tier::{Checkpoint, DurableTier, KeyRef, TierStorage, Version};
 use thermocline_warm::{WarmOptions, WarmTier};
 
 use crate::backends::{open, small};
@@ -48,4 +48,36 @@ fn level_1_drains_while_level_0_never_rests() {
     let sizes = sizes(&tier);
     assert!(largest < 4 * options.level1_size_bytes, "{largest} bytes in level 1, now {sizes:?}");
     assert!(sizes[2] > sizes[1], "{sizes:?}");
+}
+
+#[test]
+fn many_keys_are_found_together_as_they_are_one_by_one_wherever_they_lie() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, WarmOptions { level1_size_bytes: 2000, ..small() }).unwrap();
+    let mut random = Random(2);
+    let keys: Vec<String> = (0..120).map(|key| format!("{key:03}")).collect();
+    for version in 1..60 {
+        let mut write = |_| {
+            let key = keys[2 * random.index(keys.len() / 2)].as_bytes();
+            (MULTI, key, (random.index(9) > 0).then_some(&b"some value"[..]))
+        };
+        let writes: Vec<_> = (0..40).map(&mut write).collect();
+        let model = ModelTier::new();
+        for write in writes {
+            model.set(&batch(version, &[write])).unwrap();
+        }
+        tier.absorb(&model, Checkpoint::default()).unwrap();
+        for _ in 0..9 {
+            tier.step().unwrap();
+        }
+    }
+    let sizes = sizes(&tier);
+    assert!(sizes[0] > 0 && sizes.iter().filter(|size| **size > 0).count() > 2, "{sizes:?}");
+    for round in 0..40 {
+        let at = Version(random.below(64));
+        let asked: Vec<&String> = (0..[1, 5, 16, 17, 200][round % 5]).map(|_| &keys[random.index(keys.len())]).collect();
+        let refs: Vec<KeyRef<'_>> = asked.iter().map(|key| KeyRef { table: MULTI, prefix: key.as_bytes() }).collect();
+        let alone: Vec<_> = asked.iter().map(|key| tier.get(MULTI, key.as_bytes(), at).unwrap()).collect();
+        assert_eq!(tier.get_many(&refs, at).unwrap(), alone, "at {at}");
+    }
 }

@@ -189,6 +189,38 @@ fn mark_made_while_its_file_is_rewritten_hides_what_the_rewrite_brings() {
 }
 
 #[test]
+fn clear_of_a_table_costs_a_rewrite_of_others_nothing_of_its_work() {
+    for is_written_again in [false, true] {
+        let disk = SimDisk::new(1);
+        let options = WarmOptions { level0_files: 3, level0_files_slow: 99, step_size_bytes: 1, ..quiet() };
+        let tier = open(&disk, options).unwrap();
+        // A rewrite of files of one table each.
+        tier.set(&one(1, MULTI, "a=0")).unwrap();
+        tier.set(&one(2, SOURCE, "b=2")).unwrap();
+        tier.set(&one(3, MULTI, "a=1")).unwrap();
+        let files = sorted_files(&disk);
+        while sorted_files(&disk) == files {
+            assert!(tier.step().unwrap());
+        }
+        tier.clear_table(SOURCE).unwrap();
+        assert_eq!(value(&tier, SOURCE, "b", 9), "-");
+        if is_written_again {
+            tier.set(&one(2, SOURCE, "b=again")).unwrap();
+        }
+        while tier.step().unwrap() {}
+        assert!(tier.files().iter().any(|file| file.level == 1), "the rewrite was taken over");
+        assert!(!live_files(&tier).iter().any(|file| files.contains(file)));
+        let check = |tier: &WarmTier| {
+            assert_eq!(value(tier, MULTI, "a", 9), "1@3");
+            assert_eq!(value(tier, SOURCE, "b", 9), if is_written_again { "again@2" } else { "-" });
+        };
+        check(&tier);
+        check_no_orphans(&disk, &tier).unwrap();
+        check(&open(&cut(&disk), quiet()).unwrap());
+    }
+}
+
+#[test]
 fn clear_takes_effect_at_once_survives_and_spares_what_comes_later() {
     let disk = SimDisk::new(1);
     let tier = open(&disk, quiet()).unwrap();
