@@ -181,7 +181,7 @@ pub struct TierFile {
     pub tables: Vec<(EntryKind, TableStats)>,
 }
 
-/// What a durable tier has read and written since it was opened.
+/// What a durable tier has read and written: since it was opened, but for the totals.
 ///
 /// ```
 /// assert_eq!(thermocline_tier::FileCounters::default().written_bytes, 0);
@@ -192,6 +192,10 @@ pub struct FileCounters {
     pub written_bytes: u64,
     /// Those of them that rewriting caused.
     pub rewritten_bytes: u64,
+    /// Bytes of files that tables were flushed to since the tier was made, in all sessions.
+    pub flushed_total_bytes: u64,
+    /// Bytes of files that were made of other files since then.
+    pub rewritten_total_bytes: u64,
     /// Blocks that readers had to fetch from files.
     pub blocks_read: u64,
     /// What cached blocks, indexes and filters take in memory.

@@ -766,10 +766,13 @@ impl DurableTier for WarmTier {
     }
 
     fn counters(&self) -> FileCounters {
-        let manifest = self.catalog.lock().manifest.as_ref().map_or(0, Manifest::written_bytes);
+        let catalog = self.catalog.lock();
+        let manifest = catalog.manifest.as_ref().map_or(0, Manifest::written_bytes);
         FileCounters {
             written_bytes: self.written_bytes.load(Ordering::Relaxed) + manifest,
             rewritten_bytes: self.compacted_bytes.load(Ordering::Relaxed),
+            flushed_total_bytes: catalog.state.flushed_bytes,
+            rewritten_total_bytes: catalog.state.rewritten_bytes,
             blocks_read: self.cache.misses(),
             cached_bytes: self.cache.used_bytes(),
         }

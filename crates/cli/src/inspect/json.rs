@@ -33,6 +33,9 @@ pub(super) fn values(inspection: &Inspection) -> Value {
         "files": inspection.files.iter().map(file).collect::<Vec<_>>(),
         "read_files_max": inspection.read_files_max(),
         "space_amplification": inspection.space_amplification(),
+        "write_amplification": files::write_amplification(&inspection.counters),
+        "flushed_total_bytes": inspection.counters.flushed_total_bytes,
+        "rewritten_total_bytes": inspection.counters.rewritten_total_bytes,
         "session": files::counters_json(&inspection.counters),
         "pins": pins.collect::<Vec<_>>(),
     })

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use thermocline::{Bytes, Table, Version};
+use thermocline::{Bytes, FileCounters, Table, Version};
 
 use super::Inspection;
 use super::grid::{Column, Grid};
@@ -85,8 +85,14 @@ fn space_amplification(inspection: &Inspection) -> String {
 
 fn write_amplification(inspection: &Inspection) -> String {
     match files::write_amplification(&inspection.counters) {
-        Some(times) => format!("{times:.1} in this session, which {}", files::written(&inspection.counters)),
-        None => "not known: this session has only read; import and compact say what theirs wrote".to_owned(),
+        Some(times) => {
+            let FileCounters { flushed_total_bytes, rewritten_total_bytes, .. } = inspection.counters;
+            let (flushed, rewritten) = (Size(flushed_total_bytes), Size(rewritten_total_bytes));
+            format!(
+                "{times:.1} since the store was made: {flushed} of files flushed, {rewritten} written again; the log comes on top"
+            )
+        }
+        None => "none: nothing was flushed".to_owned(),
     }
 }
 

@@ -106,7 +106,7 @@ fn records(dump: &mut Dump, bytes: &[u8], header: &Header) {
 fn payload(rows: &mut Rows<'_, '_>, kind: RecordKind) -> Result<(), Corruption> {
     match kind {
         RecordKind::Snapshot => {
-            for name in ["next file number", "last rank", "last marker"] {
+            for name in ["next file number", "last rank", "last marker", "flushed", "rewritten"] {
                 rows.u64(name)?;
             }
             edit(rows)?;

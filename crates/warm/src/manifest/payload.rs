@@ -1,8 +1,8 @@
 //! The bytes that records carry, encode beside decode.
 //!
 //! ```text
-//! snapshot | next file number | last rank | last marker | edit: what makes the state of nothing, its lists in order
-//!          | u64              | u64       | u64         |
+//! snapshot | next file number | last rank | last marker | flushed | rewritten | edit: what makes the state of nothing, its lists in order
+//!          | u64              | u64       | u64         | u64     | u64       |
 //! edit     | parts | checkpoint, if it is there       | horizon, if it is there
 //!          | u8    | version u64, length varint, bytes | u64
 //!          | removed | moved | added | tables | forgotten drops | drops | forgotten clears | clears
@@ -51,8 +51,10 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
             Field::at(0, Encoding::U64, "next file number", "above that of every sorted file that ever was live"),
             Field::at(8, Encoding::U64, "last rank", "the highest that any file ever had; 0 if there was none"),
             Field::at(16, Encoding::U64, "last marker", "the last sequence that a marker was given; 0 if there was none"),
+            Field::at(24, Encoding::U64, "flushed", "the bytes of all files that ever came to level 0"),
+            Field::at(32, Encoding::U64, "rewritten", "the bytes of all files that were ever made for a level below"),
             Field::at(
-                24,
+                40,
                 Encoding::Variable,
                 "content",
                 "an edit that makes the state of nothing: what is not there is left out",
@@ -134,10 +136,12 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
 
 /// Writes a state as a snapshot.
 pub(super) fn write_snapshot(writer: &mut Writer, state: &State) {
-    let Counters { file_number_next, rank_last, marker_last } = state.counters();
+    let Counters { file_number_next, rank_last, marker_last, flushed_bytes, rewritten_bytes } = state.counters();
     writer.u64(file_number_next);
     writer.u64(rank_last);
     writer.u64(marker_last);
+    writer.u64(flushed_bytes);
+    writer.u64(rewritten_bytes);
     write_parts(writer, Some(&state.checkpoint), Some(state.horizon));
     // Nothing to remove and nothing to move.
     writer.length(0);
@@ -236,6 +240,8 @@ pub(super) fn read_snapshot(mut reader: Reader<'_>) -> Result<(Edit, Counters), 
         file_number_next: reader.u64("next file number")?,
         rank_last: reader.u64("last rank")?,
         marker_last: reader.u64("last marker")?,
+        flushed_bytes: reader.u64("flushed bytes")?,
+        rewritten_bytes: reader.u64("rewritten bytes")?,
     };
     Ok((read_edit(reader)?, counters))
 }

@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) rank_last: u64,
     /// Above the number of every file that ever was live, from 1. Numbers are not used again.
     pub(crate) file_number_next: u64,
+    /// The sizes of all files that ever came to level 0, added up: what was flushed.
+    pub(crate) flushed_bytes: u64,
+    /// The sizes of all files that ever came to a level below without having been moved there: what was written again.
+    pub(crate) rewritten_bytes: u64,
 }
 
 impl Default for State {
@@ -48,6 +52,8 @@ impl Default for State {
             marker_last: 0,
             rank_last: 0,
             file_number_next: 1,
+            flushed_bytes: 0,
+            rewritten_bytes: 0,
         }
     }
 }
@@ -95,6 +101,8 @@ pub(super) struct Counters {
     pub(super) file_number_next: u64,
     pub(super) rank_last: u64,
     pub(super) marker_last: u64,
+    pub(super) flushed_bytes: u64,
+    pub(super) rewritten_bytes: u64,
 }
 
 impl State {
@@ -127,17 +135,21 @@ impl State {
         state.check_files(&edit, counters.marker_last)?;
         edit.check()?;
         state.change(edit);
-        let Counters { file_number_next, rank_last, marker_last } = counters;
+        let Counters { file_number_next, rank_last, marker_last, flushed_bytes, rewritten_bytes } = counters;
         require(file_number_next >= state.file_number_next, || format!("next file number {file_number_next} is in use"))?;
         require(rank_last >= state.rank_last, || format!("last rank {rank_last}, but a file of rank {}", state.rank_last))?;
         require(marker_last >= state.marker_last, || {
             format!("last marker {marker_last}, but a marker of sequence {}", state.marker_last)
         })?;
-        Ok(Self { marker_last, rank_last, file_number_next, ..state })
+        let (written, live) =
+            (flushed_bytes.saturating_add(rewritten_bytes), state.flushed_bytes.saturating_add(state.rewritten_bytes));
+        require(written >= live, || format!("{written} bytes were ever written, but {live} bytes of files are live"))?;
+        Ok(Self { marker_last, rank_last, file_number_next, flushed_bytes, rewritten_bytes, ..state })
     }
 
     pub(super) fn counters(&self) -> Counters {
-        Counters { file_number_next: self.file_number_next, rank_last: self.rank_last, marker_last: self.marker_last }
+        let Self { file_number_next, rank_last, marker_last, flushed_bytes, rewritten_bytes, .. } = *self;
+        Counters { file_number_next, rank_last, marker_last, flushed_bytes, rewritten_bytes }
     }
 
     /// Checks that files of the same level below 0 hold disjoint keys.
@@ -201,6 +213,8 @@ impl State {
         for file in edit.add {
             self.file_number_next = self.file_number_next.max(file.number.saturating_add(1));
             self.rank_last = self.rank_last.max(file.rank);
+            let written = if file.level == 0 { &mut self.flushed_bytes } else { &mut self.rewritten_bytes };
+            *written = written.saturating_add(file.size_bytes);
             self.files.insert(file.number, file);
         }
         self.tables.extend(edit.tables);

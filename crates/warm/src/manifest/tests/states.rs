@@ -42,7 +42,13 @@ fn edit_changes_what_it_names_and_the_counters() {
         forget_drops: vec![(key(EntryKind::Multi, b"k"), Version(3))],
         forget_clears: vec![EntryKind::Multi],
     };
+    let (flushed, rewritten) = (state.flushed_bytes, state.rewritten_bytes);
     state.apply(&edit).unwrap();
+    assert_eq!(
+        (state.flushed_bytes, state.rewritten_bytes),
+        (flushed, rewritten + file(9, 1).size_bytes),
+        "moving writes nothing"
+    );
     let levels: Vec<(u64, u8)> = state.files.values().map(|file| (file.number, file.level)).collect();
     assert_eq!(levels, [(2, 2), (3, 2), (9, 1)]);
     assert_eq!((state.file_number_next, state.rank_last, state.marker_last), (10, 4, 3));
@@ -151,6 +157,10 @@ fn counters_of_a_snapshot_cannot_lie_below_what_it_lists() {
         (Counters { file_number_next: 4, ..counters }, "next file number 4 is in use"),
         (Counters { rank_last: 3, ..counters }, "last rank 3, but a file of rank 4"),
         (Counters { marker_last: 1, ..counters }, "last marker 1, but a marker of sequence 2"),
+        (
+            Counters { flushed_bytes: 1, rewritten_bytes: 2, ..counters },
+            "3 bytes were ever written, but 40960 bytes of files are live",
+        ),
     ] {
         assert_eq!(State::restore(edit.clone(), counters).unwrap_err(), expected);
     }
