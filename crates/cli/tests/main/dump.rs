@@ -57,8 +57,9 @@ fn blocks_of_a_part_of_a_sorted_file_are_shown_with_their_history() {
     let path = file(&folder, "sst-");
     let whole = dump(&path, &[]).ok();
     assert!(whole.contains("older entry") && whole.contains("at version 2: \"2\""), "{whole}");
+    // Of the frame: an index says how many main blocks there are before any of them.
     let offset = |name: &str| {
-        let line = whole.lines().find(|line| line.contains(name)).unwrap();
+        let line = whole.lines().find(|line| line.contains(&format!("  {name}  ")) && line.contains("a frame of ")).unwrap();
         format!("0x{}", &line[..8])
     };
     let main = dump(&path, &["--from", &offset("main block"), "--bytes", "1"]).ok();
