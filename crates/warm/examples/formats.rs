@@ -94,8 +94,9 @@ partition:
 ```
 
 - A **partition** holds the keys of some main blocks, one after the other, with all that belongs to them: its index and its filter say all
-  about them, and are read and given up together. It is closed behind the main block with which it has 256, or 1,024 history blocks.
-  The **index** of the file says where each begins; it is all that stays in memory.
+  about them, and are read and given up together. It is closed behind the main block with which it has 256, or 1,024 history blocks
+  (or less, if the options say so), and never has more than 256 main blocks. The **index** of the file says where each begins; it is all that
+  stays in memory.
 - A **main block** holds each of its keys once, with the newest entry. It begins with **lines** of 64 bytes: of ten keys the four bytes after
   what all keys of the block have in common, and where their entries begin. The first head of each line is in the partition index, so
   that a search reads one line and one entry.
@@ -103,7 +104,7 @@ partition:
 - A **value apart** is one of 4096 bytes and more: a frame of its own, which a rewrite copies as it is.
 - A **frame** is what is read and checked at once. Its checksum covers where it belongs, and stands also in what refers to it: the partition
   index for blocks, the entry for values apart, the index for the indexes and filters of partitions, the footer for the rest, and the manifest
-  for the footer. So whatever is in the wrong place is found.
+  for the footer. So whatever is in the wrong place is found. Only blocks and values apart are compressed.
 - The **filter** of a partition is a split block Bloom filter over the hashes of table and key (XXH3-64 of the key, seeded with the table's code:
   tag in bits 32 and up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32,
   the lower half one bit in each of its words.

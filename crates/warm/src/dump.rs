@@ -7,11 +7,12 @@ use thermocline_tier::Version;
 
 use crate::block::{HistoryRef, MainBlock};
 use crate::codec::{Dictionary, decode};
+use crate::frame::{open_frame, open_plain_frame};
 use crate::history::Group;
 use crate::layout::{
     BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FOOTER_TABLE, FRAME_TABLE, FRAME_TRAILER_SIZE_BYTES, FileIdentity, FileIndex,
     Footer, INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, PARTITION_TABLE, PartitionEntry, PartitionIndex, Place,
-    format_tables, open_frame, to_u64,
+    format_tables, to_u64,
 };
 
 /// The field tables of a sorted file's format, from which its page of documentation is rendered.
@@ -86,17 +87,17 @@ impl<'a> Dumped<'a> {
         let own_checksum = footer_bytes.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let footer = Footer::decode(footer_bytes, len, own_checksum, &self.identity).map_err(|damage| damage.to_string())?;
         if footer.dictionary.len > 0 {
-            let bytes = self.frame("dictionary", &footer.dictionary)?;
-            self.dictionary = Some(Dictionary::new(&bytes).ok_or("the dictionary is none")?);
+            let bytes = self.plain_frame("dictionary", &footer.dictionary)?;
+            self.dictionary = Some(Dictionary::new(bytes).ok_or("the dictionary is none")?);
         }
         if footer.summary.len > 0
-            && let Err(error) = self.frame("summary", &footer.summary)
+            && let Err(error) = self.plain_frame("summary", &footer.summary)
         {
             self.dump.note(footer.summary.offset, "summary", error);
         }
-        let index_bytes = self.frame("index", &footer.index)?;
-        self.beginning(&INDEX_TABLE, &footer.index, &index_bytes);
-        let index = FileIndex::decode(&index_bytes, &self.identity, footer.index.offset).map_err(|damage| damage.to_string())?;
+        let index_bytes = self.plain_frame("index", &footer.index)?;
+        self.beginning(&INDEX_TABLE, &footer.index, index_bytes);
+        let index = FileIndex::decode(index_bytes, &self.identity, footer.index.offset).map_err(|damage| damage.to_string())?;
         for (table, stats) in &index.tables {
             let what = format!("{} keys, {} entries, {} tombstones", stats.keys, stats.entries, stats.tombstones);
             self.dump.note(0, format!("table {table}"), what);
@@ -123,12 +124,12 @@ impl<'a> Dumped<'a> {
     }
 
     fn partition(&mut self, partition: &PartitionEntry) -> Result<(), String> {
-        if let Err(error) = self.frame("filter", &partition.filter) {
+        if let Err(error) = self.plain_frame("filter", &partition.filter) {
             self.dump.note(partition.filter.offset, "filter", error);
         }
-        let bytes = self.frame("partition index", &partition.index)?;
-        self.beginning(&PARTITION_TABLE, &partition.index, &bytes);
-        let index = PartitionIndex::decode(&bytes, &self.identity, partition).map_err(|damage| damage.to_string())?;
+        let bytes = self.plain_frame("partition index", &partition.index)?;
+        self.beginning(&PARTITION_TABLE, &partition.index, bytes);
+        let index = PartitionIndex::decode(bytes, &self.identity, partition).map_err(|damage| damage.to_string())?;
         // History is found through the keys that it belongs to.
         let has_history = index.history.iter().any(|block| self.dump.wants(&range(&block.place)));
         for table in &index.tables {
@@ -147,15 +148,26 @@ impl<'a> Dumped<'a> {
         Ok(())
     }
 
-    /// A frame's trailer, and its payload when decompressed. Further rows are taken to be about the frame.
-    fn frame(&mut self, name: &str, place: &Place) -> Result<Vec<u8>, String> {
-        let bytes = self.part(place.offset, place.frame_len());
+    /// A frame's trailer. Further rows are taken to be about the frame, whose bytes are given back.
+    fn trailer(&mut self, name: &str, place: &Place) -> &'a [u8] {
         let trailer_at = place.end().saturating_sub(to_u64(FRAME_TRAILER_SIZE_BYTES));
         self.dump.set_place(Some(range(place)));
         self.dump.row(place.offset, &[], name, format!("a frame of {} bytes", place.frame_len()));
         self.dump.table(&FRAME_TABLE, trailer_at, self.part(trailer_at, FRAME_TRAILER_SIZE_BYTES));
+        self.part(place.offset, place.frame_len())
+    }
+
+    /// A frame of what is never compressed: its trailer, and its payload.
+    fn plain_frame(&mut self, name: &str, place: &Place) -> Result<&'a [u8], String> {
+        let bytes = self.trailer(name, place);
+        open_plain_frame(bytes, place, &self.identity).map_err(|damage| damage.to_string())
+    }
+
+    /// The frame of a block: its trailer, and its payload when decompressed.
+    fn frame(&mut self, name: &str, place: &Place) -> Result<Vec<u8>, String> {
+        let bytes = self.trailer(name, place);
         let frame = open_frame(bytes, place, &self.identity).map_err(|damage| damage.to_string())?;
-        if frame.raw_len > BLOCK_SIZE_BYTES_MAX.max(frame.payload.len()) {
+        if frame.raw_len > BLOCK_SIZE_BYTES_MAX {
             return Err(format!("{name} has a raw length of {} bytes", frame.raw_len));
         }
         let mut raw = vec![0; frame.raw_len];

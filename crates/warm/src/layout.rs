@@ -26,12 +26,12 @@ use thermocline_format::{
 use thermocline_tier::limits::{KEY_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX};
 use thermocline_tier::{EntryKind, TableStats, Version};
 
-use crate::codec::Codec;
 use crate::meta::TableKey;
 
 /// A main or history block is closed when it has reached this size before compression, or what the options say if that is less.
 pub(crate) const BLOCK_SIZE_BYTES: usize = 16 * 1024;
-/// A partition is closed when it has so many main blocks, or what the options say: its index takes about 32 KiB of memory then.
+/// A partition has no more main blocks than this; it is closed when it has as many, or as the options say. Its index takes about 32 KiB of
+/// memory then, and what bytes from disk can make it take has a bound, though their keys share beginnings.
 pub(crate) const PARTITION_BLOCKS: usize = 256;
 /// Or so many times more history blocks.
 pub(crate) const PARTITION_HISTORY_RATIO: usize = 4;
@@ -98,7 +98,12 @@ pub(crate) const FRAME_TABLE: FieldTable = FieldTable::new(
     "The last 13 bytes of a frame; the payload stands before them. Whoever refers to a frame knows where it begins, how long it is and \
      its checksum.",
     &[
-        Field::at(0, Encoding::U8, "codec", "0 none, 1 LZ4 block, 2 Zstandard, 3 Zstandard with the file's dictionary"),
+        Field::at(
+            0,
+            Encoding::U8,
+            "codec",
+            "0 none, 1 LZ4 block, 2 Zstandard, 3 Zstandard with the file's dictionary; 0 in all frames but those of blocks and values apart",
+        ),
         Field::at(1, Encoding::U32, "raw length", "of the payload when decompressed; at most 251 times its length as stored"),
         Field::at(
             5,
@@ -224,10 +229,10 @@ pub(crate) const PARTITION_TABLE: FieldTable = FieldTable::new(
             16,
             Encoding::Varint,
             "tables",
-            "for each, in order: u8 tag and u32 id of the table; varint: main blocks; then each main block: its first key, as varint of \
-             bytes shared with the block before in the table and the rest with its length; its place; its oldest version above the \
-             partition's and its newest above that, as varints; u16 count of keys; u16 length of their common prefix; u32 first head of \
-             each line",
+            "for each, in order: u8 tag and u32 id of the table; varint: main blocks, of which all tables together have 256 at most; \
+             then each main block: its first key, as varint of bytes shared with the block before in the table and the rest with its \
+             length; its place; its oldest version above the partition's and its newest above that, as varints; u16 count of keys; u16 \
+             length of their common prefix; u32 first head of each line",
         ),
         Field::after(Encoding::Varint, "history blocks", "for each its place and versions as for main blocks"),
     ],
@@ -287,53 +292,6 @@ impl FileIdentity {
     pub(crate) fn salt(&self) -> Salt {
         Salt::new(self.store, FileKind::Sst, self.number)
     }
-}
-
-/// Appends the trailer to a frame whose payload begins at `start` of `out` and at `offset` of the file.
-pub(crate) fn seal_frame(out: &mut Vec<u8>, start: usize, offset: u64, codec: Codec, raw_len: u32, salt: Salt) -> Place {
-    let len = u32::try_from(out.len().saturating_sub(start)).unwrap_or(u32::MAX);
-    out.push(codec.code());
-    out.extend_from_slice(&raw_len.to_le_bytes());
-    let checksum = checksum64(salt.at(offset), out.get(start..).unwrap_or_default());
-    out.extend_from_slice(&checksum.to_le_bytes());
-    Place { offset, len, checksum }
-}
-
-/// A frame's payload and what its trailer says.
-pub(crate) struct Frame<'a> {
-    pub(crate) payload: &'a [u8],
-    pub(crate) codec: Codec,
-    pub(crate) raw_len: usize,
-}
-
-/// Checks a frame as it was read from `place`.
-pub(crate) fn open_frame<'a>(bytes: &'a [u8], place: &Place, file: &FileIdentity) -> Result<Frame<'a>, Corruption> {
-    let label = file.label();
-    let checked_len = place.frame_len().saturating_sub(8);
-    let mut whole = Reader::new(bytes, label, place.offset);
-    let covered = whole.bytes(checked_len, "frame")?;
-    whole.checksum64(file.salt().at(place.offset), covered, "frame checksum")?;
-    whole.finish()?;
-    let mut reader = Reader::new(covered, label, place.offset);
-    let payload = reader.bytes(widen(place.len), "frame payload")?;
-    let code = reader.u8("frame codec")?;
-    let raw_len = widen(reader.u32("frame raw length")?);
-    let damage = |at: usize, part, expected: String, found: String| {
-        Corruption::new(label, place.offset.saturating_add(to_u64(payload.len().saturating_add(at))), part, expected, found)
-    };
-    let found = bytes.get(checked_len..).and_then(|tail| tail.first_chunk::<8>()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    if found != place.checksum {
-        let (expected, found) = (format!("{:#018x} as its parent says", place.checksum), format!("{found:#018x}"));
-        return Err(damage(5, "frame checksum", expected, found));
-    }
-    let Some(codec) = Codec::from_code(code) else {
-        return Err(damage(0, "frame codec", "0 to 3".into(), code.to_string()));
-    };
-    let raw_len_max = payload.len().saturating_mul(crate::codec::RATIO_MAX.saturating_add(1));
-    if raw_len > raw_len_max {
-        return Err(damage(1, "frame raw length", format!("at most {raw_len_max}"), raw_len.to_string()));
-    }
-    Ok(Frame { payload, codec, raw_len })
 }
 
 /// The footer.
@@ -631,8 +589,10 @@ impl PartitionIndex {
         let base = versions.0;
         let count = reader.count(bytes.len(), 6, "index tables")?;
         let mut tables: Vec<TableEntry> = Vec::with_capacity(count);
+        let mut blocks_max = PARTITION_BLOCKS;
         for _ in 0..count {
-            let table = read_table_blocks(&mut reader, base, &within)?;
+            let table = read_table_blocks(&mut reader, base, &within, blocks_max)?;
+            blocks_max = blocks_max.saturating_sub(table.blocks.len());
             if tables.last().is_some_and(|last| last.table >= table.table) {
                 return Err(reader.corruption("index table", "a higher table than the one before", table.table.to_string()));
             }
@@ -692,10 +652,15 @@ fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
     table.ok_or_else(|| reader.corruption("index table", "a table of this release", format!("tag {tag}, id {id}")))
 }
 
-fn read_table_blocks(reader: &mut Reader<'_>, base: Version, within: &Range<u64>) -> Result<TableEntry, Corruption> {
+fn read_table_blocks(
+    reader: &mut Reader<'_>,
+    base: Version,
+    within: &Range<u64>,
+    blocks_max: usize,
+) -> Result<TableEntry, Corruption> {
     let table = read_table(reader)?;
     // A block takes two lengths, a place of ten, two versions, two numbers of two bytes and a head.
-    let count = reader.count(reader.remaining(), 22, "index main blocks")?;
+    let count = reader.count(blocks_max, 22, "index main blocks")?;
     if count == 0 {
         return Err(reader.corruption("index main blocks", "at least one", "none"));
     }

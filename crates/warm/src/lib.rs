@@ -4,9 +4,10 @@
 //! present passes by all history, and a read of the past goes to one group of versions. docs/formats/sst.md has the bytes,
 //! docs/adr/0004 why they are as they are.
 //!
-//! - `layout` declares the format; `block` and `history` build and search blocks, `codec` compresses them, `filter` says which keys a file
-//!   surely lacks, `writer` makes a file of all that.
-//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `scan` walks several as one, and reads `ahead`.
+//! - `layout` declares the format, and `frame` checks what is read; `block` and `history` build and search blocks, `codec` compresses them,
+//!   `filter` says which keys a file surely lacks, `writer` makes a file of all that.
+//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `scan` walks several as
+//!   one, and reads `ahead`.
 //! - `manifest` lists the live files; a `view` is what readers see of them; `compaction` chooses what to rewrite and `merge` does it.
 //! - `tier` puts it together as [`WarmTier`].
 
@@ -20,6 +21,7 @@ mod compaction;
 mod dump;
 mod error;
 mod filter;
+mod frame;
 mod history;
 mod index;
 mod layout;

@@ -33,7 +33,7 @@ pub struct WarmOptions {
     /// How large a block of a file becomes before compression: 256 bytes to 16 KiB. A read of one key reads one block; small ones take
     /// more index.
     pub block_size_bytes: u64,
-    /// How many blocks of a file share an index and a filter, which are read and given up together. At least 1.
+    /// How many blocks of a file share an index and a filter, which are read and given up together. 1 to 256.
     pub partition_blocks: usize,
     /// How much is gathered before it is written to a file. At least 4 KiB.
     pub write_size_bytes: u64,
@@ -83,9 +83,14 @@ impl WarmOptions {
                 return Err(ErrorKind::InvalidArgument { what: format!("{name} is {found}, below {min}") }.into());
             }
         }
-        if self.block_size_bytes > BLOCK_SIZE_BYTES as u64 {
-            let what = format!("block_size_bytes is {}, above {BLOCK_SIZE_BYTES}", self.block_size_bytes);
-            return Err(ErrorKind::InvalidArgument { what }.into());
+        let most = [
+            ("block_size_bytes", self.block_size_bytes, BLOCK_SIZE_BYTES as u64),
+            ("partition_blocks", self.partition_blocks as u64, PARTITION_BLOCKS as u64),
+        ];
+        for (name, found, max) in most {
+            if found > max {
+                return Err(ErrorKind::InvalidArgument { what: format!("{name} is {found}, above {max}") }.into());
+            }
         }
         for (name, compression) in [("compression_flushed", self.compression_flushed), ("compression", self.compression)] {
             if let Compression::Zstd(level) = compression
@@ -112,7 +117,9 @@ mod tests {
         assert!(
             refused(WarmOptions { block_size_bytes: 16_385, ..defaults.clone() }).contains("block_size_bytes is 16385, above")
         );
-        assert!(refused(WarmOptions { partition_blocks: 0, ..defaults.clone() }).contains("partition_blocks is 0"));
+        assert!(refused(WarmOptions { partition_blocks: 0, ..defaults.clone() }).contains("partition_blocks is 0, below 1"));
+        let refused_large = refused(WarmOptions { partition_blocks: 257, ..defaults.clone() });
+        assert!(refused_large.contains("partition_blocks is 257, above 256"), "{refused_large}");
         assert!(refused(WarmOptions { compression: Compression::Zstd(20), ..defaults }).contains("level 20"));
     }
 }

@@ -15,11 +15,12 @@ use crate::cache::{Block, BlockRef, Cache, Indexes, Reading, Slots};
 use crate::codec::{Codec, Dictionary, decode};
 use crate::error::{corruption, disk_error, format_error};
 use crate::filter::Filter;
+use crate::frame::{open_frame, open_plain_frame};
 use crate::history::{Group, Old};
 use crate::index::{HISTORY_NUMBERS, Index, IndexRef, Partitions};
 use crate::layout::{
     BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, PartitionEntry, PartitionIndex, Place, ValueRef,
-    open_frame, to_u64,
+    to_u64,
 };
 use crate::meta::{FileMeta, TableKey};
 
@@ -186,13 +187,15 @@ impl Segment {
         if place.len == 0 {
             return Ok(Vec::new());
         }
-        self.opened(place, &self.read_at(place.offset, place.frame_len(), reason)?)
+        let mut bytes = self.read_at(place.offset, place.frame_len(), reason)?;
+        let len = self.opened(place, &bytes)?.len();
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
-    /// The content of a frame other than a block.
-    fn opened(&self, place: &Place, bytes: &[u8]) -> Result<Vec<u8>> {
-        let frame = open_frame(bytes, place, &self.shared.identity).map_err(corruption)?;
-        self.decoded(frame.codec, frame.payload, frame.raw_len, place, None)
+    /// The content of a frame other than a block or a value.
+    fn opened<'a>(&self, place: &Place, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        open_plain_frame(bytes, place, &self.shared.identity).map_err(corruption)
     }
 
     fn decoded(
@@ -248,13 +251,13 @@ impl Segment {
         // Both with one read: the filter lies right behind the index.
         let mut bytes = self.read_at(place.offset, place.frame_len().saturating_add(filter_place.frame_len()), reason)?;
         let filter_bytes = bytes.split_off(place.frame_len().min(bytes.len()));
-        let index = PartitionIndex::decode(&self.opened(place, &bytes)?, &self.shared.identity, partition).map_err(corruption)?;
+        let index = PartitionIndex::decode(self.opened(place, &bytes)?, &self.shared.identity, partition).map_err(corruption)?;
         let next = partitions.get(number + 1).map(|next| (next.first.table, next.first.prefix.as_slice()));
         if next.is_some_and(|next| index.last_first().is_some_and(|last| last >= next)) {
             return Err(self.damaged(place.offset, "partition index", "keys below those of the next partition", "others"));
         }
         let bytes = self.opened(filter_place, &filter_bytes)?;
-        let filter = Filter::decode(&bytes);
+        let filter = Filter::decode(bytes);
         let filter = filter
             .ok_or_else(|| self.damaged(filter_place.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
         Ok(Index::new(&index, filter, partitions.dictionary.clone(), *start..place.offset, Arc::clone(&self.shared.cache)))

@@ -10,11 +10,12 @@ use crate::block::{BuiltBlock, HistoryRef, MainBuilder, NewEntry};
 use crate::codec::{Codec, Compression, Encoder};
 use crate::error::{disk_error, sync_error};
 use crate::filter::{self, Filter};
+use crate::frame::seal_frame;
 use crate::history::{BuiltHistory, HistoryBuilder, NewOld};
 use crate::layout::{
     BLOCK_SIZE_BYTES, FOOTER_SIZE_BYTES, FileIdentity, FileIndex, Footer, HistoryBlockEntry, MainBlockEntry,
     PARTITION_HISTORY_RATIO, PartitionEntry, PartitionIndex, Place, TableEntry, VALUE_APART_SIZE_BYTES_MIN, ValueRef, flags,
-    group, seal_frame, to_u64,
+    group, to_u64,
 };
 use crate::meta::FileMeta;
 use crate::options::WarmOptions;

@@ -23,8 +23,8 @@ const FOOTER_LEN: usize = 92;
 const FOOTER_CHECKED_LEN: usize = 84;
 /// The parts that the footer names: the index, the dictionary, the summary.
 const PARTS: usize = 3;
-const INDEX: usize = 0;
-const DICTIONARY: usize = 1;
+pub(crate) const INDEX: usize = 0;
+pub(crate) const DICTIONARY: usize = 1;
 /// Where in a manifest its first record stands, and how long the record's header is.
 const RECORD_AT: usize = 4096;
 const RECORD_HEADER_LEN: usize = 72;
@@ -37,11 +37,11 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
     bytes[at..at + part.len()].copy_from_slice(part);
 }
 
@@ -150,20 +150,34 @@ impl Sealed {
                 None => Vec::new(),
             })
             .collect();
+        self.cut(first);
+        self.end(&payloads);
+    }
+
+    /// Leaves only the frames before this one.
+    pub(crate) fn cut(&mut self, first: usize) {
         self.bytes.truncate(self.frames[first].start);
         self.frames.truncate(first);
+    }
+
+    /// Adds a frame that is not compressed, and gives back its checksum.
+    pub(crate) fn push(&mut self, payload: &[u8]) -> u64 {
+        let start = self.bytes.len();
+        self.bytes.extend(payload);
+        self.bytes.push(0);
+        self.bytes.extend((payload.len() as u32).to_le_bytes());
+        let checksum = checksum64(self.salt.at(start as u64), &self.bytes[start..]);
+        self.frames.push(start..self.bytes.len());
+        self.bytes.extend(checksum.to_le_bytes());
+        checksum
+    }
+
+    /// Adds the parts that the footer names, and the footer.
+    pub(crate) fn end(&mut self, payloads: &[Vec<u8>]) {
         let (entries, mut footer) = (1_u64, Vec::new());
-        for payload in &payloads {
+        for payload in payloads {
             let start = self.bytes.len();
-            let mut checksum = 0;
-            if !payload.is_empty() {
-                self.bytes.extend(payload);
-                self.bytes.push(0);
-                self.bytes.extend((payload.len() as u32).to_le_bytes());
-                checksum = checksum64(self.salt.at(start as u64), &self.bytes[start..]);
-                self.frames.push(start..self.bytes.len());
-                self.bytes.extend(checksum.to_le_bytes());
-            }
+            let checksum = if payload.is_empty() { 0 } else { self.push(payload) };
             footer.extend((start as u64).to_le_bytes());
             footer.extend((payload.len() as u32).to_le_bytes());
             footer.extend(checksum.to_le_bytes());
@@ -273,7 +287,7 @@ fn options(compression: Compression) -> WarmOptions {
     }
 }
 
-fn open(disk: Arc<dyn Disk>, compression: Compression) -> Result<WarmTier> {
+pub(crate) fn open(disk: Arc<dyn Disk>, compression: Compression) -> Result<WarmTier> {
     open_with(disk, options(compression))
 }
 

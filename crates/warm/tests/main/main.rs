@@ -9,6 +9,7 @@
     reason = "a test that meets what it does not expect shall fail, and sweeps shall say how much they looked at"
 )]
 
+mod allocations;
 mod backends;
 mod conformance;
 mod crashes;
