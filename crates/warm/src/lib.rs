@@ -6,8 +6,8 @@
 //!
 //! - `layout` declares the format, and `frame` checks what is read; `block` and `history` build and search blocks, `codec` compresses them,
 //!   `filter` says which keys a file surely lacks, `writer` makes a file of all that.
-//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `scan` walks several as
-//!   one, and reads `ahead`.
+//! - `segment` reads a file through the `index` of each partition and the `cache` of blocks and indexes; `open_files` bounds how many are
+//!   open; `scan` walks several as one, and reads `ahead`.
 //! - `manifest` lists the live files; a `view` is what readers see of them; `compaction` chooses what to rewrite and `merge` does it.
 //! - `tier` puts it together as [`WarmTier`].
 
@@ -28,6 +28,7 @@ mod layout;
 mod manifest;
 mod merge;
 mod meta;
+mod open_files;
 mod options;
 mod scan;
 mod segment;

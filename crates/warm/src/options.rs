@@ -16,6 +16,10 @@ pub struct WarmOptions {
     /// What blocks, indexes and filters in memory may take together. Those that were not used for long make room for others, indexes later
     /// than blocks. At least 64 KiB.
     pub cache_size_bytes: u64,
+    /// How many files are kept open for reading. When more are read, those that were not read for long are closed, and opened again when
+    /// they are read; reads that find all in memory need no open file. Each thread that reads or rewrites may have one more open for a
+    /// moment. At least 8.
+    pub open_files_max: usize,
     /// How large a file of a level below 0 becomes, before it is closed at the next key. At least 4 KiB.
     pub file_size_bytes: u64,
     /// How many files level 0 may have before they are merged into level 1. At least 1.
@@ -45,6 +49,7 @@ impl Default for WarmOptions {
     fn default() -> Self {
         Self {
             cache_size_bytes: 64 << 20,
+            open_files_max: 256,
             file_size_bytes: 64 << 20,
             level0_files: 4,
             level0_files_slow: 12,
@@ -68,6 +73,7 @@ impl WarmOptions {
     pub fn check(&self) -> Result<()> {
         let least = [
             ("cache_size_bytes", self.cache_size_bytes, 64 << 10),
+            ("open_files_max", self.open_files_max as u64, 8),
             ("file_size_bytes", self.file_size_bytes, 4 << 10),
             ("level0_files", self.level0_files as u64, 1),
             ("level0_files_slow", self.level0_files_slow as u64, self.level0_files as u64),
@@ -113,6 +119,7 @@ mod tests {
         let refused = |options: WarmOptions| options.check().unwrap_err().to_string();
         let defaults = WarmOptions::default();
         assert!(refused(WarmOptions { cache_size_bytes: 1, ..defaults.clone() }).contains("cache_size_bytes is 1, below 65536"));
+        assert!(refused(WarmOptions { open_files_max: 7, ..defaults.clone() }).contains("open_files_max is 7, below 8"));
         assert!(refused(WarmOptions { level_size_ratio: 1, ..defaults.clone() }).contains("level_size_ratio"));
         assert!(
             refused(WarmOptions { block_size_bytes: 16_385, ..defaults.clone() }).contains("block_size_bytes is 16385, above")

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use thermocline_format::{Corruption, ENVELOPE_SIZE_BYTES, Envelope, Expected, FileKind, Purpose};
 use thermocline_io::sync::atomic::{AtomicBool, Ordering};
-use thermocline_io::{Access, Disk, DiskErrorKind, DiskFile, FileId, Reason, read_exact_at};
+use thermocline_io::{Access, DiskErrorKind, FileId, Reason, read_exact_at};
 use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, Lookup, Result, Version};
 
 use crate::ahead::Ahead;
@@ -23,11 +23,12 @@ use crate::layout::{
     to_u64,
 };
 use crate::meta::{FileMeta, TableKey};
+use crate::open_files::{FileSlot, OpenFile, OpenFiles};
 
 /// Files align their lines to the cache lines of the processor.
 const ALIGNMENT: usize = 64;
 
-/// A live file. It is opened when it is first read, and removed with its last user once it has become [obsolete](Self::make_obsolete).
+/// A live file. It is opened when it is read and not open, and removed with its last user once it has become [obsolete](Self::make_obsolete).
 pub(crate) struct Segment {
     pub(crate) meta: FileMeta,
     shared: Arc<Shared>,
@@ -36,9 +37,9 @@ pub(crate) struct Segment {
 /// What stays the same when a file is taken to another level.
 struct Shared {
     identity: FileIdentity,
-    disk: Arc<dyn Disk>,
+    files: Arc<OpenFiles>,
     cache: Arc<Cache>,
-    file: OnceLock<Arc<dyn DiskFile>>,
+    file: Arc<FileSlot>,
     partitions: OnceLock<Arc<Partitions>>,
     is_obsolete: AtomicBool,
 }
@@ -95,9 +96,9 @@ impl<'a> Seen<'a> {
 }
 
 impl Segment {
-    pub(crate) fn new(meta: FileMeta, identity: FileIdentity, disk: Arc<dyn Disk>, cache: Arc<Cache>) -> Self {
-        let (file, partitions) = (OnceLock::new(), OnceLock::new());
-        Self { meta, shared: Arc::new(Shared { identity, disk, cache, file, partitions, is_obsolete: AtomicBool::new(false) }) }
+    pub(crate) fn new(meta: FileMeta, identity: FileIdentity, files: Arc<OpenFiles>, cache: Arc<Cache>) -> Self {
+        let (file, partitions, is_obsolete) = (Arc::default(), OnceLock::new(), AtomicBool::new(false));
+        Self { meta, shared: Arc::new(Shared { identity, files, cache, file, partitions, is_obsolete }) }
     }
 
     /// The same file as a part of another level.
@@ -154,21 +155,24 @@ impl Segment {
         corruption(Corruption::new(self.shared.identity.label(), offset, part, expected.into(), found.into()))
     }
 
-    fn file(&self, reason: Reason) -> Result<&Arc<dyn DiskFile>> {
-        if let Some(file) = self.shared.file.get() {
+    /// The file, opened if it is not open.
+    fn file(&self, reason: Reason) -> Result<Arc<OpenFile>> {
+        if let Some(file) = self.shared.file.load() {
             return Ok(file);
         }
         let opened =
-            self.shared.disk.open(FileId::Sst(self.meta.number), Access::Read, reason).map_err(|error| match error.kind() {
-                DiskErrorKind::NotFound => self.damaged(0, "file", "the file that the manifest names", "no file"),
-                _ => disk_error(error),
+            self.shared.files.disk.open(FileId::Sst(self.meta.number), Access::Read, reason).map_err(|error| {
+                match error.kind() {
+                    DiskErrorKind::NotFound => self.damaged(0, "file", "the file that the manifest names", "no file"),
+                    _ => disk_error(error),
+                }
             })?;
         let len = opened.len().map_err(disk_error)?;
         if len != self.meta.size_bytes {
             let expected = format!("{} bytes, as the manifest says", self.meta.size_bytes);
             return Err(self.damaged(len.min(self.meta.size_bytes), "file length", expected, format!("{len} bytes")));
         }
-        Ok(self.shared.file.get_or_init(|| opened))
+        Ok(self.shared.files.keep(&self.shared.file, opened))
     }
 
     pub(crate) fn read_at(&self, offset: u64, len: usize, reason: Reason) -> Result<Vec<u8>> {
@@ -597,7 +601,7 @@ impl Located<'_> {
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.is_obsolete.load(Ordering::Acquire)
-            && let Err(error) = self.disk.remove(FileId::Sst(self.identity.number), Reason::SstRemove)
+            && let Err(error) = self.files.disk.remove(FileId::Sst(self.identity.number), Reason::SstRemove)
         {
             // It is in no manifest any more, so that the next open sweeps it.
             tracing::warn!(%error, "could not remove a sorted file that nothing needs");

@@ -25,6 +25,7 @@ use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
 use crate::merge::{Keep, Merge, Moved, Rows};
 use crate::meta::{FileMeta, TableKey};
+use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
 use crate::scan::WarmScan;
 use crate::segment::{Segment, Wanted, impossible};
@@ -122,6 +123,7 @@ pub struct WarmTier {
     options: WarmOptions,
     is_read_only: bool,
     cache: Arc<Cache>,
+    files: Arc<OpenFiles>,
     maker: Arc<FileMaker>,
     view: ArcSwap<View>,
     catalog: Mutex<Catalog>,
@@ -158,7 +160,7 @@ impl fmt::Debug for WarmTier {
 
 impl WarmTier {
     /// Opens the tier of a directory, or begins an empty one. Files that the manifest does not name are removed; those it names must be
-    /// there with their lengths. Cost: reads the manifest; files are opened when they are first read.
+    /// there with their lengths. Cost: reads the manifest; files are opened when they are read.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for impossible options, [`ForeignFile`](ErrorKind::ForeignFile),
@@ -175,6 +177,7 @@ impl WarmTier {
         };
         let next_number = sweep(&*disk, &state, is_read_only)?;
         let cache = Arc::new(Cache::new(options.cache_size_bytes));
+        let files = Arc::new(OpenFiles::new(Arc::clone(&disk), options.open_files_max));
         let sizes = Sizes::new(&options);
         let maker = Arc::new(FileMaker { disk, store, sizes, next_number: AtomicU64::new(next_number) });
         let tier = Self {
@@ -182,6 +185,7 @@ impl WarmTier {
             options,
             is_read_only,
             cache,
+            files,
             maker,
             catalog: Mutex::new(Catalog { manifest, state }),
             jobs: Mutex::default(),
@@ -210,7 +214,7 @@ impl WarmTier {
                 Some(segment) => Arc::new(segment.at_level(meta.level)),
                 None => {
                     let identity = FileIdentity { store: self.maker.store, number: meta.number };
-                    Arc::new(Segment::new(meta.clone(), identity, Arc::clone(&self.maker.disk), Arc::clone(&self.cache)))
+                    Arc::new(Segment::new(meta.clone(), identity, Arc::clone(&self.files), Arc::clone(&self.cache)))
                 }
             };
             if let Some(level) = levels.get_mut(usize::from(meta.level)) {

@@ -20,6 +20,7 @@ pub(crate) fn small() -> WarmOptions {
         step_size_bytes: 1000,
         block_size_bytes: 256,
         partition_blocks: 2,
+        open_files_max: 8,
         ..WarmOptions::default()
     }
 }
