@@ -8,7 +8,7 @@ use thermocline_tier::{EntryKind, KeyRange, Result, Version};
 use crate::codec::Compression;
 use crate::error::disk_error;
 use crate::layout::FileIdentity;
-use crate::merge::{Keep, Merge, Next, Rows};
+use crate::merge::{Chain, Keep, Merge, Next};
 use crate::meta::{FileMeta, TableKey};
 use crate::options::WarmOptions;
 use crate::segment::Segment;
@@ -282,14 +282,11 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn open(plan: &Plan, keep: &Keep, from: Option<&TableKey>, end: Option<TableKey>, output: Output) -> Result<Self> {
-        let mut inputs = Vec::new();
-        for segment in &plan.inputs {
-            let is_in =
-                from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end);
-            if is_in {
-                inputs.push(Rows::open(segment, from)?);
-            }
-        }
+        let is_in = |segment: &&Arc<Segment>| {
+            from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end)
+        };
+        let segments: Vec<Arc<Segment>> = plan.inputs.iter().filter(is_in).cloned().collect();
+        let inputs = Chain::open_all(&segments, from)?;
         Ok(Self { merge: Merge::new(inputs, keep.clone()), end, output })
     }
 
@@ -309,5 +306,53 @@ impl Part {
 
     pub(crate) fn finish(self) -> Result<Vec<FileMeta>> {
         self.output.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thermocline_io::MemoryDisk;
+    use thermocline_tier::{ErrorKind, Retained};
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::view::Markers;
+
+    /// A file of a level with a key for each number.
+    fn segment(maker: &Arc<FileMaker>, level: u8, numbers: std::ops::Range<u32>, value_len: usize) -> Arc<Segment> {
+        let mut output = Output::new(maker, Compression::None, u64::MAX);
+        let value = vec![b'v'; value_len];
+        for number in numbers {
+            let prefix = format!("key/{number:06}").into_bytes();
+            let value = crate::writer::Value::Bytes(&value);
+            output
+                .push(&NewVersion { table: EntryKind::Multi, prefix: &prefix, suffix: &[], version: Version(1), value })
+                .unwrap();
+        }
+        let [mut meta] = <[FileMeta; 1]>::try_from(output.finish().unwrap()).unwrap();
+        meta.level = level;
+        let identity = FileIdentity { store: maker.store, number: meta.number };
+        Arc::new(Segment::new(meta, identity, Arc::clone(&maker.disk), Arc::new(Cache::new(1 << 20))))
+    }
+
+    fn maker() -> Arc<FileMaker> {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        let sizes = Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() });
+        let next_number = thermocline_io::sync::atomic::AtomicU64::new(1);
+        Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), sizes, next_number })
+    }
+
+    #[test]
+    fn files_of_a_level_that_overlap_are_refused_by_a_rewrite() {
+        let maker = maker();
+        let step = |ranges: [std::ops::Range<u32>; 2]| {
+            let inputs = ranges.map(|numbers| segment(&maker, 1, numbers, 50)).to_vec();
+            let plan = Plan { inputs, level: 2, is_lowest: true, is_move: false };
+            let keep = Keep { retained: Retained::default(), markers: Markers::default(), is_lowest: true };
+            let mut part = Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, u64::MAX)).unwrap();
+            part.step(u64::MAX)
+        };
+        assert!(step([0..10, 10..20]).unwrap(), "one behind the other");
+        assert_eq!(step([0..10, 9..20]).unwrap_err().kind(), &ErrorKind::Corruption);
     }
 }

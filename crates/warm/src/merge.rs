@@ -11,7 +11,7 @@ use crate::codec::Codec;
 use crate::history::Group;
 use crate::index::{HISTORY_NUMBERS, Index, Partitions};
 use crate::meta::TableKey;
-use crate::segment::{Seen, Segment};
+use crate::segment::{Seen, Segment, to_u32};
 use crate::view::Markers;
 use crate::writer::{NewVersion, Value};
 
@@ -172,8 +172,6 @@ impl Rows {
     /// Goes on to the first block of the next partition; false at the end of the file.
     fn next_partition(&mut self) -> Result<bool> {
         if self.partition + 1 >= self.partitions.len() {
-            // Others may go on for long.
-            self.ahead.iter_mut().for_each(Ahead::clear);
             return Ok(false);
         }
         self.partition += 1;
@@ -253,6 +251,55 @@ fn is_below(key: &[u8], head: &[u8], tail: &[u8]) -> bool {
     key_head.cmp(head).then_with(|| key_tail.cmp(tail)).is_lt()
 }
 
+/// One file of level 0; or files of one level below, in the order of their keys, which do not overlap. Only the file whose turn it is has
+/// an index, blocks and what was read ahead in memory.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Files to come, the next one last.
+    later: Vec<Arc<Segment>>,
+    from: Option<TableKey>,
+    /// On an entry; `None` at the end.
+    rows: Option<Rows>,
+}
+
+impl Chain {
+    /// Files as chains in the same order: those first that were written last, and files of one level below 0 by their keys. All entries whose
+    /// keys are not below `from`.
+    pub(crate) fn open_all(segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Vec<Self>> {
+        let is_chained = |one: &Arc<Segment>, next: &Arc<Segment>| one.meta.level > 0 && one.meta.level == next.meta.level;
+        segments.chunk_by(is_chained).map(|files| Self::open(files, from)).collect()
+    }
+
+    fn open(files: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Self> {
+        let mut chain = Self { later: files.iter().rev().cloned().collect(), from: from.cloned(), rows: None };
+        chain.settle()?;
+        Ok(chain)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        if let Some(rows) = &mut self.rows {
+            rows.advance()?;
+        }
+        self.settle()
+    }
+
+    /// Moves on to a file that has an entry.
+    fn settle(&mut self) -> Result<()> {
+        while self.rows.as_ref().is_none_or(|rows| rows.row.is_none()) {
+            // What it has in memory goes before the next one takes any.
+            let last = self.rows.take().filter(|rows| rows.last.is_some()).map(|rows| rows.key);
+            let Some(segment) = self.later.pop() else { return Ok(()) };
+            let rows = Rows::open(&segment, self.from.as_ref())?;
+            // As within a file.
+            if rows.row.is_some() && last.is_some_and(|last| rows.key <= last) {
+                return Err(segment.malformed(&rows.index, to_u32(rows.number)));
+            }
+            self.rows = Some(rows);
+        }
+        Ok(())
+    }
+}
+
 /// What a rewrite keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
@@ -280,7 +327,7 @@ pub(crate) enum Next<'a> {
 #[derive(Debug)]
 pub(crate) struct Merge {
     /// Those first that were written last.
-    inputs: Vec<Rows>,
+    inputs: Vec<Chain>,
     keep: Keep,
     /// The key of the entry that came last, and its version, whether it was kept or not.
     key: TableKey,
@@ -292,7 +339,7 @@ pub(crate) struct Merge {
 }
 
 impl Merge {
-    pub(crate) fn new(inputs: Vec<Rows>, keep: Keep) -> Self {
+    pub(crate) fn new(inputs: Vec<Chain>, keep: Keep) -> Self {
         Self {
             inputs,
             keep,
@@ -330,7 +377,8 @@ impl Merge {
                 self.tombstones.clear();
                 return Ok(Next::End);
             };
-            let input = &mut self.inputs[number];
+            let chain = &mut self.inputs[number];
+            let Some(input) = &mut chain.rows else { return Ok(Next::End) };
             let Some(row) = input.row.take() else { return Ok(Next::End) };
             let applied = input.applied();
             let is_same_key = self.newer.is_some() && self.key == input.key;
@@ -341,7 +389,7 @@ impl Merge {
                 self.tombstones.clear();
             }
             self.read += (ROW_SIZE_BYTES + self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
-            input.advance()?;
+            chain.advance()?;
             let is_hidden = self.keep.markers.hides_table(self.key.table, applied)
                 || self.keep.markers.hides(self.key.table, &self.key.prefix, row.version, applied);
             // The same version in an earlier file was written later.
@@ -372,7 +420,8 @@ impl Merge {
     /// The input with the lowest key, of several the one with the newest version, of several the one that was written last.
     fn lowest(&self) -> Option<usize> {
         let mut best: Option<(usize, &TableKey, Version)> = None;
-        for (number, input) in self.inputs.iter().enumerate() {
+        for (number, chain) in self.inputs.iter().enumerate() {
+            let Some(input) = &chain.rows else { continue };
             let Some(row) = &input.row else { continue };
             let is_better = best.is_none_or(|(_, key, version)| match input.key.cmp(key) {
                 std::cmp::Ordering::Less => true,

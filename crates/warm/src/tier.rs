@@ -23,7 +23,7 @@ use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
-use crate::merge::{Keep, Merge, Moved, Rows};
+use crate::merge::{Chain, Keep, Merge, Moved, Rows};
 use crate::meta::{FileMeta, TableKey};
 use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
@@ -432,14 +432,10 @@ impl WarmTier {
         Ok(page)
     }
 
-    /// All entries of all files from a key on, as one stream.
-    fn merge(view: &View, from: Option<&TableKey>) -> Result<Merge> {
-        let mut inputs = Vec::new();
-        for segment in view.segments() {
-            inputs.push(Rows::open(segment, from)?);
-        }
+    /// All entries of some files of a view, in its order, from a key on, as one stream.
+    fn merge(view: &View, segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Merge> {
         let keep = Keep { retained: Retained::default(), markers: view.markers.clone(), is_lowest: false };
-        Ok(Merge::new(inputs, keep))
+        Ok(Merge::new(Chain::open_all(segments, from)?, keep))
     }
 }
 
@@ -601,15 +597,13 @@ impl TierStorage for WarmTier {
         let view = self.view.load_full();
         let key = TableKey { table, prefix: prefix.to_vec() };
         let hash = filter::hash(table.code(), prefix);
-        let mut inputs = Vec::new();
+        let mut segments = Vec::new();
         for segment in view.candidates(table, prefix) {
             if segment.may_hold(table, prefix, hash)? {
-                inputs.push((Arc::clone(segment), Rows::open(segment, Some(&key))?));
+                segments.push(Arc::clone(segment));
             }
         }
-        let segments: Vec<Arc<Segment>> = inputs.iter().map(|(segment, _)| Arc::clone(segment)).collect();
-        let keep = Keep { retained: Retained::default(), markers: view.markers.clone(), is_lowest: false };
-        let mut merge = Merge::new(inputs.into_iter().map(|(_, rows)| rows).collect(), keep);
+        let mut merge = Self::merge(&view, &segments, Some(&key))?;
         let prefix = Bytes::copy_from_slice(prefix);
         let mut entries = Vec::new();
         while let Some((found, row)) = merge.next()? {
@@ -625,7 +619,7 @@ impl TierStorage for WarmTier {
     fn visit_entries(&self, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>) -> Result<()> {
         let view = self.view.load_full();
         let segments: Vec<Arc<Segment>> = view.segments().cloned().collect();
-        let mut merge = Self::merge(&view, None)?;
+        let mut merge = Self::merge(&view, &segments, None)?;
         while let Some((key, row)) = merge.next()? {
             let (table, prefix) = (key.table, key.prefix.as_slice());
             let value = raw_value(&segments, row.value)?;

@@ -22,5 +22,6 @@ mod markers;
 mod open_files;
 mod reading;
 mod reclaim;
+mod rewriting;
 mod script;
 mod support;
