@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_tier::{EntryKind, Result, Retained, Version};
 
-use crate::ahead::{Ahead, STREAM_BLOCKS_MIN};
+use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
 use crate::block::MainBlock;
 use crate::codec::Codec;
 use crate::history::Group;
@@ -69,8 +69,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// On the first entry whose key is not below `from`.
-    pub(crate) fn open(segment: &Arc<Segment>, from: Option<&TableKey>) -> Result<Self> {
+    /// On the first entry whose key is not below `from`, as one of so many files that are read side by side.
+    pub(crate) fn open(segment: &Arc<Segment>, from: Option<&TableKey>, files: usize) -> Result<Self> {
+        // Main and history blocks come ahead apart from each other.
+        let ahead_size_bytes = ahead::share(ahead::REWRITE_SIZE_BYTES_MAX, files.saturating_mul(2));
         let partitions = Arc::clone(segment.partitions()?);
         let partition = from.and_then(|from| partitions.find(from.table, &from.prefix)).unwrap_or(0);
         let index = segment.index_to_rewrite(&partitions, partition)?;
@@ -88,7 +90,7 @@ impl Rows {
             older: None,
             history: None,
             blocks_read: [0; 2],
-            ahead: <[Ahead; 2]>::default(),
+            ahead: [(); 2].map(|()| Ahead::new(ahead_size_bytes)),
             key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
             row: None,
         };
@@ -258,6 +260,8 @@ pub(crate) struct Chain {
     /// Files to come, the next one last.
     later: Vec<Arc<Segment>>,
     from: Option<TableKey>,
+    /// How many chains are read side by side.
+    chains: usize,
     /// On an entry; `None` at the end.
     rows: Option<Rows>,
 }
@@ -267,11 +271,12 @@ impl Chain {
     /// keys are not below `from`.
     pub(crate) fn open_all(segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Vec<Self>> {
         let is_chained = |one: &Arc<Segment>, next: &Arc<Segment>| one.meta.level > 0 && one.meta.level == next.meta.level;
-        segments.chunk_by(is_chained).map(|files| Self::open(files, from)).collect()
+        let chains = segments.chunk_by(is_chained).count();
+        segments.chunk_by(is_chained).map(|files| Self::open(files, from, chains)).collect()
     }
 
-    fn open(files: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Self> {
-        let mut chain = Self { later: files.iter().rev().cloned().collect(), from: from.cloned(), rows: None };
+    fn open(files: &[Arc<Segment>], from: Option<&TableKey>, chains: usize) -> Result<Self> {
+        let mut chain = Self { later: files.iter().rev().cloned().collect(), from: from.cloned(), chains, rows: None };
         chain.settle()?;
         Ok(chain)
     }
@@ -289,7 +294,7 @@ impl Chain {
             // What it has in memory goes before the next one takes any.
             let last = self.rows.take().filter(|rows| rows.last.is_some()).map(|rows| rows.key);
             let Some(segment) = self.later.pop() else { return Ok(()) };
-            let rows = Rows::open(&segment, self.from.as_ref())?;
+            let rows = Rows::open(&segment, self.from.as_ref(), self.chains)?;
             // As within a file.
             if rows.row.is_some() && last.is_some_and(|last| rows.key <= last) {
                 return Err(segment.malformed(&rows.index, to_u32(rows.number)));

@@ -9,7 +9,7 @@ use thermocline_tier::{
     Direction, EntryKind, ErrorKind, INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, RangeRequest, ReadWindow, Result, TierScan, Version,
 };
 
-use crate::ahead::{Ahead, STREAM_BLOCKS_MIN};
+use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
 use crate::block::{Entry, HistoryRef, MainBlock};
 use crate::cache::{Block, Reading};
 use crate::error::corruption;
@@ -44,7 +44,7 @@ struct Cursor {
 
 impl Cursor {
     /// On the first key of the range in the direction; `None` if the file has nothing of the table.
-    fn open(segment: &Arc<Segment>, request: &RangeRequest) -> Result<Option<Self>> {
+    fn open(segment: &Arc<Segment>, request: &RangeRequest, ahead_size_bytes: u64) -> Result<Option<Self>> {
         let partitions = Arc::clone(segment.partitions()?);
         let (table, span) = (request.table, partitions.of_table(request.table));
         let bound = match request.direction {
@@ -88,7 +88,7 @@ impl Cursor {
             is_valid: true,
             history: None,
             blocks_read: 1,
-            ahead: Ahead::default(),
+            ahead: Ahead::new(ahead_size_bytes),
         };
         cursor.seek(bound, request)?;
         Ok(Some(cursor))
@@ -361,14 +361,16 @@ struct Source {
     /// Files to come, the next one last.
     later: Vec<Arc<Segment>>,
     cursor: Option<Cursor>,
+    /// What it may read ahead.
+    ahead_size_bytes: u64,
 }
 
 impl Source {
-    fn open(mut segments: Vec<Arc<Segment>>, request: &RangeRequest) -> Result<Self> {
+    fn open(mut segments: Vec<Arc<Segment>>, request: &RangeRequest, ahead_size_bytes: u64) -> Result<Self> {
         if request.direction == Direction::Forward {
             segments.reverse();
         }
-        let mut source = Self { later: segments, cursor: None };
+        let mut source = Self { later: segments, cursor: None, ahead_size_bytes };
         source.settle(request)?;
         Ok(source)
     }
@@ -380,7 +382,7 @@ impl Source {
                 self.cursor = None;
                 return Ok(());
             };
-            self.cursor = Cursor::open(&segment, request)?;
+            self.cursor = Cursor::open(&segment, request, self.ahead_size_bytes)?;
         }
         let is_inside = self.cursor.as_ref().is_some_and(|cursor| match request.direction {
             Direction::Forward => request.range.is_before_end(&cursor.key),
@@ -418,8 +420,10 @@ impl WarmScan {
     pub(crate) fn open(view: Arc<View>, request: RangeRequest) -> Result<Self> {
         let mut sources = Vec::new();
         if !request.range.is_empty() {
-            for segments in view.sources(&request) {
-                sources.push(Source::open(segments, &request)?);
+            let found = view.sources(&request);
+            let ahead_size_bytes = ahead::share(ahead::SCAN_SIZE_BYTES_MAX, found.len());
+            for segments in found {
+                sources.push(Source::open(segments, &request, ahead_size_bytes)?);
             }
             sources.retain(|source| source.cursor.is_some());
         }

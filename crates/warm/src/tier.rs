@@ -790,7 +790,7 @@ impl DurableTier for WarmTier {
             verified.bytes += segment.meta.size_bytes;
             verified.entries += segment.verify()?;
             // Values that are apart are reached only from their entries.
-            let mut rows = Rows::open(segment, None)?;
+            let mut rows = Rows::open(segment, None, 1)?;
             while let Some(row) = rows.row.take() {
                 if let Moved::Stored(payload, codec, raw_len) = row.value {
                     segment.decoded_value(&payload, codec, raw_len)?;

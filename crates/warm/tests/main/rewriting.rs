@@ -1,18 +1,20 @@
-//! Rewriting many files at once.
+//! Rewriting and scanning many files at once.
 //!
 //! Hunts: memory that grows with the number of files, a version that counts although a later file has it, marks that are taken for those of
 //! another file.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use thermocline_conformance::ModelTier;
-use thermocline_io::{Call, FileId, Operation, SimDisk};
-use thermocline_tier::{DurableTier, EntryKind, TierStorage};
-use thermocline_warm::{WarmOptions, WarmTier};
+use thermocline_io::{Call, FileId, Operation, Reason, SimDisk};
+use thermocline_tier::{Direction, DurableTier, EntryKind, TierStorage, Version};
+use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
 use crate::backends::{compact, open, small};
-use crate::support::{MULTI, Question, SOURCE, ask, batch, compare, questions};
+use crate::support::{MULTI, Question, Random, SOURCE, ask, batch, compare, questions};
 
 /// How many files are taken to level 1 together.
 const MOVED_FILES: usize = 30;
@@ -127,4 +129,75 @@ fn a_rewrite_of_many_files_has_one_file_of_each_lower_level_in_memory() {
     assert!(tier.files().iter().all(|file| file.level == 1), "all was rewritten");
     compare(&as_storage(&tier), &expected, &questions);
     tier.verify().unwrap();
+}
+
+/// Reads of several blocks at once.
+#[derive(Debug, Default)]
+struct Reads {
+    /// The last one of each file.
+    last: BTreeMap<FileId, u64>,
+    longest: u64,
+    /// What the last ones were together at most.
+    sum: u64,
+}
+
+/// What was read since the last call.
+fn observe_reads(disk: &SimDisk) -> impl Fn() -> Reads {
+    /// Longer than a block of the test.
+    const BLOCK_LEN_MAX: u64 = 5 << 10;
+    let reads: Arc<Mutex<Reads>> = Arc::default();
+    let observed = Arc::clone(&reads);
+    disk.observe(move |call| {
+        let is_read = call.operation == Operation::Read && matches!(call.reason, Some(Reason::SstRead | Reason::SstCompact));
+        if let Some(file) = call.file.filter(|_| is_read && call.len > BLOCK_LEN_MAX) {
+            let mut reads = observed.lock();
+            reads.last.insert(file, call.len);
+            reads.longest = reads.longest.max(call.len);
+            reads.sum = reads.sum.max(reads.last.values().sum());
+        }
+    });
+    move || std::mem::take(&mut *reads.lock())
+}
+
+#[test]
+fn what_is_read_ahead_is_bounded_for_all_files_of_a_reader_together() {
+    for (files, longest_max) in [(1, 128 << 10), (3, 128 << 10), (8, 64 << 10), (20, (512 << 10) / 20), (40, 16 << 10)] {
+        let disk = SimDisk::new(1);
+        let options = WarmOptions {
+            cache_size_bytes: 64 << 10,
+            level0_files: 64,
+            level0_files_slow: 64,
+            block_size_bytes: 4 << 10,
+            partition_blocks: 64,
+            compression_flushed: Compression::None,
+            compression: Compression::None,
+            ..WarmOptions::default()
+        };
+        let tier = Arc::new(open(&disk, options).unwrap());
+        let mut random = Random(5);
+        for file in 0..files {
+            let keys: Vec<String> = (file..6000).step_by(files).map(|key| format!("key/{key:06}")).collect();
+            let value = random.bytes(1000);
+            let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(value.as_slice()))).collect();
+            tier.set(&batch(1, &writes)).unwrap();
+        }
+        assert_eq!(tier.files().len(), files);
+        let taken = observe_reads(&disk);
+        let check = |what: &str| {
+            let Reads { longest, sum, .. } = taken();
+            println!("{what} of {files} files: {longest} bytes at once, {sum} together");
+            assert!(longest <= longest_max && longest > longest_max / 2, "{what} of {files} files: {longest} bytes at once");
+            assert!(sum <= (512 << 10).max(files as u64 * (16 << 10)), "{what} of {files} files: {sum} bytes together");
+        };
+        let storage = Arc::clone(&tier) as Arc<dyn TierStorage>;
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let window = thermocline_tier::ReadWindow::as_of(Version::MAX);
+            let found = ask(&storage, &Question::Scan(MULTI, window, direction, 100)).unwrap();
+            assert_eq!(found.lines().count(), 6000);
+            check("a scan");
+        }
+        compact(&tier).unwrap();
+        check("a rewrite");
+        assert!(tier.files().iter().all(|file| file.level == 1));
+    }
 }
