@@ -175,8 +175,19 @@ impl Plan {
         if self.size_bytes() < options.file_size_bytes / 2 {
             return Ok(None);
         }
-        let Some(largest) = self.inputs.iter().max_by_key(|segment| segment.meta.size_bytes) else { return Ok(None) };
-        largest.middle()
+        let levels = self.inputs.chunk_by(|one, next| one.meta.level == next.meta.level);
+        let Some(fullest) = levels.max_by_key(|segments| size_bytes(*segments)) else { return Ok(None) };
+        let mut segments: Vec<&Arc<Segment>> = fullest.iter().collect();
+        segments.sort_by(|one, other| one.meta.first.cmp(&other.meta.first));
+        let half = size_bytes(fullest).div_ceil(2);
+        let mut reached = 0;
+        let holds_half = |segment: &&&Arc<Segment>| {
+            reached += segment.meta.size_bytes;
+            reached >= half
+        };
+        let Some(segment) = segments.iter().find(holds_half) else { return Ok(None) };
+        let is_above = segments.first().is_some_and(|lowest| lowest.meta.first < segment.meta.first);
+        Ok(segment.middle()?.or_else(|| is_above.then(|| segment.meta.first.clone())))
     }
 }
 
@@ -340,6 +351,48 @@ mod tests {
         let sizes = Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() });
         let next_number = thermocline_io::sync::atomic::AtomicU64::new(1);
         Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), sizes, next_number })
+    }
+
+    fn middle(inputs: &[Arc<Segment>]) -> Option<String> {
+        let options = WarmOptions { file_size_bytes: 4 << 10, ..WarmOptions::default() };
+        let plan = Plan { inputs: inputs.to_vec(), level: 2, is_lowest: true, is_move: false };
+        let key = plan.middle(&options).unwrap()?;
+        assert_eq!(key.table, EntryKind::Multi);
+        Some(String::from_utf8(key.prefix).unwrap())
+    }
+
+    #[test]
+    fn work_is_divided_where_half_of_the_fullest_levels_bytes_are() {
+        let maker = maker();
+        let nine: Vec<_> = (0..9).map(|file| segment(&maker, 1, file * 100..file * 100 + 100, 50)).collect();
+        let parts = |inputs: &[Arc<Segment>]| {
+            let key = middle(inputs).unwrap();
+            let key = TableKey { table: EntryKind::Multi, prefix: key.into_bytes() };
+            let below = inputs.iter().filter(|segment| segment.meta.first < key).count();
+            (below, inputs.iter().filter(|segment| segment.meta.last >= key).count())
+        };
+        assert_eq!(parts(&nine), (5, 5), "the fifth belongs to both");
+        let key = middle(&nine).unwrap();
+        assert!(("key/000440".."key/000460").contains(&key.as_str()), "{key}");
+        // One that is larger than any other, on a level that holds less.
+        let upper = segment(&maker, 0, 0..300, 50);
+        let inputs: Vec<_> = std::iter::once(upper).chain(nine.iter().cloned()).collect();
+        assert_eq!(middle(&inputs), Some(key), "the largest file is not where the work is");
+        // Level 0 holds the most: its files overlap, the newest comes first.
+        let upper: Vec<_> = [600..1000, 0..400, 300..700].map(|numbers| segment(&maker, 0, numbers, 50)).into();
+        let inputs: Vec<_> = upper.into_iter().chain(nine.iter().take(2).cloned()).collect();
+        let key = middle(&inputs).unwrap();
+        assert!(("key/000480".."key/000520").contains(&key.as_str()), "{key}");
+    }
+
+    #[test]
+    fn files_of_one_block_are_divided_where_one_begins() {
+        let maker = maker();
+        let single = |number: u32, value_len: usize| segment(&maker, 1, number..number + 1, value_len);
+        let nine: Vec<_> = (0..9).map(|number| single(number, 1000)).collect();
+        assert_eq!(middle(&nine).as_deref(), Some("key/000004"));
+        assert_eq!(middle(&[single(0, 5000), single(1, 1000)]), None, "nothing lies below it");
+        assert_eq!(middle(&nine[..1]), None, "too little for two");
     }
 
     #[test]
