@@ -257,10 +257,10 @@ impl Cache {
                 Frame::Index { owner, number } => owner.upgrade().is_none_or(|owner| owner.pass(*number)),
             };
             if is_gone {
+                // The newest takes its place, and must not be the next to go.
                 ring.frames.swap_remove(ring.hand);
-            } else {
-                ring.hand += 1;
             }
+            ring.hand += 1;
         }
     }
 
@@ -314,6 +314,17 @@ mod tests {
             assert!(read(&cache, &table, 0, Reading::Point), "at {number}");
             assert!(cache.used_bytes() <= 10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
         }
+    }
+
+    #[test]
+    fn blocks_that_come_into_use_stay_and_those_that_nobody_uses_any_more_go() {
+        let cache = Cache::new(100 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        let table = table(1000);
+        for number in 0..100 {
+            read(&cache, &table, number, Reading::Point);
+        }
+        let round = || (500..550).filter(|number| read(&cache, &table, *number, Reading::Point)).count();
+        assert_eq!((round(), round(), round()), (0, 50, 50));
     }
 
     #[test]

@@ -327,6 +327,7 @@ mod tests {
 
     use super::*;
     use crate::cache::Cache;
+    use crate::open_files::OpenFiles;
     use crate::view::Markers;
 
     /// A file of a level with a key for each number.
@@ -343,7 +344,8 @@ mod tests {
         let [mut meta] = <[FileMeta; 1]>::try_from(output.finish().unwrap()).unwrap();
         meta.level = level;
         let identity = FileIdentity { store: maker.store, number: meta.number };
-        Arc::new(Segment::new(meta, identity, Arc::clone(&maker.disk), Arc::new(Cache::new(1 << 20))))
+        let files = Arc::new(OpenFiles::new(Arc::clone(&maker.disk), 8));
+        Arc::new(Segment::new(meta, identity, files, Arc::new(Cache::new(1 << 20))))
     }
 
     fn maker() -> Arc<FileMaker> {

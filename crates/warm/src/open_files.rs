@@ -1,7 +1,8 @@
 //! The sorted files that are open, within a bound.
 //!
 //! A file is opened when it is read and is not open. When too many are, the clock's hand closes one that nobody has read since it came by
-//! last. A running read keeps what it reads open, so for a moment there may be one more for each of them.
+//! last. A running read keeps what it reads open, and who opens one closes another behind it, so for a moment there may be
+//! two more for each thread.
 
 use std::fmt;
 use std::ops::Deref;

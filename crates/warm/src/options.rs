@@ -17,7 +17,7 @@ pub struct WarmOptions {
     /// than blocks. At least 64 KiB.
     pub cache_size_bytes: u64,
     /// How many files are kept open for reading. When more are read, those that were not read for long are closed, and opened again when
-    /// they are read; reads that find all in memory need no open file. Each thread that reads or rewrites may have one more open for a
+    /// they are read; reads that find all in memory need no open file. Each thread that reads or rewrites may have two more open for a
     /// moment. At least 8.
     pub open_files_max: usize,
     /// How large a file of a level below 0 becomes, before it is closed at the next key. At least 4 KiB.

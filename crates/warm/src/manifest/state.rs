@@ -141,9 +141,6 @@ impl State {
         require(marker_last >= state.marker_last, || {
             format!("last marker {marker_last}, but a marker of sequence {}", state.marker_last)
         })?;
-        let (written, live) =
-            (flushed_bytes.saturating_add(rewritten_bytes), state.flushed_bytes.saturating_add(state.rewritten_bytes));
-        require(written >= live, || format!("{written} bytes were ever written, but {live} bytes of files are live"))?;
         Ok(Self { marker_last, rank_last, file_number_next, flushed_bytes, rewritten_bytes, ..state })
     }
 
