@@ -1,6 +1,8 @@
 //! The tier: files, manifest, readers and background work, together.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod rewrite;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ use thermocline_tier::{
     TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
+use self::rewrite::Jobs;
 use crate::cache::Cache;
 use crate::codec::Compression;
-use crate::compaction::{FileMaker, Output, Part, Plan};
+use crate::compaction::{FileMaker, Output};
 use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
@@ -28,7 +31,7 @@ use crate::meta::{FileMeta, TableKey};
 use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
 use crate::scan::WarmScan;
-use crate::segment::{Segment, Wanted, impossible};
+use crate::segment::{Segment, Wanted};
 use crate::view::{LEVELS, Markers, View};
 use crate::writer::{NewVersion, Sizes, Value};
 
@@ -37,57 +40,6 @@ use crate::writer::{NewVersion, Sizes, Value};
 struct Catalog {
     manifest: Option<Manifest>,
     state: State,
-}
-
-/// A rewrite under way.
-#[derive(Debug)]
-struct Job {
-    plan: Plan,
-    /// Who asked for it, if anybody did.
-    request: Option<u64>,
-    /// The last mark that it knows of.
-    applied: u64,
-    /// Parts that nobody works on at the moment.
-    idle: Vec<Part>,
-    /// How many parts are being worked on.
-    working: usize,
-    done: Vec<FileMeta>,
-    /// The first failure: the rewrite is given up when the others have stopped.
-    failure: Option<Error>,
-}
-
-/// A rewrite that was asked for.
-#[derive(Debug)]
-struct Request {
-    number: u64,
-    table: EntryKind,
-    range: KeyRange,
-}
-
-#[derive(Debug, Default)]
-struct Jobs {
-    job: Option<Job>,
-    /// The files that the job reads, until it is taken over.
-    inputs: BTreeSet<u64>,
-    /// A thread is about to take over what is complete.
-    is_ending: bool,
-    wanted: VecDeque<Request>,
-    last_request: u64,
-    /// How requests went, until those who wait look.
-    answers: BTreeMap<u64, Result<()>>,
-}
-
-impl Jobs {
-    fn answer(&mut self, request: Option<u64>, result: &Result<()>) {
-        if let Some(number) = request {
-            self.answers.insert(number, result.clone());
-        }
-    }
-
-    /// Others work on all that there is.
-    fn is_taken(&self) -> bool {
-        self.is_ending || self.job.as_ref().is_some_and(|job| job.idle.is_empty())
-    }
 }
 
 /// The warm tier: sorted files in levels, listed in a manifest.
@@ -295,126 +247,6 @@ impl WarmTier {
 
     fn output(&self, compression: Compression) -> Output {
         Output::new(&self.maker, compression, self.options.file_size_bytes)
-    }
-
-    /// Opens a rewrite, in one part or two.
-    fn begin(&self, plan: Plan, request: Option<u64>) -> Result<Job> {
-        let (horizon, applied, markers) = {
-            let State { horizon, marker_last, drops, clears, .. } = &self.catalog.lock().state;
-            (*horizon, *marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
-        };
-        // After the horizon: a pin below it that comes later was refused.
-        let pins = self.pins.read().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
-        let keep = Keep { retained: Retained::new(horizon, pins), markers, is_lowest: plan.is_lowest };
-        let middle = plan.middle(&self.options)?;
-        let output = || self.output(self.options.compression);
-        let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
-        if let Some(middle) = &middle {
-            idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
-        }
-        tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
-        Ok(Job { plan, request, applied, idle, working: 0, done: Vec::new(), failure: None })
-    }
-
-    /// Begins what is needed most, if nothing is under way; false if nothing is needed.
-    fn begin_next(&self, jobs: &mut Jobs) -> Result<bool> {
-        if jobs.job.is_some() || jobs.is_ending {
-            return Ok(jobs.job.is_some());
-        }
-        let view = self.view.load_full();
-        let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
-            let Some(plan) = Plan::pick(&view, &self.options) else { return Ok(false) };
-            self.check_writable()?;
-            return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
-        };
-        let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, self.horizon()) {
-            Some(plan) => self.start(jobs, plan, Some(number)),
-            None => Ok(()),
-        });
-        if jobs.job.is_none() {
-            jobs.answer(Some(number), &started);
-        }
-        started.map(|()| true)
-    }
-
-    fn start(&self, jobs: &mut Jobs, plan: Plan, request: Option<u64>) -> Result<()> {
-        let inputs = plan.inputs.iter().map(|segment| segment.meta.number).collect();
-        jobs.job = Some(self.begin(plan, request)?);
-        jobs.inputs = inputs;
-        Ok(())
-    }
-
-    fn move_files(&self, plan: &Plan) -> Result<()> {
-        let mut catalog = self.catalog.lock();
-        let moves = plan.inputs.iter().map(|segment| segment.meta.number);
-        let moves = moves.filter(|number| catalog.state.files.contains_key(number)).map(|number| (number, plan.level)).collect();
-        self.commit(&mut catalog, Edit { moves, ..Edit::default() })
-    }
-
-    /// A part comes back: complete with its files, to be continued, or failed.
-    fn give_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
-        let ended = self.take_back(result);
-        self.given_back.notify_all();
-        ended
-    }
-
-    fn take_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
-        let mut jobs = self.jobs.lock();
-        let Some(job) = &mut jobs.job else { return Ok(()) };
-        job.working -= 1;
-        match result {
-            Ok(Ok(part)) => job.idle.push(part),
-            Ok(Err(files)) => job.done.extend(files),
-            Err(error) => {
-                job.idle.clear();
-                job.failure.get_or_insert(error);
-            }
-        }
-        if job.failure.is_some() {
-            job.idle.clear();
-        }
-        if job.working > 0 || !job.idle.is_empty() {
-            return Ok(());
-        }
-        let Some(job) = jobs.job.take() else { return Ok(()) };
-        jobs.is_ending = true;
-        drop(jobs);
-        let request = job.request;
-        let ended = self.end(job);
-        let mut jobs = self.jobs.lock();
-        jobs.is_ending = false;
-        jobs.inputs.clear();
-        jobs.answer(request, &ended);
-        ended
-    }
-
-    /// Takes a complete rewrite over, or gives it up.
-    fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, done: files, failure, .. } = job;
-        if let Some(error) = failure {
-            for file in &files {
-                self.maker.discard(file.number);
-            }
-            return Err(error);
-        }
-        let written = files.iter().map(|file| file.size_bytes).sum();
-        let mut catalog = self.catalog.lock();
-        let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
-        // What was cleared meanwhile need not come back.
-        let is_cleared = |table: &EntryKind| catalog.state.clears.get(table).is_some_and(|sequence| *sequence > applied);
-        let (cleared, mut files): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|file| file.tables.iter().all(|(table, _)| is_cleared(table)));
-        for file in &cleared {
-            self.maker.discard(file.number);
-        }
-        let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
-        for file in &mut files {
-            (file.level, file.rank, file.applied) = (plan.level, rank, applied);
-        }
-        self.install(&mut catalog, Edit { add: files, remove, ..Edit::default() })?;
-        self.written_bytes.fetch_add(written, Ordering::Relaxed);
-        self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
-        Ok(())
     }
 
     fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {
@@ -697,29 +529,7 @@ impl DurableTier for WarmTier {
     }
 
     fn step(&self) -> Result<bool> {
-        let part = {
-            let mut jobs = self.jobs.lock();
-            if self.is_read_only || !self.begin_next(&mut jobs)? {
-                return Ok(false);
-            }
-            let Some(job) = &mut jobs.job else { return Ok(true) };
-            let Some(part) = job.idle.pop() else {
-                // Others work on all of its parts.
-                return Ok(false);
-            };
-            job.working += 1;
-            part
-        };
-        let mut part = part;
-        let mut given = Given { tier: self, is_back: false };
-        let result = match part.step(self.options.step_size_bytes) {
-            Ok(true) => part.finish().map(Err),
-            Ok(false) => Ok(Ok(part)),
-            Err(error) => Err(error),
-        };
-        given.is_back = true;
-        self.give_back(result)?;
-        Ok(true)
+        self.step_rewrite()
     }
 
     fn pressure(&self) -> Pressure {
@@ -734,29 +544,7 @@ impl DurableTier for WarmTier {
     }
 
     fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
-        self.check_writable()?;
-        let mut jobs = self.jobs.lock();
-        jobs.last_request += 1;
-        let number = jobs.last_request;
-        jobs.wanted.push_back(Request { number, table, range: range.clone() });
-        loop {
-            if let Some(answer) = jobs.answers.remove(&number) {
-                return answer;
-            }
-            // What is under way ends first, and other threads may take this one up.
-            if jobs.is_taken() {
-                self.given_back.wait(&mut jobs);
-            } else {
-                drop(jobs);
-                let stepped = self.step();
-                jobs = self.jobs.lock();
-                if let Err(error) = stepped
-                    && !jobs.answers.contains_key(&number)
-                {
-                    tracing::warn!(%error, "a rewrite failed that another one waited for");
-                }
-            }
-        }
+        self.rewrite(table, range)
     }
 
     fn files(&self) -> Vec<TierFile> {
@@ -799,21 +587,6 @@ impl DurableTier for WarmTier {
             }
         }
         Ok(verified)
-    }
-}
-
-/// A part that somebody works on. If that panics, the rewrite has failed, and nobody waits for it.
-struct Given<'a> {
-    tier: &'a WarmTier,
-    is_back: bool,
-}
-
-impl Drop for Given<'_> {
-    fn drop(&mut self) {
-        if !self.is_back {
-            let failed = self.tier.give_back(Err(impossible("a rewrite panicked")));
-            tracing::error!(error = ?failed.err(), "a rewrite ended too early");
-        }
     }
 }
 
