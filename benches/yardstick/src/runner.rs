@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Outcome};
-use crate::process::memory_group;
 use crate::real::Source;
 use crate::report::{Report, Run};
 use crate::spec::{Kind, Spec};
@@ -82,25 +81,18 @@ fn work(program: &Path, job: &Job) -> Outcome<Answer> {
     let mut command = Command::new(program);
     command.arg(WORKER).arg(text).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(Failure::machine("start a worker"))?;
-    let group = memory_group(child.id());
     let began = Instant::now();
     // The answer is a few KiB, which a pipe holds, so that nobody need read it before the worker ends.
-    let ended = loop {
+    let status = loop {
         if let Some(status) = child.try_wait().map_err(Failure::machine("wait for a worker"))? {
-            break Some(status);
+            break status;
         }
         if began.elapsed() > PATIENCE {
             child.kill().map_err(Failure::machine("end a worker"))?;
             child.wait().map_err(Failure::machine("wait for a worker"))?;
-            break None;
+            return Err(Failure::Usage(format!("it did not end within {} minutes", PATIENCE.as_secs() / 60)));
         }
         std::thread::sleep(Duration::from_millis(20));
-    };
-    if let Some(group) = group.filter(|group| group.exists()) {
-        std::fs::remove_dir(&group).map_err(Failure::machine("remove a worker's control group"))?;
-    }
-    let Some(status) = ended else {
-        return Err(Failure::Usage(format!("it did not end within {} minutes", PATIENCE.as_secs() / 60)));
     };
     let output = child.wait_with_output().map_err(Failure::machine("read a worker's answer"))?;
     if !status.success() {

@@ -103,12 +103,6 @@ impl Spec {
         if share < 1.0 { Self { cache_bytes: quick.user_bytes() / 3, ..quick } } else { quick }
     }
 
-    /// What an engine may have in memory while it is read, pages of its files included, where the data shall not fit: its budget and
-    /// a fifth more.
-    pub fn memory_bound(&self) -> Option<u64> {
-        (self.kind == Kind::Whole && self.cache_bytes < self.user_bytes()).then(|| self.cache_bytes / 5 * 6)
-    }
-
     /// Keys and values of all entries, in bytes.
     pub fn user_bytes(&self) -> u64 {
         u64::from(self.keys) * u64::from(self.rounds) * (KEY_SIZE_BYTES + self.value_size_bytes) as u64

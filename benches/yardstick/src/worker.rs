@@ -12,7 +12,7 @@ use thermocline::Version;
 use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Write};
 use crate::failure::{Failure, Outcome};
 use crate::meter::{Meter, Timed, join, on_cpu, pin, run_for};
-use crate::process::{Usage, bound_memory, forget_pages, forget_peak, size_on_disk};
+use crate::process::{Usage, forget_peak, size_on_disk};
 use crate::reading::{Point, Scans, check_diff, diff, full_scan, many, points, scans};
 use crate::spec::{Kind, Spec};
 use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Random, Workload, Zipf, place_of};
@@ -190,16 +190,6 @@ pub(crate) fn write_back(directory: &Path) -> Outcome<()> {
     rustix::fs::syncfs(directory).map_err(|error| Failure::Machine { what: "wait for write-back", source: error.into() })
 }
 
-/// Forgets the files' pages and bounds the memory from now on, where the system lets us; says which.
-fn confine(directory: &Path, bound: u64) -> Outcome<String> {
-    write_back(directory)?;
-    forget_pages(directory)?;
-    Ok(match bound_memory(bound) {
-        Ok(()) => format!("from here on with {} MiB of memory, pages of files included", bound >> 20),
-        Err(failure) => format!("memory not bounded: {failure}"),
-    })
-}
-
 fn per_second(timed: &Timed) -> Measured {
     (timed.rate(), String::new())
 }
@@ -271,21 +261,18 @@ impl Worker<'_> {
     }
 
     fn reopen<E: Engine>(&mut self, engine: E) -> Outcome<E> {
-        let (options, workload, bound) = (&self.options, self.workload, self.job.spec.memory_bound());
+        let (options, workload) = (&self.options, self.workload);
         let mut reopened = None;
         self.recorder.phase("reopen", || {
             let began = Instant::now();
             engine.close()?;
-            let closing = began.elapsed();
-            let note = bound.map_or_else(|| Ok(String::new()), |bound| confine(&options.directory, bound))?;
-            let began = Instant::now();
             let engine = E::open(options)?;
             let mut answer = None;
             engine.get(place_of(0), &workload.key(0), At::Latest, &mut |value| answer = Some(value.map(<[u8]>::to_vec)))?;
-            let seconds = (closing + began.elapsed()).as_secs_f64();
+            let seconds = began.elapsed().as_secs_f64();
             reopened = Some(engine);
             match answer {
-                Some(value) if value == workload.expected(0, Version::MAX) => Ok((seconds, note)),
+                Some(value) if value == workload.expected(0, Version::MAX) => Ok((seconds, String::new())),
                 _ => Err(Failure::Wrong("the first read after opening again".to_owned())),
             }
         });
