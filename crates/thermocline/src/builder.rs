@@ -131,7 +131,8 @@ impl Builder {
     ///   need more is refused with [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is
     ///   opening a store that does not fit.
     /// - With a warm tier: by default 512 MiB. One eighth is for the table that takes the writes, one for the full one that is
-    ///   being flushed, five are for blocks, indexes and filters of the files, and one is for flushing and compaction. When the
+    ///   being flushed, four are for blocks, indexes and filters of the files, and two for flushing, compaction and what the allocator
+    ///   loses. When the
     ///   tables are full, writers slow down and wait. A single group of commits may take a table beyond its share.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory.budget_bytes = Some(bytes);
@@ -139,7 +140,7 @@ impl Builder {
     }
 
     /// With a warm tier: how much memory each of the two tables in memory may use, in bytes, in place of an eighth of the memory
-    /// budget. The rest is shared as before, five to one. Refused for a store that is hot alone.
+    /// budget. The rest is shared as before, two to one. Refused for a store that is hot alone.
     pub fn hot_budget(mut self, bytes: u64) -> Self {
         self.memory.hot_bytes = Some(bytes);
         self

@@ -10,19 +10,19 @@ use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
 
 /// The memory that a store with files may use if it is not told, in bytes.
 const MEMORY_BUDGET_DEFAULT: u64 = 512 << 20;
-/// A budget is counted in eighths: one for each table in memory, of which there are two, five for what is read from files, and one
-/// for flushing and compaction.
+/// A budget is counted in eighths: one for each table in memory, of which there are two, four for what is read from files, and two
+/// for flushing, compaction and what the allocator loses.
 const SHARES: u64 = 8;
 const HOT_TABLES: u64 = 2;
 /// Of what the tables in memory leave, six eighths by default, so much is for flushing and compaction.
-const BUFFER_SHARES: u64 = 6;
+const BUFFER_SHARES: u64 = 3;
 
 /// Smaller files are not worth their index.
 const WARM_FILE_SIZE_BYTES_MIN: u64 = 64 << 10;
 /// Less than a few blocks is no cache.
 const CACHE_SIZE_BYTES_MIN: u64 = 64 << 10;
 /// Up to three files are in the making, with some buffers of the size of a write each.
-const WRITES_PER_BUFFER: u64 = 16;
+const WRITES_PER_BUFFER: u64 = 32;
 const WRITE_SIZE_BYTES_MIN: u64 = 64 << 10;
 
 /// Which tiers a store stands on, as [`Builder::tiers`](crate::Builder::tiers) is told.
@@ -147,10 +147,10 @@ mod tests {
     #[test]
     fn memory_is_shared_in_eighths_and_never_exceeded() {
         let both = TierSet::default().hot().warm();
-        assert_eq!(shares(both, Some(800), None).unwrap(), [100, 500, 100]);
-        assert_eq!(shares(both, Some(800), Some(40)).unwrap(), [40, 600, 120]);
-        assert_eq!(shares(TierSet::default().warm(), Some(1200), None).unwrap(), [150, 1000, 200]);
-        assert_eq!(shares(both, None, None).unwrap(), [64 << 20, 320 << 20, 64 << 20].map(|bytes: u64| bytes));
+        assert_eq!(shares(both, Some(800), None).unwrap(), [100, 400, 200]);
+        assert_eq!(shares(both, Some(800), Some(40)).unwrap(), [40, 480, 240]);
+        assert_eq!(shares(TierSet::default().warm(), Some(1200), None).unwrap(), [150, 800, 400]);
+        assert_eq!(shares(both, None, None).unwrap(), [64 << 20, 256 << 20, 128 << 20].map(|bytes: u64| bytes));
         assert!(shares(both, Some(800), Some(400)).is_err());
         for budget in 8..2000 {
             let [hot, cache, buffers] = shares(both, Some(budget), None).unwrap();
