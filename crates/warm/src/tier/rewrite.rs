@@ -11,7 +11,7 @@ use crate::manifest::{Edit, State};
 use crate::merge::Keep;
 use crate::meta::FileMeta;
 use crate::segment::impossible;
-use crate::view::Markers;
+use crate::view::{Markers, View};
 
 /// A rewrite under way.
 #[derive(Debug)]
@@ -144,6 +144,9 @@ impl WarmTier {
             return Ok(jobs.job.is_some());
         }
         let view = self.view.load_full();
+        if self.remove_hidden(&view)? {
+            return Ok(true);
+        }
         let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
             let Some(plan) = Plan::pick(&view, &self.options) else { return Ok(false) };
             self.check_writable()?;
@@ -157,6 +160,19 @@ impl WarmTier {
             jobs.answer(Some(number), &started);
         }
         started.map(|()| true)
+    }
+
+    /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did.
+    fn remove_hidden(&self, view: &View) -> Result<bool> {
+        let is_hidden = |meta: &FileMeta| meta.tables.iter().all(|(table, _)| view.markers.hides_table(*table, meta.applied));
+        let hidden = view.segments().filter(|_| !view.markers.clears.is_empty()).filter(|segment| is_hidden(&segment.meta));
+        let hidden: Vec<u64> = hidden.map(|segment| segment.meta.number).collect();
+        if hidden.is_empty() {
+            return Ok(false);
+        }
+        let mut catalog = self.catalog.lock();
+        let remove: Vec<u64> = hidden.into_iter().filter(|number| catalog.state.files.contains_key(number)).collect();
+        self.commit(&mut catalog, Edit { remove, ..Edit::default() }).map(|()| true)
     }
 
     fn start(&self, jobs: &mut Jobs, plan: Plan, request: Option<u64>) -> Result<()> {
@@ -212,7 +228,7 @@ impl WarmTier {
 
     /// Takes a complete rewrite over, or gives it up.
     fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, done: files, failure, .. } = job;
+        let Job { plan, applied, done: mut files, failure, .. } = job;
         if let Some(error) = failure {
             for file in &files {
                 self.maker.discard(file.number);
@@ -222,13 +238,6 @@ impl WarmTier {
         let written = files.iter().map(|file| file.size_bytes).sum();
         let mut catalog = self.catalog.lock();
         let remove: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
-        // What was cleared meanwhile need not come back.
-        let is_cleared = |table: &EntryKind| catalog.state.clears.get(table).is_some_and(|sequence| *sequence > applied);
-        let (cleared, mut files): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|file| file.tables.iter().all(|(table, _)| is_cleared(table)));
-        for file in &cleared {
-            self.maker.discard(file.number);
-        }
         let rank = plan.inputs.iter().map(|segment| segment.meta.rank).max().unwrap_or_default();
         for file in &mut files {
             (file.level, file.rank, file.applied) = (plan.level, rank, applied);

@@ -204,6 +204,15 @@ fn clear_of_a_table_costs_a_rewrite_of_others_nothing_of_its_work() {
         }
         tier.clear_table(SOURCE).unwrap();
         assert_eq!(value(&tier, SOURCE, "b", 9), "-");
+        // After a power cut there is no such rewrite, and the file that it left goes without one.
+        let image = cut(&disk);
+        let reopened = open(&image, WarmOptions { level0_files: 9, level0_files_slow: 99, ..quiet() }).unwrap();
+        assert_eq!(live_files(&reopened).len(), 3);
+        while reopened.step().unwrap() {}
+        assert_eq!(live_files(&reopened).len(), 2);
+        check_no_orphans(&image, &reopened).unwrap();
+        drop(reopened);
+        assert_eq!(markers(&image), (0, 0));
         if is_written_again {
             tier.set(&one(2, SOURCE, "b=again")).unwrap();
         }
