@@ -12,6 +12,8 @@ use bytes::Bytes;
 use thermocline_io::sync::Mutex;
 use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::buffers::Buffers;
+
 /// So often the hand must come by an index that nobody has used meanwhile before it is given up. With an index all its blocks go.
 pub(crate) const INDEX_ROUNDS: u8 = 4;
 
@@ -40,7 +42,7 @@ impl Block {
     }
 
     fn size_bytes(&self) -> usize {
-        self.data.len() + BLOCK_OVERHEAD_BYTES
+        Buffers::size_bytes(self.data.len()) + BLOCK_OVERHEAD_BYTES
     }
 }
 
@@ -142,6 +144,7 @@ pub(crate) struct Cache {
     /// Frames whose owner is gone.
     dead: AtomicUsize,
     ring: Mutex<Ring>,
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 impl Cache {
@@ -154,6 +157,7 @@ impl Cache {
             misses: AtomicU64::new(0),
             dead: AtomicUsize::new(0),
             ring: Mutex::new(Ring::default()),
+            buffers: Arc::default(),
         }
     }
 
@@ -306,19 +310,19 @@ mod tests {
 
     #[test]
     fn blocks_in_use_stay_and_the_budget_is_kept() {
-        let cache = Cache::new(10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        let cache = Cache::new(10 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         let table = table(1000);
         for number in 0..1000 {
             read(&cache, &table, number, Reading::Point);
             // One block is read all the time.
             assert!(read(&cache, &table, 0, Reading::Point), "at {number}");
-            assert!(cache.used_bytes() <= 10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+            assert!(cache.used_bytes() <= 10 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         }
     }
 
     #[test]
     fn blocks_that_come_into_use_stay_and_those_that_nobody_uses_any_more_go() {
-        let cache = Cache::new(100 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        let cache = Cache::new(100 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         let table = table(1000);
         for number in 0..100 {
             read(&cache, &table, number, Reading::Point);
@@ -329,7 +333,7 @@ mod tests {
 
     #[test]
     fn scan_takes_no_room_from_others() {
-        let cache = Cache::new(10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        let cache = Cache::new(10 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         let table = table(1000);
         for number in 0..5 {
             read(&cache, &table, number, Reading::Point);
@@ -345,13 +349,13 @@ mod tests {
 
     #[test]
     fn what_files_keep_pushes_blocks_out() {
-        let cache = Cache::new(10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        let cache = Cache::new(10 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         let table = table(10);
         for number in 0..10 {
             read(&cache, &table, number, Reading::Point);
         }
-        cache.pin(5 * (SIZE + BLOCK_OVERHEAD_BYTES));
-        assert!(cache.used_bytes() <= 10 * (SIZE + BLOCK_OVERHEAD_BYTES) as u64);
+        cache.pin(5 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES));
+        assert!(cache.used_bytes() <= 10 * (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64);
         cache.pin(1 << 30);
         assert!(!read(&cache, &table, 0, Reading::Point), "nothing is left for blocks");
         assert!(!read(&cache, &table, 0, Reading::Point));

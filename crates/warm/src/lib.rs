@@ -15,6 +15,7 @@
 
 mod ahead;
 mod block;
+mod buffers;
 mod cache;
 mod codec;
 mod compaction;

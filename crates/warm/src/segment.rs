@@ -25,9 +25,6 @@ use crate::layout::{
 use crate::meta::{FileMeta, TableKey};
 use crate::open_files::{FileSlot, OpenFile, OpenFiles};
 
-/// Files align their lines to the cache lines of the processor.
-const ALIGNMENT: usize = 64;
-
 /// A live file. It is opened when it is read and not open, and removed with its last user once it has become [obsolete](Self::make_obsolete).
 pub(crate) struct Segment {
     pub(crate) meta: FileMeta,
@@ -333,12 +330,10 @@ impl Segment {
             let expected = format!("at most {BLOCK_SIZE_BYTES_MAX} bytes");
             return Err(self.damaged(place.offset, "block", expected, format!("{} bytes", frame.raw_len)));
         }
-        let mut buffer = vec![0; frame.raw_len + ALIGNMENT];
-        let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let raw = &mut buffer[start..start + frame.raw_len];
-        decode(frame.codec, frame.payload, index.dictionary.as_ref(), raw)
+        let mut buffer = self.shared.cache.buffers.take(frame.raw_len);
+        decode(frame.codec, frame.payload, index.dictionary.as_ref(), buffer.as_mut())
             .map_err(|found| self.damaged(place.offset, "compressed block", format!("{} bytes", frame.raw_len), found))?;
-        Ok(Block::new(Bytes::from(buffer).slice(start..start + frame.raw_len)))
+        Ok(Block::new(buffer.into_bytes()))
     }
 
     /// A main block for a reader that goes on from block to block.
