@@ -1,5 +1,7 @@
 //! Anonymous memory from the system: zeroed, page-aligned, not part of the heap, given back when dropped.
 
+use std::ops::{Deref, DerefMut};
+
 use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::{DiskError, DiskErrorKind};
@@ -47,13 +49,7 @@ impl Anonymous {
             let detail = format!("{len} bytes were asked for");
             return Err(DiskError::new(DiskErrorKind::InvalidRange, "map memory").with_detail(detail));
         }
-        match MmapMut::map_anon(len) {
-            Ok(map) => Ok(Self { map: MmapRaw::from(map) }),
-            Err(error) => {
-                let detail = format!("{len} bytes were asked for");
-                Err(DiskError::new(DiskErrorKind::OutOfMemory, "map memory").with_detail(detail).with_source(error))
-            }
-        }
+        Ok(Self { map: MmapRaw::from(map(len)?) })
     }
 
     /// The length in bytes, as asked for.
@@ -80,5 +76,52 @@ impl Anonymous {
     #[cfg(not(target_os = "linux"))]
     pub fn advise_huge_pages(&self) -> HugePages {
         HugePages::Refused
+    }
+}
+
+fn map(len: usize) -> Result<MmapMut, DiskError> {
+    MmapMut::map_anon(len).map_err(|error| {
+        let detail = format!("{len} bytes were asked for");
+        DiskError::new(DiskErrorKind::OutOfMemory, "map memory").with_detail(detail).with_source(error)
+    })
+}
+
+/// Bytes of a mapping of their own, zeroed at first: for buffers whose memory must be the system's again when they are dropped, whatever
+/// the heap around them does. Begins at a page; best a multiple of the page size long.
+///
+/// ```
+/// use thermocline_io::memory::MappedBytes;
+///
+/// let mut bytes = MappedBytes::new(16 << 10)?;
+/// bytes[..2].copy_from_slice(b"ab");
+/// assert_eq!((bytes.len(), &bytes[..3]), (16 << 10, &b"ab\0"[..]));
+/// # Ok::<(), thermocline_io::DiskError>(())
+/// ```
+#[derive(Debug)]
+pub struct MappedBytes {
+    map: MmapMut,
+}
+
+impl MappedBytes {
+    /// Maps `len` bytes; none cost memory before they are touched.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if the system refuses, be it for the number of mappings.
+    pub fn new(len: usize) -> Result<Self, DiskError> {
+        Ok(Self { map: map(len)? })
+    }
+}
+
+impl Deref for MappedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl DerefMut for MappedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.map
     }
 }

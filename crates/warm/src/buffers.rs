@@ -1,72 +1,120 @@
-//! Buffers of decompressed blocks, used again: a cached block is often freed by another thread than the one that reads the next, and an
-//! allocator with a heap for each thread would keep the memory of both.
+//! Buffers of decompressed blocks and of filters. They come and go by the thousand, each freed by another thread than the one that reads
+//! the next: an allocator with a heap for each thread would keep the memory of all of them. So they have mappings of their own, and are
+//! used again.
 
+use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thermocline_io::memory::MappedBytes;
 use thermocline_io::sync::Mutex;
+use thermocline_io::sync::atomic::{AtomicUsize, Ordering};
 
 /// A block begins at a cache line: its own lines are aligned to those of the processor.
 const ALIGNMENT: usize = 64;
-/// The sizes of buffers are multiples of this, so that those of full blocks are alike.
-const SIZE_STEP_BYTES: usize = 1 << 10;
-/// Those that are used again; smaller and larger ones are left to the allocator.
-const SIZES_BYTES: std::ops::Range<usize> = 4 << 10..32 << 10;
-/// So many wait for use at most. Mostly it is one: a new block takes the place of another.
+const PAGE_BYTES: usize = 4 << 10;
+/// Contents of these sizes, in bytes, have mappings; smaller ones would waste them, larger ones are rare.
+const MAPPED_BYTES: RangeInclusive<usize> = 3 * PAGE_BYTES + 1..=16 * PAGE_BYTES;
+/// So many mappings at most: a process may have 65,530 by default, and each may be one of its own.
+const MAPPINGS_MAX: usize = 16_384;
+/// So many buffers wait for use at most. Mostly it is one: a new block takes the place of another.
 const FREE_MAX: usize = 16;
 
-/// Those that nobody uses. The oldest comes first.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    free: Mutex<Vec<Vec<u8>>>,
+#[derive(Debug)]
+enum Memory {
+    Mapped(MappedBytes),
+    Heap(Vec<u8>),
 }
 
-/// Room for one block.
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Heap(bytes) => bytes,
+        }
+    }
+}
+
+/// Those that nobody uses.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// The oldest comes first.
+    free: Mutex<Vec<MappedBytes>>,
+    /// How many mappings there are, free ones too.
+    mappings: AtomicUsize,
+}
+
+/// Room for one block or filter.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    bytes: Vec<u8>,
+    memory: Memory,
     start: usize,
     len: usize,
     home: Arc<Buffers>,
 }
 
 impl Buffers {
-    /// What a buffer for a block of so many bytes takes.
+    /// What a buffer for so many bytes takes.
     pub(crate) fn size_bytes(len: usize) -> usize {
-        let least = len + ALIGNMENT;
-        if SIZES_BYTES.contains(&least) { least.next_multiple_of(SIZE_STEP_BYTES) } else { least }
+        if MAPPED_BYTES.contains(&len) { len.next_multiple_of(PAGE_BYTES) } else { len + ALIGNMENT }
     }
 
-    /// A buffer for a block of so many bytes, which hold anything.
+    /// A buffer for so many bytes, which hold anything.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let size = Self::size_bytes(len);
-        let used = SIZES_BYTES.contains(&size).then(|| {
-            let mut free = self.free.lock();
-            free.iter().rposition(|bytes| bytes.len() == size).map(|found| free.remove(found))
-        });
-        let bytes = used.flatten().unwrap_or_else(|| vec![0; size]);
-        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        Buffer { bytes, start, len, home: Arc::clone(self) }
+        let memory = match MAPPED_BYTES.contains(&len).then(|| self.mapped(size)).flatten() {
+            Some(bytes) => Memory::Mapped(bytes),
+            None => Memory::Heap(vec![0; len + ALIGNMENT]),
+        };
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Buffer { memory, start, len, home: Arc::clone(self) }
     }
 
-    fn give_back(&self, bytes: Vec<u8>) {
-        if SIZES_BYTES.contains(&bytes.len()) {
-            let mut free = self.free.lock();
-            if free.len() == FREE_MAX {
-                // Of a size that is asked for no more, or one of a burst.
-                free.remove(0);
-            }
-            free.push(bytes);
+    fn mapped(&self, size: usize) -> Option<MappedBytes> {
+        let mut free = self.free.lock();
+        if let Some(found) = free.iter().rposition(|bytes| bytes.len() == size) {
+            return Some(free.remove(found));
+        }
+        drop(free);
+        if self.mappings.fetch_add(1, Ordering::Relaxed) < MAPPINGS_MAX
+            && let Ok(bytes) = MappedBytes::new(size)
+        {
+            return Some(bytes);
+        }
+        self.mappings.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    fn give_back(&self, bytes: MappedBytes) {
+        let mut free = self.free.lock();
+        free.push(bytes);
+        if free.len() > FREE_MAX {
+            // Of a size that is asked for no more, or one of a burst.
+            let oldest = free.remove(0);
+            drop(free);
+            drop(oldest);
+            self.mappings.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Buffer {
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
+        &mut self.memory[self.start..self.start + self.len]
     }
 
-    /// The block. Its buffer is used again when the last slice of it is gone.
+    /// The content. Its buffer is used again when the last slice of it is gone.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
@@ -74,13 +122,15 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.len]
+        &self.memory[self.start..self.start + self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.home.give_back(std::mem::take(&mut self.bytes));
+        if let Memory::Mapped(bytes) = std::mem::replace(&mut self.memory, Memory::Heap(Vec::new())) {
+            self.home.give_back(bytes);
+        }
     }
 }
 
@@ -98,7 +148,6 @@ mod tests {
     fn buffer_is_used_again_when_the_last_slice_is_gone_and_not_before() {
         let buffers = Arc::new(Buffers::default());
         let first = filled(&buffers, 16_000, 1);
-        assert_eq!(first.as_ptr().align_offset(ALIGNMENT), 0);
         let (place, value) = (first.as_ptr(), first.slice(100..200));
         drop(first);
         let second = filled(&buffers, 16_000, 2);
@@ -114,13 +163,28 @@ mod tests {
     #[test]
     fn few_are_kept_and_those_of_other_sizes_leave() {
         let buffers = Arc::new(Buffers::default());
-        let free = || buffers.free.lock().iter().map(Vec::len).collect::<Vec<_>>();
-        drop((0..2 * FREE_MAX).map(|_| filled(&buffers, 8000, 1)).collect::<Vec<_>>());
-        assert_eq!(free(), [Buffers::size_bytes(8000); FREE_MAX]);
-        drop((0..FREE_MAX).map(|_| filled(&buffers, 16_000, 1)).collect::<Vec<_>>());
-        assert_eq!(free(), [Buffers::size_bytes(16_000); FREE_MAX]);
-        // Tiny and huge ones are the allocator's.
-        drop([filled(&buffers, 0, 1), filled(&buffers, 100, 1), filled(&buffers, 100_000, 1)]);
-        assert_eq!(free(), [Buffers::size_bytes(16_000); FREE_MAX]);
+        let free = || buffers.free.lock().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
+        let many = |len| drop((0..2 * FREE_MAX).map(|_| filled(&buffers, len, 1)).collect::<Vec<_>>());
+        many(16_000);
+        assert_eq!(free(), [16_384; FREE_MAX]);
+        many(20_000);
+        assert_eq!(free(), [20_480; FREE_MAX]);
+        assert_eq!(buffers.mappings.load(Ordering::Relaxed), FREE_MAX);
+        // Tiny and huge ones are the heap's.
+        for len in [0, 1, 100, 12_288, 65_537, 100_000] {
+            let bytes = filled(&buffers, len, 1);
+            assert_eq!((bytes.len(), bytes.as_ptr().align_offset(ALIGNMENT)), (len, 0), "{len}");
+        }
+        assert_eq!(free(), [20_480; FREE_MAX]);
+    }
+
+    #[test]
+    fn beyond_the_mappings_that_are_allowed_the_heap_serves() {
+        let buffers = Arc::new(Buffers::default());
+        buffers.mappings.store(MAPPINGS_MAX - 1, Ordering::Relaxed);
+        let (mapped, other) = (filled(&buffers, 16_000, 1), filled(&buffers, 16_000, 2));
+        assert_eq!(buffers.mappings.load(Ordering::Relaxed), MAPPINGS_MAX);
+        assert_eq!((mapped, other), (vec![1; 16_000].into(), vec![2; 16_000].into()));
+        assert_eq!(buffers.free.lock().len(), 1);
     }
 }

@@ -4,7 +4,10 @@
 //! bytes, so that a probe touches one cache line. At 10.5 bits a key about one absent key of a hundred passes. No key that is there is
 //! ever denied.
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::buffers::Buffers;
 
 const BITS_PER_KEY_TENTHS: usize = 105;
 const WORDS: usize = 8;
@@ -21,10 +24,10 @@ pub(crate) fn hash(table_code: u64, prefix: &[u8]) -> u64 {
     xxh3_64_with_seed(prefix, table_code)
 }
 
-/// The bits, by blocks.
+/// The bits: blocks of eight little-endian words each.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    blocks: Vec<[u32; WORDS]>,
+    bytes: Bytes,
 }
 
 #[inline]
@@ -46,44 +49,36 @@ impl Filter {
         let count = (hashes.len() * BITS_PER_KEY_TENTHS / 10).div_ceil(BLOCK_SIZE_BYTES * 8).max(1);
         let mut blocks = vec![[0; WORDS]; count];
         for &hash in hashes {
-            let block = &mut blocks[block_of(hash, count)];
+            let block: &mut [u32; WORDS] = &mut blocks[block_of(hash, count)];
             for (word, bit) in block.iter_mut().zip(bits(hash)) {
                 *word |= bit;
             }
         }
-        Self { blocks }
+        Self { bytes: blocks.iter().flatten().flat_map(|word| word.to_le_bytes()).collect() }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        self.blocks.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// From its bytes; `None` if they are not a whole, positive number of blocks.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (blocks, rest) = bytes.as_chunks::<BLOCK_SIZE_BYTES>();
-        if blocks.is_empty() || !rest.is_empty() {
-            return None;
-        }
-        let block = |bytes: &[u8; BLOCK_SIZE_BYTES]| {
-            let (words, _) = bytes.as_chunks::<WORD_BYTES>();
-            let mut block = [0; WORDS];
-            for (to, from) in block.iter_mut().zip(words) {
-                *to = u32::from_le_bytes(*from);
-            }
-            block
-        };
-        Some(Self { blocks: blocks.iter().map(block).collect() })
+    pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
+        let is_whole = !bytes.is_empty() && bytes.len().is_multiple_of(BLOCK_SIZE_BYTES);
+        is_whole.then_some(Self { bytes })
     }
 
     /// False if no key of this hash is in the file.
     #[inline]
     pub(crate) fn may_hold(&self, hash: u64) -> bool {
-        let block = self.blocks.get(block_of(hash, self.blocks.len()));
-        block.is_none_or(|block| block.iter().zip(bits(hash)).all(|(word, bit)| word & bit != 0))
+        let (blocks, _) = self.bytes.as_chunks::<BLOCK_SIZE_BYTES>();
+        blocks.get(block_of(hash, blocks.len())).is_none_or(|block| {
+            let (words, _) = block.as_chunks::<WORD_BYTES>();
+            words.iter().zip(bits(hash)).all(|(word, bit)| u32::from_le_bytes(*word) & bit != 0)
+        })
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.blocks.len() * BLOCK_SIZE_BYTES
+        Buffers::size_bytes(self.bytes.len())
     }
 }
 
@@ -98,7 +93,7 @@ mod tests {
     #[test]
     fn no_key_that_is_there_is_denied_and_few_that_are_not_pass() {
         for count in [1, 2, 100, 10_000] {
-            let filter = Filter::decode(&Filter::build(&hashes(0, count)).encode()).unwrap();
+            let filter = Filter::decode(Filter::build(&hashes(0, count)).bytes().clone()).unwrap();
             assert!(hashes(0, count).iter().all(|&hash| filter.may_hold(hash)));
             let passed = hashes(1 << 32, 10_000).into_iter().filter(|&hash| filter.may_hold(hash)).count();
             assert!(passed < 200, "{passed} of 10000 at {count} keys");
@@ -114,7 +109,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_blocks_are_refused() {
-        assert!(Filter::decode(&[]).is_none());
-        assert!(Filter::decode(&[0; BLOCK_SIZE_BYTES + 1]).is_none());
+        assert!(Filter::decode(Bytes::new()).is_none());
+        assert!(Filter::decode(Bytes::from_static(&[0; BLOCK_SIZE_BYTES + 1])).is_none());
     }
 }

@@ -101,6 +101,11 @@ impl Firsts {
         self.tables.push(TableFirsts { table, numbers, common, heads });
     }
 
+    fn shrink_to_fit(&mut self) {
+        self.keys.bytes.shrink_to_fit();
+        self.keys.ends.shrink_to_fit();
+    }
+
     fn size_bytes(&self) -> usize {
         let tables: usize = self.tables.iter().map(|table| size_of::<TableFirsts>() + table.common.len()).sum();
         tables + self.keys.bytes.len() + self.keys.ends.len() * (size_of::<usize>() + size_of::<u64>())
@@ -210,6 +215,7 @@ impl Index {
                 index.places.push(block.place);
             }
         }
+        index.firsts.shrink_to_fit();
         index.size_bytes = index.measure();
         index.cache.hold_index(index.size_bytes);
         index

@@ -5,6 +5,9 @@ use thermocline_tier::{ErrorKind, Result};
 use crate::codec::Compression;
 use crate::layout::{BLOCK_SIZE_BYTES, PARTITION_BLOCKS};
 
+/// A block goes over its size with its last entry: so that most end within four pages of memory.
+const BLOCK_SIZE_BYTES_DEFAULT: u64 = BLOCK_SIZE_BYTES as u64 - 512;
+
 /// How a warm tier works. All sizes are in bytes.
 ///
 /// ```
@@ -57,7 +60,7 @@ impl Default for WarmOptions {
             level_size_ratio: 10,
             compression_flushed: Compression::Lz4,
             compression: Compression::Zstd(-1),
-            block_size_bytes: BLOCK_SIZE_BYTES as u64,
+            block_size_bytes: BLOCK_SIZE_BYTES_DEFAULT,
             partition_blocks: PARTITION_BLOCKS,
             write_size_bytes: 1 << 20,
             step_size_bytes: 8 << 20,

@@ -258,7 +258,9 @@ impl Segment {
             return Err(self.damaged(place.offset, "partition index", "keys below those of the next partition", "others"));
         }
         let bytes = self.opened(filter_place, &filter_bytes)?;
-        let filter = Filter::decode(bytes);
+        let mut buffer = self.shared.cache.buffers.take(bytes.len());
+        buffer.as_mut().copy_from_slice(bytes);
+        let filter = Filter::decode(buffer.into_bytes());
         let filter = filter
             .ok_or_else(|| self.damaged(filter_place.offset, "filter", "whole blocks", format!("{} bytes", bytes.len())))?;
         Ok(Index::new(&index, filter, partitions.dictionary.clone(), *start..place.offset, Arc::clone(&self.shared.cache)))

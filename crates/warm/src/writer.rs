@@ -356,7 +356,7 @@ impl SstWriter {
         let versions = index.versions;
         let Some(first) = index.first() else { return Ok(()) };
         let index = self.write_part(&index.encode())?;
-        let filter = self.write_part(&Filter::build(&hashes).encode())?;
+        let filter = self.write_part(Filter::build(&hashes).bytes())?;
         self.index.partitions.push(PartitionEntry { first, start, index, filter, versions });
         self.partition.start = filter.end();
         Ok(())
