@@ -24,7 +24,8 @@ impl Engine for Thermocline {
             versions: "native".to_owned(),
             durability: "Buffered: written to the log; Sync: log synced, group commit".to_owned(),
             memory: format!(
-                "budget of {} MiB: an eighth for each of two hot tables, four for blocks and indexes",
+                "budget of {} MiB: an eighth for each of two hot tables, a quarter, 64 MiB at most, for flushing and \
+                 compaction, the rest for blocks and indexes",
                 options.cache_bytes >> 20
             ),
             other:

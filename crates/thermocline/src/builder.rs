@@ -131,9 +131,9 @@ impl Builder {
     ///   need more is refused with [`MemoryExhausted`](thermocline_tier::ErrorKind::MemoryExhausted), before it is logged; so is
     ///   opening a store that does not fit.
     /// - With a warm tier: by default 512 MiB. One eighth is for the table that takes the writes, one for the full one that is
-    ///   being flushed, four are for blocks, indexes and filters of the files, and two for flushing, compaction and what the
-    ///   allocator loses. When the tables are full, writers slow down and wait. A single group of commits may take a table
-    ///   beyond its share.
+    ///   being flushed, two, but not more than 64 MiB, are for flushing, compaction and what the allocator loses, and what is
+    ///   left for blocks, indexes and filters of the files. When the tables are full, writers slow down and wait. A single group
+    ///   of commits may take a table beyond its share.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory.budget_bytes = Some(bytes);
         self

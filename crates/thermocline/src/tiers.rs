@@ -10,12 +10,14 @@ use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
 
 /// The memory that a store with files may use if it is not told, in bytes.
 const MEMORY_BUDGET_DEFAULT: u64 = 512 << 20;
-/// A budget is counted in eighths: one for each table in memory, of which there are two, four for what is read from files, and two
-/// for flushing, compaction and what the allocator loses.
+/// A budget is counted in eighths: one for each table in memory, of which there are two, two, but not more than they need, for flushing,
+/// compaction and what the allocator loses, and the others for what is read from files.
 const SHARES: u64 = 8;
 const HOT_TABLES: u64 = 2;
 /// Of what the tables in memory leave, six eighths by default, so much is for flushing and compaction.
 const BUFFER_SHARES: u64 = 3;
+/// More than this they do not need: files in the making are not larger with more memory.
+const BUFFER_BYTES_MAX: u64 = 64 << 20;
 
 /// Smaller files are not worth their index.
 const WARM_FILE_SIZE_BYTES_MIN: u64 = 64 << 10;
@@ -86,7 +88,7 @@ impl WarmMemory {
             let what = format!("{HOT_TABLES} tables of {hot_bytes} bytes do not fit into a memory budget of {budget} bytes");
             return Err(ErrorKind::InvalidArgument { what }.into());
         };
-        let buffer_bytes = left / BUFFER_SHARES;
+        let buffer_bytes = (left / BUFFER_SHARES).min(BUFFER_BYTES_MAX);
         Ok(Self { hot_bytes, cache_bytes: left - buffer_bytes, buffer_bytes })
     }
 }
@@ -150,7 +152,7 @@ mod tests {
         assert_eq!(shares(both, Some(800), None).unwrap(), [100, 400, 200]);
         assert_eq!(shares(both, Some(800), Some(40)).unwrap(), [40, 480, 240]);
         assert_eq!(shares(TierSet::default().warm(), Some(1200), None).unwrap(), [150, 800, 400]);
-        assert_eq!(shares(both, None, None).unwrap(), [64 << 20, 256 << 20, 128 << 20].map(|bytes: u64| bytes));
+        assert_eq!(shares(both, None, None).unwrap(), [64 << 20, 320 << 20, 64 << 20].map(|bytes: u64| bytes));
         assert!(shares(both, Some(800), Some(400)).is_err());
         for budget in 8..2000 {
             let [hot, cache, buffers] = shares(both, Some(budget), None).unwrap();
