@@ -7,8 +7,8 @@ use thermocline_io::Disk;
 use thermocline_store::DurableRequest;
 use thermocline_tier::{
     Checkpoint, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef, Lookup,
-    PagedScan, Pins, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, TierBatch, TierFile, TierScan,
-    TierStats, TierStorage, VerifiedFiles, Version,
+    PagedScan, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, RetainedTables, RetentionSource,
+    TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
 use crate::durable_journal::{self, Edit, Encoder, Journal};
@@ -40,7 +40,7 @@ pub struct DurableModel {
     store: [u8; 16],
     content: ModelTier,
     state: Mutex<State>,
-    pins: Mutex<Option<Arc<dyn Pins>>>,
+    retention: Mutex<Option<Arc<dyn RetentionSource>>>,
     slow_at: u64,
     stop_at: u64,
 }
@@ -96,14 +96,15 @@ impl DurableModel {
             _ => Journal::make(Arc::clone(&disk), &found, &whole(&content, request.store.0, &checkpoint, horizon)?)?,
         };
         let state = Mutex::new(State { journal, checkpoint, horizon, debt: 0 });
-        Ok(Arc::new(Self { disk, store: request.store.0, content, state, pins: Mutex::new(None), slow_at, stop_at }))
+        Ok(Arc::new(Self { disk, store: request.store.0, content, state, retention: Mutex::new(None), slow_at, stop_at }))
     }
 
     /// Removes what is not retained, and writes the journal anew. The reclaimed entries are gone from memory at once; a crash
     /// brings them back, and nobody can tell.
     fn rewrite(&self, state: &mut State) -> Result<()> {
-        let pinned = self.pins.lock().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
-        let garbage = garbage(&self.content, &Retained::new(state.horizon, pinned))?;
+        let retention = self.retention.lock().clone();
+        let all = || RetainedTables::new(Retained::new(state.horizon, []));
+        let garbage = garbage(&self.content, &retention.map_or_else(all, |retention| retention.retained()))?;
         self.content.drop_versions(&garbage)?;
         state.journal.replace(&whole(&self.content, self.store, &state.checkpoint, state.horizon)?)
     }
@@ -142,7 +143,7 @@ fn write(content: &ModelTier, table: EntryKind, entry: EntryRef<'_>) -> Result<(
 }
 
 /// The entries that no allowed read sees. A tombstone that is the oldest entry of its key hides nothing, here in the lowest tier.
-fn garbage(content: &ModelTier, retained: &Retained) -> Result<Vec<DropVersion>> {
+fn garbage(content: &ModelTier, retained: &RetainedTables) -> Result<Vec<DropVersion>> {
     let mut keys: Vec<(EntryKind, Vec<RawEntry>)> = Vec::new();
     content.visit_entries(&mut |table, entry| {
         let entry = RawEntry {
@@ -161,12 +162,13 @@ fn garbage(content: &ModelTier, retained: &Retained) -> Result<Vec<DropVersion>>
     })?;
     let mut garbage = Vec::new();
     for (table, versions) in keys {
+        let Some(retained) = versions.first().map(|newest| retained.of(table, &newest.prefix)) else { continue };
         let mut newer = None;
         let mut kept = Vec::new();
-        for entry in versions {
+        for (position, entry) in (0..).zip(versions) {
             let version = entry.version;
             let drop_version = DropVersion { table, prefix: entry.prefix, version };
-            if retained.sees(version, newer) {
+            if retained.keeps(version, newer, position) {
                 kept.push((drop_version, entry.value.is_none()));
             } else {
                 garbage.push(drop_version);
@@ -231,8 +233,8 @@ impl DurableTier for DurableModel {
         FileCounters::default()
     }
 
-    fn set_pins(&self, pins: Arc<dyn Pins>) {
-        *self.pins.lock() = Some(pins);
+    fn set_retention(&self, source: Arc<dyn RetentionSource>) {
+        *self.retention.lock() = Some(source);
     }
 
     fn step(&self) -> Result<bool> {

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use thermocline_drop::{Authority, Change, Moment, encode};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
 use thermocline_wal::{Durability, LogEntry};
 
 use crate::batch::Batch;
 use crate::options::{CommitOptions, OpenMode};
-use crate::pins::PinTable;
 use crate::storage::{Storage, Unpurged};
 use crate::store::{Inner, Store};
 
@@ -31,8 +31,13 @@ pub(crate) struct Request {
 
 #[derive(Debug)]
 enum Action {
-    Commit { writes: TierBatch, clears: BTreeSet<EntryKind> },
+    Commit {
+        writes: TierBatch,
+        clears: BTreeSet<EntryKind>,
+    },
     EnsureTable(EntryKind),
+    /// Changes of what is retained.
+    Note(Vec<Change>),
     Purge(EntryKind),
     Sync,
 }
@@ -61,6 +66,14 @@ impl Writer {
 }
 
 impl Inner {
+    /// Logs changes of what is retained, and then makes them hold: durably, unless they only say when versions were committed.
+    pub(crate) fn note(&self, changes: Vec<Change>) -> Result<()> {
+        let is_time = changes.iter().all(|change| matches!(change, Change::Time { .. }));
+        let durability = Some(if is_time { Durability::Buffered } else { Durability::Sync });
+        let options = CommitOptions { durability, ..CommitOptions::default() };
+        self.submit(Action::Note(changes), options).map(drop)
+    }
+
     fn submit(&self, action: Action, options: CommitOptions) -> Outcome {
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
@@ -103,7 +116,7 @@ impl Inner {
         // While a purge is under way nothing moves between the tiers, and no snapshot may pin what it removes.
         let has_purge = group.iter().any(|request| matches!(request.action, Action::Purge(_)));
         let mut unpurged = has_purge.then(|| self.storage.hold_moves());
-        let pins = has_purge.then(|| self.pins.hold());
+        let pins = has_purge.then(|| self.reclaim.hold());
         let mut last = writer.last;
         let rooms = self.make_room(group);
         let admit = |(request, room): (&mut Request, Result<()>)| {
@@ -190,7 +203,8 @@ impl Inner {
             // The checkpoint covers what it covers; only the log stays longer.
             tracing::warn!(%error, "could not begin another log segment");
         }
-        self.storage.seal(writer.last, Some(log.base(self.options.log_keep_bytes)), &self.marks);
+        let retention = self.reclaim.read().changes();
+        self.storage.seal(writer.last, Some(log.base(self.options.log_keep_bytes)), &self.marks, retention);
         writer.covered = writer.last;
         writer.logged_bytes = 0;
         Ok(())
@@ -216,10 +230,10 @@ impl Inner {
     }
 
     /// Gives a request its version, or refuses it; nothing is changed then.
-    fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&PinTable>) -> Outcome {
+    fn admit(&self, request: &mut Request, last: &mut Version, pins: Option<&Authority>) -> Outcome {
         self.check_open()?;
         self.storage.check_poison()?;
-        if matches!(request.action, Action::EnsureTable(_) | Action::Sync) {
+        if matches!(request.action, Action::EnsureTable(_) | Action::Note(_) | Action::Sync) {
             return Ok(*last);
         }
         let version = match request.version {
@@ -232,8 +246,8 @@ impl Inner {
         if version > Version::COMMIT_MAX {
             return Err(ErrorKind::VersionExhausted { attempted: version }.into());
         }
-        if let (Action::Purge(_), Some(pins)) = (&request.action, pins) {
-            pins.check_none_below(version)?;
+        if let (Action::Purge(table), Some(pins)) = (&request.action, pins) {
+            pins.check_no_pin_below(*table, version)?;
         }
         if let Action::Commit { writes, .. } = &mut request.action {
             writes.set_version(version);
@@ -245,17 +259,20 @@ impl Inner {
 
     /// Logs what was admitted, and makes it durable if anyone asked for that.
     fn log_group(&self, group: &[Request], outcomes: &[Outcome]) -> Result<()> {
-        let time = self.wall_micros();
+        let time = self.moment().as_micros();
         let clears: Vec<Vec<EntryKind>> = group.iter().map(Request::clears).collect();
-        let admitted = || group.iter().zip(outcomes).zip(&clears).filter(|((_, outcome), _)| outcome.is_ok());
+        let notes: Vec<Vec<u8>> = group.iter().map(Request::note).collect();
+        let parts = clears.iter().zip(&notes);
+        let admitted = || group.iter().zip(outcomes).zip(parts.clone()).filter(|((_, outcome), _)| outcome.is_ok());
         let mut durability = None;
         let mut entries = Vec::with_capacity(group.len());
-        for ((request, _), clears) in admitted() {
+        for ((request, _), (clears, note)) in admitted() {
             durability = durability.max(Some(request.durability));
             let version = request.version.unwrap_or_default();
             match &request.action {
                 Action::Commit { writes, .. } => entries.push(LogEntry::Commit { time, batch: writes, clears }),
                 Action::EnsureTable(table) => entries.push(LogEntry::EnsureTable { table: *table }),
+                Action::Note(_) => entries.push(LogEntry::Note { bytes: note }),
                 Action::Purge(table) => entries.push(LogEntry::PurgeTable { version, time, table: *table }),
                 Action::Sync => {}
             }
@@ -285,6 +302,10 @@ impl Inner {
                 Ok(())
             }
             Action::EnsureTable(table) => self.storage.ensure_table(*table),
+            Action::Note(changes) => {
+                self.reclaim.apply(changes);
+                Ok(())
+            }
             Action::Purge(table) => {
                 self.marks.purge(*table, version);
                 match unpurged {
@@ -296,8 +317,9 @@ impl Inner {
         }
     }
 
-    fn wall_micros(&self) -> u64 {
-        u64::try_from(self.clock.wall().as_micros()).unwrap_or(u64::MAX)
+    /// What the wall clock shows.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::default().after(self.clock.wall())
     }
 }
 
@@ -319,6 +341,13 @@ impl Request {
     fn clears(&self) -> Vec<EntryKind> {
         match &self.action {
             Action::Commit { clears, .. } => clears.iter().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn note(&self) -> Vec<u8> {
+        match &self.action {
+            Action::Note(changes) => encode(changes),
             _ => Vec::new(),
         }
     }

@@ -10,7 +10,6 @@ use thermocline_tier::{
 };
 
 use crate::cursor;
-use crate::pins::Reader;
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
 
@@ -101,7 +100,9 @@ impl Diff {
         let (low, high) = (older.version(), newer.version());
         // "The latest" is what it is now, also for whoever goes on with this diff after more commits.
         asked.window = ReadWindow::between(from.min(high), to.min(high));
-        inner.marks.check_floor(asked.table, low)?;
+        for side in [&older, &newer] {
+            inner.check_retained(asked.table, || asked.range.clone(), side.version(), side.reader())?;
+        }
         // A clear deletes keys without an entry of their own, so then every key has to be looked at.
         let was_cleared = inner.marks.clears(asked.table).any_between(low, high);
         let window = if was_cleared { ReadWindow::as_of(high) } else { ReadWindow::between(low, high) };
@@ -166,7 +167,7 @@ impl Diff {
     fn compare(&self, inner: &Inner, rows: &[Row]) -> Result<Vec<(Bytes, DiffEntry)>> {
         let table = self.asked.table;
         let keys: Vec<KeyRef<'_>> = rows.iter().map(|row| KeyRef { table, prefix: row.prefix() }).collect();
-        let olds = inner.lookup_many_at(&keys, self.older.version(), Reader::Pinned)?;
+        let olds = inner.lookup_many_at(&keys, self.older.version(), self.older.reader())?;
         let hidden_below = inner.marks.clears(table).hidden_below(self.newer.version());
         let mut changed = Vec::new();
         for (row, old) in rows.iter().zip(olds) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_tier::{EntryKind, Result, Version};
 
-use crate::pins::Reader;
+use crate::reclaim::{Reader, only};
 use crate::store::Inner;
 
 /// One version of a key.
@@ -45,10 +45,10 @@ pub struct History(std::vec::IntoIter<HistoryEntry>);
 
 impl History {
     /// The versions at or below `at`.
-    pub(crate) fn read(inner: &Arc<Inner>, table: EntryKind, key: &[u8], at: Version, reader: Reader) -> Result<Self> {
+    pub(crate) fn read(inner: &Arc<Inner>, table: EntryKind, key: &[u8], at: Version, reader: Reader<'_>) -> Result<Self> {
         inner.check_open()?;
         let stored = inner.storage.view().merged()?.get_all_versions(table, key)?;
-        inner.check_retained(table, at, reader)?;
+        inner.check_retained(table, || only(key), at, reader)?;
         let clears = inner.marks.clears(table);
         let mut entries: Vec<HistoryEntry> = stored
             .into_iter()

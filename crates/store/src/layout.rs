@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! byte 0         2       3      4
-//!      +---------+-------+------+----------------+--------+-------------------+----------+
-//!      | version | flags | zero | log base       | tables | marks of a table  | checksum |
-//!      | u16     | u8    | 1    | if flag 0 says | varint | as many as tables | u64      |
-//!      +---------+-------+------+----------------+--------+-------------------+----------+
-//!      '----------------------- covered by the checksum -----------------------'
+//!      +---------+-------+------+----------------+--------+-------------------+-----------+----------+
+//!      | version | flags | zero | log base       | tables | marks of a table  | retention | checksum |
+//!      | u16     | u8    | 1    | if flag 0 says | varint | as many as tables |           | u64      |
+//!      +---------+-------+------+----------------+--------+-------------------+-----------+----------+
+//!      '----------------------- covered by the checksum -----------------------------------'
 //!
 //! log base | segment | after | time | layout         |
 //!          | u64     | u64   | u64  | varint, bytes  |
@@ -24,6 +24,7 @@
 )]
 
 use bytes::Bytes;
+use thermocline_drop::Change;
 use thermocline_format::{Corruption, Encoding, Field, FieldTable, FormatError, Reader, Writer, checksum64};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, Version};
 use thermocline_wal::{Genesis, LAYOUT_NAME_SIZE_BYTES_MAX, LogBase};
@@ -55,6 +56,11 @@ const TABLES: [FieldTable; 3] = [
             Field::at(4, Encoding::Variable, "log base", "if the flag is set"),
             Field::after(Encoding::Varint, "tables", "how many tables have marks"),
             Field::after(Encoding::Variable, "marks", "of each of these tables, ascending"),
+            Field::after(
+                Encoding::Variable,
+                "retention",
+                "horizons, pins and policies: a list of changes, as the notes of the log have it",
+            ),
             Field::after(Encoding::Checksum64, "checksum", "of all bytes before"),
         ],
     ),
@@ -87,7 +93,7 @@ const TABLES: [FieldTable; 3] = [
 /// assert!(thermocline_store::format_tables().iter().any(|table| table.name == "log base"));
 /// ```
 pub fn format_tables() -> Vec<FieldTable> {
-    TABLES.to_vec()
+    TABLES.into_iter().chain(thermocline_drop::format_tables()).collect()
 }
 
 /// The store's own part of a checkpoint.
@@ -97,6 +103,8 @@ pub(crate) struct State {
     pub(crate) base: Option<LogBase>,
     /// The tables with marks, ascending.
     pub(crate) marks: Vec<MarkedTable>,
+    /// Horizons, pins and policies.
+    pub(crate) retention: Vec<Change>,
 }
 
 impl State {
@@ -120,6 +128,7 @@ impl State {
             out.length(marked.clears.len());
             marked.clears.iter().for_each(|clear| out.u64(clear.0));
         }
+        out.bytes(&thermocline_drop::encode(&self.retention));
         let checksum = checksum64(SEED, out.as_slice());
         out.u64(checksum);
         Bytes::from(out.finish())
@@ -182,7 +191,9 @@ fn read_body(reader: &mut Reader<'_>) -> std::result::Result<State, Corruption> 
         }
         marks.push(marked);
     }
-    Ok(State { base, marks })
+    let at = reader.offset();
+    let retention = thermocline_drop::decode(reader.take_rest(), LABEL.into(), at)?;
+    Ok(State { base, marks, retention })
 }
 
 fn read_base(reader: &mut Reader<'_>) -> std::result::Result<LogBase, Corruption> {
@@ -228,7 +239,7 @@ mod tests {
             MarkedTable { table: EntryKind::Multi, floor: Version(7), clears: vec![] },
             MarkedTable { table: EntryKind::source(7), floor: Version::ZERO, clears: vec![Version(3), Version(300)] },
         ];
-        State { base: Some(base), marks }
+        State { base: Some(base), marks, retention: vec![Change::Horizon(Version(2))] }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -237,7 +248,7 @@ mod tests {
 
     /// The bytes of layout version 1: what this release writes, and what every later one must still read.
     const GOLDEN: &str = "010001001a00000000000000090000000000000000401e18240a06000977686f6c652d6b6579020000000000070000000000000000\
-                          010700000000000000000000000203000000000000002c0100000000000042a5b031086cf67f";
+                          010700000000000000000000000203000000000000002c01000000000000010102000000000000005f081a81ed9ee571";
 
     #[test]
     fn bytes_of_the_layout_are_these() {
@@ -247,7 +258,9 @@ mod tests {
 
     #[test]
     fn what_was_encoded_is_decoded() {
-        for state in [state(), State::default(), State { base: None, ..state() }, State { marks: vec![], ..state() }] {
+        for state in
+            [state(), State::default(), State { base: None, ..state() }, State { marks: vec![], retention: vec![], ..state() }]
+        {
             let decoded = State::decode(&state.encode()).unwrap();
             assert_eq!(format!("{decoded:?}"), format!("{state:?}"));
         }
@@ -280,13 +293,14 @@ mod tests {
     fn bodies_that_were_never_written_are_refused() {
         let body = |bytes: &[u8]| State::decode(&sealed(bytes.to_vec())).unwrap_err();
         assert_eq!(body(&[2, 0, 0, 0, 0]).kind(), &ErrorKind::UnsupportedFormat);
-        let refused: [&[u8]; 8] = [
+        let refused: [&[u8]; 9] = [
             &[0, 0, 0, 0, 0],
             &[1, 0, 2, 0, 0],
             &[1, 0, 0, 1, 0],
             &[1, 0, 0, 0],
             &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f],
-            &[1, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 1, 9],
             // A table of an unknown kind; clears that do not ascend.
             &[1, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],

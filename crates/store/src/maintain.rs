@@ -1,15 +1,15 @@
 //! What a store can be asked to do for its durable tier: flushing, compaction, moving the horizon.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, Version};
+use thermocline_drop::Change;
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
 
 use crate::options::OpenMode;
 use crate::store::{Inner, Store};
 
 impl Inner {
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
             return Err(ErrorKind::Unsupported { what: "maintaining a store that was opened read-only".into() }.into());
@@ -45,24 +45,14 @@ impl Inner {
         let _open = self.storage.enter()?;
         let Some(durable) = self.storage.durable() else { return Err(ErrorKind::Closed.into()) };
         self.storage.check_poison()?;
-        let _turn = self.horizon_turn.lock();
-        let (before, pinned) = {
-            // Under the lock of the pins: a snapshot below the new horizon is pinned before, or refused.
-            let pins = self.pins.lock();
-            let before = self.horizon();
-            if version <= before {
-                return Ok(());
-            }
-            self.horizon.store(version.0, Ordering::Release);
-            (before, pins.iter().map(|(pinned, _, _)| pinned).collect::<Vec<_>>())
-        };
-        if let Err(error) = durable.set_horizon(version) {
-            self.storage.heed(&error);
-            // Nothing was reclaimed by it.
-            self.horizon.store(before.0, Ordering::Release);
-            return Err(error);
+        let _turn = self.retention_turn.lock();
+        if version <= self.horizon() {
+            return Ok(());
         }
-        self.marks.thin(&Retained::new(version, pinned));
+        // Durable first: what is retained, and with it what a rewrite keeps, changes when it is applied.
+        durable.set_horizon(version).inspect_err(|error| self.storage.heed(error))?;
+        self.reclaim.apply(&[Change::Horizon(version)]);
+        self.marks.thin(&self.reclaim.read().retained());
         self.storage.signals.ring();
         Ok(())
     }

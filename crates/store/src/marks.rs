@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use thermocline_tier::{EntryKind, ErrorKind, Lookup, Result, Retained, Version};
+use thermocline_tier::{EntryKind, ErrorKind, Lookup, Result, RetainedTables, Version};
 
 /// The marks of all tables. Most stores have none, so reads ask one flag first.
 #[derive(Debug, Default)]
@@ -110,14 +110,15 @@ impl TableMarks {
     }
 
     /// Forgets the clears that no allowed read can tell from the next one.
-    pub(crate) fn thin(&self, retained: &Retained) {
-        for marks in self.tables.write().values_mut() {
+    pub(crate) fn thin(&self, retained: &RetainedTables) {
+        for (table, marks) in self.tables.write().iter_mut() {
+            let is_seen = |clear, next| retained.parts(*table).any(|(_, retained)| retained.sees(clear, next));
             let nexts = marks.clears.iter().skip(1).map(Some).chain([None]);
             let kept: Vec<Version> = marks
                 .clears
                 .iter()
                 .zip(nexts)
-                .filter(|(clear, next)| retained.sees(**clear, next.copied()))
+                .filter(|(clear, next)| is_seen(**clear, next.copied()))
                 .map(|(clear, _)| *clear)
                 .collect();
             if kept.len() < marks.clears.len() {
@@ -180,6 +181,8 @@ impl TableMarks {
 
 #[cfg(test)]
 mod tests {
+    use thermocline_tier::Retained;
+
     use super::*;
 
     #[test]
@@ -225,7 +228,7 @@ mod tests {
         (1..=9).for_each(|version| marks.clear(EntryKind::Multi, Version(10 * version)));
         let newest = |at: u64| marks.clears(EntryKind::Multi).newest(Version(at)).map(|clear| clear.0);
         let before = [25, 64, 65, 70, 200].map(newest);
-        marks.thin(&Retained::new(Version(64), [Version(25)]));
+        marks.thin(&RetainedTables::new(Retained::new(Version(64), [Version(25)])));
         assert_eq!([25, 64, 65, 70, 200].map(newest), before);
         assert_eq!(marks.clears(EntryKind::Multi).oldest_first(Version::MAX).count(), 5);
     }

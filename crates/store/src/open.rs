@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use thermocline_drop::Change;
 use thermocline_format::StoreId;
 use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
-use thermocline_tier::{Error, ErrorKind, Result, VerifiedFiles, Version};
+use thermocline_tier::{Error, ErrorKind, Result, RetentionSource, VerifiedFiles};
 use thermocline_wal::Log;
 use thermocline_wal::VerifyReport as LogVerifyReport;
 use thermocline_wal::group::GroupCommit;
@@ -15,7 +16,6 @@ use crate::background::Workers;
 use crate::commit::Writer;
 use crate::directory::Directory;
 use crate::options::{Background, OpenMode, StoreOptions};
-use crate::pins::Pins;
 use crate::pressure::PressureMeter;
 use crate::recover::{Recovered, Recovery};
 use crate::store::{Inner, Store};
@@ -100,14 +100,13 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     let store = find_store(&*disk, tiers, options.mode)?;
     let directory = Arc::new(Directory::new(Arc::clone(&disk)));
     let recovery = Recovery { directory, tiers, environment, options: &options, store };
-    let Recovered { storage, marks, report, last, covered } = recovery.run()?;
-    let pins = Arc::new(Pins::default());
-    let durable = storage.durable();
-    if let Some(durable) = &durable {
-        durable.set_pins(Arc::clone(&pins) as Arc<dyn thermocline_tier::Pins>);
+    let Recovered { storage, marks, reclaim, report, last, covered } = recovery.run()?;
+    let reclaim = Arc::new(reclaim);
+    if let Some(durable) = storage.durable() {
+        // What a crash took from the log was never part of what the horizon was moved over.
+        reclaim.apply(&[Change::Horizon(durable.horizon().min(last))]);
+        durable.set_retention(Arc::clone(&reclaim) as Arc<dyn RetentionSource>);
     }
-    // What a crash took from the log was never part of what the horizon was moved over.
-    let horizon = durable.map_or(Version::ZERO, |durable| durable.horizon()).min(last);
     let workers = match options.background {
         Background::Thread if !is_read_only => Some(Workers::start(&storage, &*environment.spawner, options.tier_threads)?),
         _ => None,
@@ -119,10 +118,9 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         clock: Arc::clone(&environment.clock),
         disk,
         published: AtomicU64::new(last.0),
-        horizon: AtomicU64::new(horizon.0),
-        horizon_turn: Mutex::new(()),
+        retention_turn: Mutex::new(()),
         marks,
-        pins,
+        reclaim,
         pressure: PressureMeter::default(),
         is_closed: AtomicBool::new(false),
         queue: GroupCommit::new(),

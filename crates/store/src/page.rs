@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thermocline_tier::{Direction, ErrorKind, RangeBatch, RangeCursor, RangeRequest, Result};
 
 use crate::cursor::Cursor;
-use crate::pins::Reader;
+use crate::reclaim::Reader;
 use crate::store::Inner;
 
 /// The most entries that one page asks a tier for at a time, so that a huge limit does not become a huge read.
@@ -31,17 +31,18 @@ pub(crate) fn visit(
     inner: &Arc<Inner>,
     request: RangeRequest,
     limit: usize,
+    reader: Reader<'_>,
     mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
 ) -> Result<()> {
     inner.check_open()?;
-    let (table, at) = (request.table, request.window.at);
+    let (table, at, range) = (request.table, request.window.at, request.range.clone());
     let hidden_below = inner.marks.clears(table).hidden_below(at);
     let mut scan = Arc::clone(inner.storage.view().merged()?).scan(request)?;
     let (mut batch, mut left) = (RangeBatch::new(), limit);
     while left > 0 {
         // Some more than asked for, since some may be tombstones: another read costs another seek.
         scan.next_batch(left.saturating_add(left / 16).min(READ_ENTRIES_MAX), &mut batch)?;
-        inner.marks.check_floor(table, at)?;
+        inner.check_retained(table, || range.clone(), at, reader)?;
         for row in batch.rows() {
             let Some(value) = row.value else { continue };
             if hidden_below.is_some_and(|clear| row.version < clear) {
@@ -63,7 +64,7 @@ pub(crate) fn visit(
 }
 
 /// Reads the next `limit` visible rows from `position` on.
-pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize, reader: Reader) -> Result<Page> {
+pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize, reader: Reader<'_>) -> Result<Page> {
     inner.check_open()?;
     if limit == 0 {
         return Err(ErrorKind::InvalidArgument { what: "a page of 0 rows can never finish a scan".into() }.into());
@@ -76,7 +77,7 @@ pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize, 
     while !position.is_exhausted() {
         let wanted = (limit - page.entries.len()).saturating_add(1).min(READ_ENTRIES_MAX);
         let batch = inner.next_batch(&mut position, wanted)?;
-        inner.check_retained(request.table, request.window.at, reader)?;
+        inner.check_retained(request.table, || request.range.clone(), request.window.at, reader)?;
         for row in batch.into_rows() {
             let Some(value) = row.value else { continue };
             if hidden_below.is_some_and(|clear| row.version < clear) {

@@ -1,111 +1,140 @@
-//! Who still reads which version.
+//! Which versions may still be read, as readers and the durable tier ask it.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
-use thermocline_tier::{ErrorKind, Result, Version};
+use thermocline_drop::{Authority, Change};
+use thermocline_tier::{EntryKind, KeyRange, Result, RetainedTables, Version};
+
+use crate::store::Inner;
 
 /// Whether what a reader reads is pinned by the reader itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// By its snapshot.
-    Pinned,
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader<'a> {
+    /// By its snapshot: all of it, or what could be read when it was made.
+    Pinned(Option<&'a RetainedTables>),
     /// By nobody, or by somebody else: what it has read counts only if its version is still retained afterwards.
     Unpinned,
 }
 
-/// The live pins of a store. They can be read at any time but while one is added or removed: the durable tier asks for them with its own
-/// locks held, also while a purge, which holds the pins, waits for those.
+/// The authority of a store. It can be asked at any time but while a pin is added or removed: the durable tier asks with its own locks
+/// held, also while a purge, which holds the pins, waits for those.
 #[derive(Debug, Default)]
-pub(crate) struct Pins(RwLock<PinTable>);
-
-/// The pins by version and number.
-#[derive(Debug, Default)]
-pub(crate) struct PinTable {
-    last_number: u64,
-    live: BTreeMap<(Version, u64), &'static str>,
+pub(crate) struct Reclaim {
+    authority: RwLock<Authority>,
+    /// The authority's ceiling: reads from here on need not ask it.
+    ceiling: AtomicU64,
 }
 
-impl PinTable {
-    /// Registers a pin and returns its number.
-    pub(crate) fn add(&mut self, version: Version, holder: &'static str) -> u64 {
-        self.last_number += 1;
-        self.live.insert((version, self.last_number), holder);
-        self.last_number
-    }
-
-    /// Whether anything pins this very version.
-    pub(crate) fn has(&self, version: Version) -> bool {
-        self.live.range((version, 0)..=(version, u64::MAX)).next().is_some()
-    }
-
-    /// Every live pin, oldest version first: version, number, kind of holder.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Version, u64, &'static str)> + '_ {
-        self.live.iter().map(|(&(version, number), &holder)| (version, number, holder))
-    }
-
-    /// Refuses what would take away the state that a pin below `version` reads.
-    pub(crate) fn check_none_below(&self, version: Version) -> Result<()> {
-        match self.iter().next() {
-            Some((pinned, number, holder)) if pinned < version => {
-                Err(ErrorKind::Pinned { pin: format!("{holder} {number}"), version: pinned }.into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Pins {
+impl Reclaim {
     /// To add and remove pins.
-    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, PinTable> {
-        self.0.write()
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Authority> {
+        self.authority.write()
     }
 
     /// Keeps pins from coming and going while the answer is held.
-    pub(crate) fn hold(&self) -> RwLockUpgradableReadGuard<'_, PinTable> {
-        self.0.upgradable_read()
+    pub(crate) fn hold(&self) -> RwLockUpgradableReadGuard<'_, Authority> {
+        self.authority.upgradable_read()
     }
 
-    /// The pins of now. Waits for nobody who waits himself.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, PinTable> {
-        self.0.read_recursive()
+    /// The authority as it is now. Waits for nobody who waits himself.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Authority> {
+        self.authority.read_recursive()
     }
 
-    pub(crate) fn remove(&self, version: Version, number: u64) {
-        self.lock().live.remove(&(version, number));
+    /// Makes changes hold that are durable.
+    pub(crate) fn apply(&self, changes: &[Change]) {
+        let mut authority = self.lock();
+        for change in changes {
+            authority.apply(change);
+        }
+        self.ceiling.store(authority.ceiling().0, Ordering::Release);
+    }
+
+    /// From this version on every version of every table can be read.
+    fn ceiling(&self) -> Version {
+        Version(self.ceiling.load(Ordering::Acquire))
     }
 }
 
-/// For the durable tier, which keeps what these versions see.
-impl thermocline_tier::Pins for Pins {
-    fn pinned(&self) -> Vec<Version> {
-        let mut versions: Vec<Version> = self.read().iter().map(|(version, _, _)| version).collect();
-        versions.dedup();
-        versions
+/// For the durable tier.
+impl thermocline_tier::RetentionSource for Reclaim {
+    fn retained(&self) -> RetainedTables {
+        self.read().retained()
     }
+}
+
+impl Inner {
+    /// Refuses what was read of some keys of a table at `at` if that state may have been reclaimed meanwhile. Ask *after* reading: a horizon
+    /// moves before anything is removed.
+    #[inline]
+    pub(crate) fn check_reclaimed(
+        &self,
+        table: EntryKind,
+        range: impl FnOnce() -> KeyRange,
+        at: Version,
+        reader: Reader<'_>,
+    ) -> Result<()> {
+        if at >= self.reclaim.ceiling() { Ok(()) } else { self.check_below_ceiling(table, &range(), at, reader) }
+    }
+
+    #[cold]
+    fn check_below_ceiling(&self, table: EntryKind, range: &KeyRange, at: Version, reader: Reader<'_>) -> Result<()> {
+        match reader {
+            Reader::Pinned(None) => Ok(()),
+            Reader::Pinned(Some(granted)) => granted.check_read(table, range, at),
+            // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
+            Reader::Unpinned => self.reclaim.read().check_read(table, range, at),
+        }
+    }
+
+    /// Refuses what was read of some keys of a table at `at` if that state is gone.
+    pub(crate) fn check_retained(
+        &self,
+        table: EntryKind,
+        range: impl FnOnce() -> KeyRange,
+        at: Version,
+        reader: Reader<'_>,
+    ) -> Result<()> {
+        self.check_reclaimed(table, range, at, reader)?;
+        self.marks.check_floor(table, at)
+    }
+}
+
+/// The range of one key.
+pub(crate) fn only(key: &[u8]) -> KeyRange {
+    KeyRange::new(key..=key)
 }
 
 #[cfg(test)]
 mod tests {
-    use thermocline_tier::Pins as _;
+    use std::panic::Location;
+
+    use thermocline_drop::Moment;
+    use thermocline_tier::RetentionSource as _;
 
     use super::*;
 
+    fn pin(authority: &mut Authority, version: u64) {
+        authority.pin_reader(Version(version), "snapshot", Location::caller(), Moment::default()).unwrap();
+    }
+
     #[test]
-    fn pins_can_be_read_while_a_purge_holds_them_and_a_snapshot_waits() {
-        let pins = Pins::default();
-        pins.lock().add(Version(7), "snapshot");
+    fn what_is_retained_can_be_asked_while_a_purge_holds_the_pins_and_a_snapshot_waits() {
+        let reclaim = Reclaim::default();
+        pin(&mut reclaim.lock(), 7);
+        reclaim.apply(&[Change::Horizon(Version(9))]);
         std::thread::scope(|scope| {
-            let held = pins.hold();
-            let snapshot = scope.spawn(|| pins.lock().add(Version(8), "snapshot"));
+            let held = reclaim.hold();
+            let snapshot = scope.spawn(|| pin(&mut reclaim.lock(), 9));
             for _ in 0..10_000 {
                 thermocline_io::sync::yield_now();
-                assert_eq!(pins.pinned(), [Version(7)]);
+                assert!(reclaim.retained().others().allows(Version(7)));
                 assert!(!snapshot.is_finished());
             }
             drop(held);
             snapshot.join().unwrap();
         });
-        assert_eq!(pins.pinned(), [Version(7), Version(8)]);
+        assert_eq!(reclaim.read().readers().iter().map(|(version, ..)| version.0).collect::<Vec<_>>(), [7, 9]);
     }
 }

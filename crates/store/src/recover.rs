@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use thermocline_drop::decode;
 use thermocline_format::StoreId;
 use thermocline_io::{Disk, Environment};
 use thermocline_tier::{DurableTier, EntryKind, Error, ErrorKind, Result, TierBatch, TierStorage, Version};
@@ -16,6 +17,7 @@ use crate::directory::Directory;
 use crate::layout::State;
 use crate::marks::TableMarks;
 use crate::options::{OpenMode, StoreOptions};
+use crate::reclaim::Reclaim;
 use crate::storage::{Storage, Unpurged};
 use crate::tiers::{DurableRequest, Tiers};
 use crate::view::View;
@@ -35,6 +37,7 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Recovered {
     pub(crate) storage: Arc<Storage>,
     pub(crate) marks: TableMarks,
+    pub(crate) reclaim: Reclaim,
     pub(crate) report: RecoveryReport,
     pub(crate) last: Version,
     /// The last version that a checkpoint covers.
@@ -65,7 +68,9 @@ impl Recovery<'_> {
         let state = State::decode(&checkpoint.state)?;
         let marks = TableMarks::default();
         marks.restore(state.marks);
-        let mut replay = Replay::new(self, durable.as_deref(), &marks, checkpoint.version)?;
+        let reclaim = Reclaim::default();
+        reclaim.apply(&state.retention);
+        let mut replay = Replay::new(self, durable.as_deref(), &marks, &reclaim, checkpoint.version)?;
         let request = OpenLog {
             disk: self.disk(),
             randomness: &*self.environment.randomness,
@@ -96,13 +101,13 @@ impl Recovery<'_> {
             if self.is_read_only() {
                 return Err(cannot_write());
             }
-            catch_up(&storage, &marks, applied, last, state.base.as_ref())?;
+            catch_up(&storage, &marks, &reclaim, applied, last, state.base.as_ref())?;
         }
         if !self.is_read_only() {
             flush_all(&storage)?;
         }
         let covered = storage.durable().map_or(Version::ZERO, |durable| durable.checkpoint().version);
-        Ok(Recovered { storage: Arc::new(storage), marks, report, last, covered })
+        Ok(Recovered { storage: Arc::new(storage), marks, reclaim, report, last, covered })
     }
 }
 
@@ -118,6 +123,7 @@ fn check_reached(reached: Version, checkpoint: Version) -> Result<()> {
 /// Puts the log's records back, as far as memory goes.
 struct Replay<'a> {
     marks: &'a TableMarks,
+    reclaim: &'a Reclaim,
     /// `None` where everything goes to the durable tier, which must wait until the log is open.
     active: Option<Arc<dyn TierStorage>>,
     /// Takes tables that are ensured where there is no active tier.
@@ -139,6 +145,7 @@ impl<'a> Replay<'a> {
         recovery: &Recovery<'_>,
         durable: Option<&'a dyn DurableTier>,
         marks: &'a TableMarks,
+        reclaim: &'a Reclaim,
         covered: Version,
     ) -> Result<Self> {
         let tables = durable.map_or_else(|| Ok(Vec::new()), TierStorage::tables)?;
@@ -150,6 +157,7 @@ impl<'a> Replay<'a> {
         };
         Ok(Self {
             marks,
+            reclaim,
             is_full: active.is_none(),
             active,
             durable: durable.filter(|_| !recovery.is_read_only()),
@@ -192,6 +200,11 @@ impl<'a> Replay<'a> {
                 self.applied = version;
             }
             Replayed::EnsureTable { table } => return self.ensure(table),
+            // Without a version too; to hear of what is known already changes nothing in the end.
+            Replayed::Note { bytes } => {
+                let changes = decode(bytes, "a note in the log".into(), 0);
+                self.reclaim.apply(&changes.map_err(|damage| Error::with_source(ErrorKind::Corruption, damage))?);
+            }
             Replayed::Commit(_) | Replayed::PurgeTable { .. } => {}
         }
         Ok(())
@@ -220,7 +233,14 @@ fn cannot_write() -> Error {
 }
 
 /// Puts back the commits after `from` up to `to`, from the log that is open now, flushing as it goes.
-fn catch_up(storage: &Storage, marks: &TableMarks, from: Version, to: Version, base: Option<&LogBase>) -> Result<()> {
+fn catch_up(
+    storage: &Storage,
+    marks: &TableMarks,
+    reclaim: &Reclaim,
+    from: Version,
+    to: Version,
+    base: Option<&LogBase>,
+) -> Result<()> {
     let mut reader = storage.log.reader(from)?;
     let mut batch = TierBatch::empty(from);
     let mut applied = from;
@@ -232,7 +252,7 @@ fn catch_up(storage: &Storage, marks: &TableMarks, from: Version, to: Version, b
         let budget = storage.hot_budget_bytes.unwrap_or(u64::MAX);
         if Storage::is_full(&storage.view(), budget) {
             // The log was opened with this base, and keeps it until the next seal.
-            storage.seal(applied, base.cloned(), marks);
+            storage.seal(applied, base.cloned(), marks, reclaim.read().changes());
             flush_all(storage)?;
         }
         put_back(storage, marks, &commit, &mut batch)?;

@@ -110,7 +110,8 @@ impl Scan {
             }
             self.snapshot.inner.check_open()?;
             side.refill()?;
-            self.snapshot.inner.marks.check_floor(self.request.table, self.request.window.at)?;
+            let RangeRequest { table, range, window, .. } = &self.request;
+            self.snapshot.inner.check_retained(*table, || range.clone(), window.at, self.snapshot.reader())?;
         }
     }
 

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::ops::{ControlFlow, RangeBounds};
+use std::panic::Location;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thermocline_tier::{Direction, EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, Version};
+use thermocline_tier::{
+    Direction, EntryKind, KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, RetainedTables, Version,
+};
 
 use crate::history::History;
 use crate::page::{self, Page};
-use crate::pins::Reader;
+use crate::reclaim::Reader;
 use crate::scan::Scan;
 use crate::store::Inner;
 
@@ -36,22 +39,25 @@ pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     version: Version,
     pin: u64,
+    /// What could be read when it was made, if some table had lost its version by then.
+    granted: Option<Arc<RetainedTables>>,
 }
 
 impl Snapshot {
     /// Pins the latest version, or `at` if that is older.
+    #[track_caller]
     pub(crate) fn pin(inner: &Arc<Inner>, at: Version, holder: &'static str) -> Result<Self> {
         inner.check_open()?;
         // Under the lock of the pins, so that a purge sees either the pin or its own version in place of ours, and so that nothing
         // begins to be reclaimed that the pin should keep.
-        let mut pins = inner.pins.lock();
+        let mut authority = inner.reclaim.lock();
         let version = at.min(inner.latest());
-        let horizon = inner.horizon();
-        if version < horizon && !pins.has(version) {
-            return Err(ErrorKind::VersionReclaimed { requested: version, horizon }.into());
-        }
-        let pin = pins.add(version, holder);
-        Ok(Self { inner: Arc::clone(inner), version, pin })
+        let (pin, granted) = authority.pin_reader(version, holder, Location::caller(), inner.moment())?;
+        Ok(Self { inner: Arc::clone(inner), version, pin, granted })
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::Pinned(self.granted.as_deref())
     }
 
     /// The version that is seen: never above the last commit at the time the snapshot was made.
@@ -72,7 +78,7 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn lookup(&self, table: EntryKind, key: &[u8]) -> Result<Lookup> {
-        self.inner.lookup_at(table, key, self.version, Reader::Pinned)
+        self.inner.lookup_at(table, key, self.version, self.reader())
     }
 
     /// Whether a key has a value.
@@ -89,7 +95,7 @@ impl Snapshot {
     /// As [`get`](Self::get); there is no partial answer.
     pub fn get_many<K: AsRef<[u8]>>(&self, table: EntryKind, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
         let keys: Vec<K> = keys.into_iter().collect();
-        self.inner.get_many_at(table, &keys, self.version, Reader::Pinned)
+        self.inner.get_many_at(table, &keys, self.version, self.reader())
     }
 
     /// Many keys of any tables.
@@ -97,7 +103,7 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get); there is no partial answer.
     pub fn lookup_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Lookup>> {
-        self.inner.lookup_many_at(keys, self.version, Reader::Pinned)
+        self.inner.lookup_many_at(keys, self.version, self.reader())
     }
 
     /// The rows of a range in key order, as an iterator that can be walked from both ends. Any bounds are legal; an inverted
@@ -147,7 +153,7 @@ impl Snapshot {
         limit: usize,
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        page::visit(&self.inner, self.request(table, range, direction), limit, visit)
+        page::visit(&self.inner, self.request(table, range, direction), limit, self.reader(), visit)
     }
 
     fn request(&self, table: EntryKind, range: KeyRange, direction: Direction) -> RangeRequest {
@@ -171,7 +177,7 @@ impl Snapshot {
     }
 
     fn page_in(&self, table: EntryKind, range: KeyRange, direction: Direction, limit: usize) -> Result<Page> {
-        page::read(&self.inner, self.request(table, range, direction).into_cursor(), limit, Reader::Pinned)
+        page::read(&self.inner, self.request(table, range, direction).into_cursor(), limit, self.reader())
     }
 
     /// Every version of a key up to this snapshot's, newest first.
@@ -179,20 +185,20 @@ impl Snapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn history(&self, table: EntryKind, key: &[u8]) -> Result<History> {
-        History::read(&self.inner, table, key, self.version, Reader::Pinned)
+        History::read(&self.inner, table, key, self.version, self.reader())
     }
 }
 
 impl Clone for Snapshot {
     fn clone(&self) -> Self {
-        let pin = self.inner.pins.lock().add(self.version, "snapshot");
-        Self { inner: Arc::clone(&self.inner), version: self.version, pin }
+        let pin = self.inner.reclaim.lock().pin_again(self.version, self.pin);
+        Self { inner: Arc::clone(&self.inner), version: self.version, pin, granted: self.granted.clone() }
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.inner.pins.remove(self.version, self.pin);
+        self.inner.reclaim.lock().let_go(self.version, self.pin);
     }
 }
 

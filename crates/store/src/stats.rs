@@ -42,9 +42,9 @@ pub enum Health {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinInfo {
-    /// What holds it and its number, such as `snapshot 12`.
+    /// What holds it and its number, such as `snapshot 12`, or its own name in quotes.
     pub name: String,
-    /// The version that it pins.
+    /// The version that it pins, the oldest if it pins more than one.
     pub version: Version,
 }
 
@@ -89,12 +89,15 @@ impl Store {
             Some(cause) => Health::Poisoned { cause: cause.to_string() },
             None => Health::Healthy,
         };
-        let pins = inner
-            .pins
-            .read()
-            .iter()
-            .map(|(version, number, holder)| PinInfo { name: format!("{holder} {number}"), version })
-            .collect();
+        let mut pins: Vec<PinInfo> = {
+            let authority = inner.reclaim.read();
+            let readers = authority.readers().iter();
+            let readers =
+                readers.map(|(version, number, reader)| PinInfo { name: format!("{} {number}", reader.holder), version });
+            let named = authority.pins().map(|(name, pin)| PinInfo { name: format!("{name:?}"), version: pin.versions.first() });
+            readers.chain(named).collect()
+        };
+        pins.sort_by_key(|pin| pin.version);
         StoreStats {
             health,
             last_version: inner.latest(),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use thermocline_drop::Change;
 use thermocline_tier::{Checkpoint, DurableTier, EntryKind, Error, ErrorKind, Pressure, Result, TierBatch, Version};
 use thermocline_wal::{Log, LogBase};
 
@@ -175,8 +176,8 @@ impl Storage {
     /// Puts a fresh table above the active one, which from now on waits to be moved down. `version` is the last that was committed:
     /// nothing is written meanwhile. In a store that writes straight to the durable tier it seals nothing and asks for a checkpoint
     /// alone.
-    pub(crate) fn seal(&self, version: Version, base: Option<LogBase>, marks: &TableMarks) {
-        let state = State { base: base.clone(), marks: marks.as_of(version) }.encode();
+    pub(crate) fn seal(&self, version: Version, base: Option<LogBase>, marks: &TableMarks, retention: Vec<Change>) {
+        let state = State { base: base.clone(), marks: marks.as_of(version), retention }.encode();
         let checkpoint = Checkpoint { version, state };
         self.edit(|view| {
             let full = view.active.clone().filter(|_| view.is_active_used);

@@ -22,8 +22,8 @@ use crate::history::History;
 use crate::marks::TableMarks;
 use crate::options::StoreOptions;
 use crate::page::{self, Page};
-use crate::pins::{Pins, Reader};
 use crate::pressure::PressureMeter;
+use crate::reclaim::{Reader, Reclaim, only};
 use crate::snapshot::Snapshot;
 use crate::storage::Storage;
 
@@ -59,12 +59,10 @@ pub(crate) struct Inner {
     pub(crate) disk: Arc<dyn Disk>,
     /// The last version that readers may see.
     pub(crate) published: AtomicU64,
-    /// The version from which on every version can be read; never above the last that was published.
-    pub(crate) horizon: AtomicU64,
-    /// Held by whoever moves the horizon.
-    pub(crate) horizon_turn: Mutex<()>,
+    /// Held by whoever changes what is retained, but for readers.
+    pub(crate) retention_turn: Mutex<()>,
     pub(crate) marks: TableMarks,
-    pub(crate) pins: Arc<Pins>,
+    pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) pressure: PressureMeter,
     pub(crate) is_closed: AtomicBool,
     pub(crate) queue: GroupCommit<Request, Outcome>,
@@ -97,30 +95,13 @@ impl Inner {
     }
 
     pub(crate) fn horizon(&self) -> Version {
-        Version(self.horizon.load(Ordering::Acquire))
-    }
-
-    /// Refuses what was read at `at` if that state may have been reclaimed meanwhile. Ask *after* reading: the horizon moves before
-    /// anything is removed.
-    pub(crate) fn check_horizon(&self, at: Version, reader: Reader) -> Result<()> {
-        let horizon = self.horizon();
-        // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
-        if at >= horizon || reader == Reader::Pinned || self.pins.read().has(at) {
-            return Ok(());
-        }
-        Err(ErrorKind::VersionReclaimed { requested: at, horizon }.into())
-    }
-
-    /// Refuses what was read of a table at `at` if that state is gone.
-    pub(crate) fn check_retained(&self, table: EntryKind, at: Version, reader: Reader) -> Result<()> {
-        self.check_horizon(at, reader)?;
-        self.marks.check_floor(table, at)
+        self.reclaim.read().horizon()
     }
 
     /// A point read at a version that was published.
-    fn lookup_exactly(&self, table: EntryKind, key: &[u8], at: Version, reader: Reader) -> Result<Lookup> {
+    fn lookup_exactly(&self, table: EntryKind, key: &[u8], at: Version, reader: Reader<'_>) -> Result<Lookup> {
         let found = self.storage.view().get(table, key, at)?;
-        self.check_horizon(at, reader)?;
+        self.check_reclaimed(table, || only(key), at, reader)?;
         self.marks.judge(table, at, found)
     }
 
@@ -131,9 +112,9 @@ impl Inner {
     }
 
     /// A point read at a version, or of the latest state if that is older.
-    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], version: Version, reader: Reader) -> Result<Lookup> {
+    pub(crate) fn lookup_at(&self, table: EntryKind, key: &[u8], version: Version, reader: Reader<'_>) -> Result<Lookup> {
         self.check_open()?;
-        if reader == Reader::Pinned {
+        if matches!(reader, Reader::Pinned(_)) {
             return self.lookup_exactly(table, key, version, reader);
         }
         self.read_at(version, |at| self.lookup_exactly(table, key, at, reader))
@@ -154,7 +135,7 @@ impl Inner {
     fn read_latest_again<R>(&self, mut at: Version, mut error: Error, read: &impl Fn(Version) -> Result<R>) -> Result<R> {
         loop {
             // A purge holds this lock until its own version is published.
-            drop(self.pins.lock());
+            drop(self.reclaim.lock());
             let latest = self.latest();
             if latest == at {
                 return Err(error);
@@ -173,10 +154,12 @@ impl Inner {
     }
 
     /// Point reads at a version, of any tables.
-    pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version, reader: Reader) -> Result<Vec<Lookup>> {
+    pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version, reader: Reader<'_>) -> Result<Vec<Lookup>> {
         self.check_open()?;
         let mut found = self.storage.view().get_many(keys, at)?;
-        self.check_horizon(at, reader)?;
+        for key in keys {
+            self.check_reclaimed(key.table, || only(key.prefix), at, reader)?;
+        }
         if self.marks.has_any() {
             for (key, answer) in keys.iter().zip(&mut found) {
                 *answer = self.marks.judge(key.table, at, std::mem::take(answer))?;
@@ -190,7 +173,7 @@ impl Inner {
         table: EntryKind,
         keys: &[K],
         at: Version,
-        reader: Reader,
+        reader: Reader<'_>,
     ) -> Result<Vec<Option<Bytes>>> {
         let refs: Vec<KeyRef<'_>> = keys.iter().map(|key| KeyRef { table, prefix: key.as_ref() }).collect();
         Ok(self.lookup_many_at(&refs, at, reader)?.into_iter().map(Lookup::into_value).collect())
@@ -249,6 +232,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
+    #[track_caller]
     pub fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::pin(&self.inner, Version::MAX, "snapshot")
     }
@@ -258,6 +242,7 @@ impl Store {
     /// # Errors
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) for a version below the [horizon](Store::horizon) that nothing else pins;
     /// [`Closed`](ErrorKind::Closed). A table that was purged later fails when it is read, with `VersionReclaimed` too.
+    #[track_caller]
     pub fn at(&self, version: Version) -> Result<Snapshot> {
         Snapshot::pin(&self.inner, version, "snapshot")
     }

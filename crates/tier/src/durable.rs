@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::range::KeyRange;
+use crate::retained::RetainedTables;
 use crate::storage::{TableStats, TierStorage};
 use crate::table::EntryKind;
 use crate::version::Version;
@@ -47,54 +48,11 @@ pub enum Pressure {
     },
 }
 
-/// Which versions reads may still ask for: every one from the horizon on, and the pinned ones below it.
-///
-/// ```
-/// use thermocline_tier::{Retained, Version};
-///
-/// let retained = Retained::new(Version(10), [Version(3), Version(12)]);
-/// // Of the versions 9, 4 and 2 of a key, 9 is seen at the horizon and 2 at the pin; 4 is seen by nobody.
-/// assert!(retained.sees(Version(9), None) && retained.sees(Version(2), Some(Version(4))));
-/// assert!(!retained.sees(Version(4), Some(Version(9))));
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Retained {
-    horizon: Version,
-    /// Ascending, all below the horizon.
-    pins: Vec<Version>,
-}
-
-impl Retained {
-    /// From a horizon, and pins in any order; pins at or above the horizon change nothing.
-    pub fn new(horizon: Version, pins: impl IntoIterator<Item = Version>) -> Self {
-        let mut pins: Vec<Version> = pins.into_iter().filter(|pin| *pin < horizon).collect();
-        pins.sort_unstable();
-        pins.dedup();
-        Self { horizon, pins }
-    }
-
-    /// The version from which on every version may be read.
-    pub fn horizon(&self) -> Version {
-        self.horizon
-    }
-
-    /// Whether some allowed read sees the entry of version `version` of a key whose next newer entry is of version `newer`.
-    pub fn sees(&self, version: Version, newer: Option<Version>) -> bool {
-        let Some(newer) = newer else { return true };
-        if newer > self.horizon {
-            return true;
-        }
-        // Seen by a pin in version..newer.
-        let first = self.pins.partition_point(|pin| *pin < version);
-        self.pins.get(first).is_some_and(|pin| *pin < newer)
-    }
-}
-
-/// Says which versions are pinned at the moment, in any order.
-pub trait Pins: Send + Sync + Debug {
-    /// The pinned versions. A tier may hold its own locks while it asks, also in [`clear_table`](TierStorage::clear_table): the answer
-    /// waits for nobody who waits for the tier.
-    fn pinned(&self) -> Vec<Version>;
+/// Says what is retained at the moment.
+pub trait RetentionSource: Send + Sync + Debug {
+    /// What every allowed read can see from now on lies in it. A tier may hold its own locks while it asks, also in
+    /// [`clear_table`](TierStorage::clear_table): the answer waits for nobody who waits for the tier.
+    fn retained(&self) -> RetainedTables;
 }
 
 /// A tier whose content survives the process, below the tier that takes the writes.
@@ -124,8 +82,8 @@ pub trait DurableTier: TierStorage {
     /// As [`absorb`](DurableTier::absorb).
     fn set_horizon(&self, horizon: Version) -> Result<()>;
 
-    /// From now on, asks `pins` at the start of each rewrite which versions below the horizon must be kept.
-    fn set_pins(&self, pins: Arc<dyn Pins>);
+    /// From now on, asks `source` at the start of each rewrite what must be kept. Before, that is all from the horizon on.
+    fn set_retention(&self, source: Arc<dyn RetentionSource>);
 
     /// Does one bounded piece of the most urgent background work; false if there is none.
     ///
@@ -215,26 +173,4 @@ pub struct VerifiedFiles {
     pub bytes: u64,
     /// Entries, all versions.
     pub entries: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_read_sees_is_retained_and_nothing_else() {
-        let retained = Retained::new(Version(10), [Version(7), Version(3)]);
-        // Versions of a key, newest first, and for each whether a read at 3, 7 or from 10 on sees it.
-        let versions = [(12, true), (11, true), (10, true), (9, false), (8, false), (6, true), (5, false), (3, true), (2, false)];
-        let mut newer = None;
-        for (version, is_seen) in versions {
-            assert_eq!(retained.sees(Version(version), newer), is_seen, "version {version}");
-            newer = Some(Version(version));
-        }
-    }
-
-    #[test]
-    fn nothing_is_reclaimed_below_a_horizon_of_zero() {
-        assert!(Retained::default().sees(Version(1), Some(Version(2))));
-    }
 }

@@ -126,6 +126,7 @@ fn payload(dump: &mut Dump, record: &RecordHeader, reader: &mut Reader<'_>) -> R
             number(dump, reader, "time", Reader::u64)?;
             table(dump, reader, "table")?;
         }
+        RecordKind::Note => bytes(dump, reader, "note", to_u64(reader.remaining()))?,
         RecordKind::Witness | RecordKind::Close => {}
     }
     reader.clone().finish()

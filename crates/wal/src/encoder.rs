@@ -110,6 +110,7 @@ impl Encoder {
         let payloads = entries.iter().map(|entry| match entry {
             LogEntry::Commit { batch, clears, .. } => payload::commit_size_max(batch, clears),
             LogEntry::EnsureTable { .. } | LogEntry::PurgeTable { .. } => 64,
+            LogEntry::Note { bytes } => bytes.len(),
         });
         let bytes = payloads.fold(0_usize, |sum, len| sum.saturating_add(len).saturating_add(RECORD_HEADER_LEN));
         to_u64(bytes).saturating_add(u64::from(self.padding.unit())).saturating_add(TRAILER_SIZE)
@@ -162,6 +163,10 @@ impl Encoder {
             LogEntry::PurgeTable { version, time, table } => {
                 payload::write_purge(&mut self.stage, version, time, table);
                 (RecordKind::PurgeTable, 0)
+            }
+            LogEntry::Note { bytes } => {
+                self.stage.bytes(bytes);
+                (RecordKind::Note, 0)
             }
         };
         let payload_len = self.stage.len() - start - RECORD_HEADER_LEN;

@@ -37,6 +37,11 @@ pub enum LogEntry<'a> {
         /// The table.
         table: EntryKind,
     },
+    /// Something that the store must know again, in the store's own encoding. It has no version, and is no commit.
+    Note {
+        /// The store's bytes.
+        bytes: &'a [u8],
+    },
 }
 
 impl LogEntry<'_> {
@@ -45,7 +50,7 @@ impl LogEntry<'_> {
         match self {
             Self::Commit { batch, .. } => Some(batch.version()),
             Self::PurgeTable { version, .. } => Some(*version),
-            Self::EnsureTable { .. } => None,
+            Self::EnsureTable { .. } | Self::Note { .. } => None,
         }
     }
 }
@@ -76,6 +81,11 @@ pub enum Replayed<'a> {
         time: u64,
         /// The table.
         table: EntryKind,
+    },
+    /// Something that the store must know again.
+    Note {
+        /// The store's bytes.
+        bytes: &'a [u8],
     },
 }
 

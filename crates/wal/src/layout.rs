@@ -103,7 +103,7 @@ pub(crate) const RECORD_HEADER_TABLE: FieldTable = FieldTable::new(
      it is the header's previous chain.",
     &[
         Field::at(0, Encoding::U32, "payload length", "in bytes, without this header"),
-        Field::at(4, Encoding::U8, "kind", "1 genesis, 2 commit, 3 ensure table, 4 purge table, 5 witness, 6 close"),
+        Field::at(4, Encoding::U8, "kind", "1 genesis, 2 commit, 3 ensure table, 4 purge table, 5 witness, 6 close, 7 note"),
         Field::at(
             5,
             Encoding::Bits8,
@@ -264,11 +264,12 @@ pub(crate) enum RecordKind {
     PurgeTable,
     Witness,
     Close,
+    Note,
 }
 
 impl RecordKind {
     /// The highest number in use.
-    pub(crate) const CODE_MAX: u8 = Self::Close.code();
+    pub(crate) const CODE_MAX: u8 = Self::Note.code();
 
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -278,6 +279,7 @@ impl RecordKind {
             Self::PurgeTable => 4,
             Self::Witness => 5,
             Self::Close => 6,
+            Self::Note => 7,
         }
     }
 
@@ -289,6 +291,7 @@ impl RecordKind {
             4 => Some(Self::PurgeTable),
             5 => Some(Self::Witness),
             6 => Some(Self::Close),
+            7 => Some(Self::Note),
             _ => None,
         }
     }

@@ -239,7 +239,7 @@ impl Sink for Replayer<'_> {
                 Some(commit.version)
             }
             Replayed::PurgeTable { version, .. } => Some(*version),
-            Replayed::EnsureTable { .. } => None,
+            Replayed::EnsureTable { .. } | Replayed::Note { .. } => None,
         };
         if let Some(version) = version {
             report.last_version = version;

@@ -37,7 +37,7 @@ const RUN_LEN_MIN: usize = 12;
 const ENTRY_OVERHEAD_MAX: usize = 11;
 
 /// The field tables of the payloads, in the order of the records' kinds.
-pub(crate) const PAYLOAD_TABLES: [FieldTable; 6] = [
+pub(crate) const PAYLOAD_TABLES: [FieldTable; 7] = [
     FieldTable::new(
         "genesis payload",
         "The first record of a store's log.",
@@ -95,6 +95,11 @@ pub(crate) const PAYLOAD_TABLES: [FieldTable; 6] = [
             Field::at(16, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
             Field::at(17, Encoding::U32, "table id", "0 for multi"),
         ],
+    ),
+    FieldTable::new(
+        "note payload",
+        "What the store must know again besides its commits, in its own encoding.",
+        &[Field::at(0, Encoding::Variable, "bytes", "to the end of the payload")],
     ),
 ];
 

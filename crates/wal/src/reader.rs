@@ -254,7 +254,9 @@ fn decode(
             }
             Ok(Read::Commit(Commit { version, time, clears: Vec::new(), purged: Some(table), changes: Vec::new() }))
         }
-        RecordKind::Genesis | RecordKind::EnsureTable | RecordKind::Witness | RecordKind::Close => Ok(Read::Skipped),
+        RecordKind::Genesis | RecordKind::EnsureTable | RecordKind::Witness | RecordKind::Close | RecordKind::Note => {
+            Ok(Read::Skipped)
+        }
     }
 }
 

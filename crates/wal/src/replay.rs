@@ -114,6 +114,7 @@ impl Decoder {
                 self.check_version(version, file, offset)?;
                 sink.record(Replayed::PurgeTable { version, time, table }, group)?;
             }
+            RecordKind::Note => sink.record(Replayed::Note { bytes: payload.take_rest() }, group)?,
             RecordKind::Witness | RecordKind::Close => payload.finish().map_err(corruption)?,
         }
         Ok(())

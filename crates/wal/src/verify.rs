@@ -34,7 +34,7 @@ impl Sink for Counter {
                 self.report.last_version = commit.version;
             }
             Replayed::PurgeTable { version, .. } => self.report.last_version = version,
-            Replayed::EnsureTable { .. } => {}
+            Replayed::EnsureTable { .. } | Replayed::Note { .. } => {}
         }
         Ok(())
     }

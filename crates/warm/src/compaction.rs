@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, Version};
+use thermocline_tier::{EntryKind, KeyRange, Result, RetainedTables};
 
 use crate::codec::Compression;
 use crate::error::disk_error;
@@ -141,7 +141,8 @@ impl Plan {
     }
 
     /// All that holds keys of a range, to the lowest level that has any; `None` if it is there already and holds nothing to be removed.
-    pub(crate) fn of_range(view: &View, table: EntryKind, range: &KeyRange, horizon: Version) -> Option<Self> {
+    pub(crate) fn of_range(view: &View, table: EntryKind, range: &KeyRange, retained: &RetainedTables) -> Option<Self> {
+        let horizon = retained.parts(table).map(|(_, retained)| retained.horizon()).max()?;
         let in_range = |segment: &Arc<Segment>| {
             let meta = &segment.meta;
             let ends_before = meta.last.table < table || meta.last.table == table && !range.is_after_start(&meta.last.prefix);
@@ -323,7 +324,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use thermocline_io::MemoryDisk;
-    use thermocline_tier::{ErrorKind, Retained};
+    use thermocline_tier::{ErrorKind, Version};
 
     use super::*;
     use crate::cache::Cache;
@@ -403,7 +404,7 @@ mod tests {
         let step = |ranges: [std::ops::Range<u32>; 2]| {
             let inputs = ranges.map(|numbers| segment(&maker, 1, numbers, 50)).to_vec();
             let plan = Plan { inputs, level: 2, is_lowest: true, is_move: false };
-            let keep = Keep { retained: Retained::default(), markers: Markers::default(), is_lowest: true };
+            let keep = Keep { retained: RetainedTables::default(), markers: Markers::default(), is_lowest: true };
             let mut part = Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, u64::MAX)).unwrap();
             part.step(u64::MAX)
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thermocline_tier::{EntryKind, Result, Retained, Version};
+use thermocline_tier::{EntryKind, Result, RetainedTables, Version};
 
 use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
 use crate::block::MainBlock;
@@ -308,7 +308,7 @@ impl Chain {
 /// What a rewrite keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
-    pub(crate) retained: Retained,
+    pub(crate) retained: RetainedTables,
     pub(crate) markers: Markers,
     /// Whether no file outside of the rewrite can hold older versions of its keys, so that a tombstone at a key's end hides nothing.
     pub(crate) is_lowest: bool,
@@ -337,6 +337,8 @@ pub(crate) struct Merge {
     /// The key of the entry that came last, and its version, whether it was kept or not.
     key: TableKey,
     newer: Option<Version>,
+    /// How many of its entries came before.
+    position: u64,
     /// Tombstones that are kept only if something older follows.
     tombstones: Vec<Version>,
     ready: std::collections::VecDeque<Row>,
@@ -350,6 +352,7 @@ impl Merge {
             keep,
             key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
             newer: None,
+            position: 0,
             tombstones: Vec::new(),
             ready: std::collections::VecDeque::new(),
             read: 0,
@@ -391,6 +394,7 @@ impl Merge {
                 self.key.table = input.key.table;
                 self.key.prefix.clone_from(&input.key.prefix);
                 self.newer = None;
+                self.position = 0;
                 self.tombstones.clear();
             }
             self.read += (ROW_SIZE_BYTES + self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
@@ -401,21 +405,26 @@ impl Merge {
             if is_hidden || self.newer == Some(row.version) {
                 continue;
             }
-            let is_seen = self.keep.retained.sees(row.version, self.newer);
+            let is_kept = self.newer.is_none() || {
+                let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
+                retained.keeps(row.version, self.newer, self.position)
+            };
             self.newer = Some(row.version);
-            if is_seen {
+            self.position += 1;
+            if is_kept {
                 self.take(row);
             }
         }
     }
 
     fn take(&mut self, row: Row) {
-        // A horizon of 0 is none.
-        let horizon = self.keep.retained.horizon();
-        let is_old = horizon > Version::ZERO && row.version <= horizon;
-        if matches!(row.value, Moved::Tombstone) && self.keep.is_lowest && is_old {
-            self.tombstones.push(row.version);
-            return;
+        if matches!(row.value, Moved::Tombstone) && self.keep.is_lowest {
+            // A horizon of 0 is none.
+            let horizon = self.keep.retained.of(self.key.table, &self.key.prefix).horizon();
+            if horizon > Version::ZERO && row.version <= horizon {
+                self.tombstones.push(row.version);
+                return;
+            }
         }
         let tombstone = |version| Row { version, suffix: Bytes::new(), value: Moved::Tombstone };
         self.ready.extend(self.tombstones.drain(..).map(tombstone));

@@ -14,8 +14,8 @@ use thermocline_io::sync::{Condvar, Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef,
-    Lookup, Pins, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, TableStats, TierBatch, TierFile,
-    TierScan, TierStats, TierStorage, VerifiedFiles, Version,
+    Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource, TableStats,
+    TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
 use self::rewrite::Jobs;
@@ -82,7 +82,7 @@ pub struct WarmTier {
     jobs: Mutex<Jobs>,
     /// A part of a rewrite was given back.
     given_back: Condvar,
-    pins: RwLock<Option<Arc<dyn Pins>>>,
+    retention: RwLock<Option<Arc<dyn RetentionSource>>>,
     written_bytes: AtomicU64,
     compacted_bytes: AtomicU64,
 }
@@ -142,7 +142,7 @@ impl WarmTier {
             catalog: Mutex::new(Catalog { manifest, state }),
             jobs: Mutex::default(),
             given_back: Condvar::default(),
-            pins: RwLock::new(None),
+            retention: RwLock::new(None),
             written_bytes: AtomicU64::new(0),
             compacted_bytes: AtomicU64::new(0),
         };
@@ -266,7 +266,7 @@ impl WarmTier {
 
     /// All entries of some files of a view, in its order, from a key on, as one stream.
     fn merge(view: &View, segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Merge> {
-        let keep = Keep { retained: Retained::default(), markers: view.markers.clone(), is_lowest: false };
+        let keep = Keep { retained: RetainedTables::default(), markers: view.markers.clone(), is_lowest: false };
         Ok(Merge::new(Chain::open_all(segments, from)?, keep))
     }
 }
@@ -524,8 +524,8 @@ impl DurableTier for WarmTier {
         self.commit(&mut catalog, Edit { horizon: Some(horizon), ..Edit::default() })
     }
 
-    fn set_pins(&self, pins: Arc<dyn Pins>) {
-        *self.pins.write() = Some(pins);
+    fn set_retention(&self, source: Arc<dyn RetentionSource>) {
+        *self.retention.write() = Some(source);
     }
 
     fn step(&self) -> Result<bool> {

@@ -14,6 +14,7 @@ mod differences;
 mod faults;
 mod pressure;
 mod ranges;
+mod retention;
 mod story;
 mod tables;
 mod tiered;

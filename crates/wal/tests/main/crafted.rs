@@ -113,7 +113,7 @@ fn records_that_cannot_be_are_refused_by_their_part() {
 
 #[test]
 fn kinds_and_flags_of_a_newer_release_are_unsupported_and_nothing_is_changed() {
-    for (record, edit) in [(3, (|record| record[4] = 7) as fn(&mut [u8])), (6 - 1, |record| record[5] |= 4)] {
+    for (record, edit) in [(3, (|record| record[4] = 8) as fn(&mut [u8])), (6 - 1, |record| record[5] |= 4)] {
         let error = crafted(record, edit);
         assert_eq!(error.kind(), &ErrorKind::UnsupportedFormat, "{error}");
         assert!(error.to_string().contains("newer release"), "{error}");

@@ -34,6 +34,7 @@ fn write_all(disk: &SimDisk, options: &LogOptions) -> Vec<Item> {
     let clears = [EntryKind::Multi, EntryKind::operator(2)];
     let group = [
         LogEntry::EnsureTable { table: EntryKind::source(7) },
+        LogEntry::Note { bytes: b"noted" },
         LogEntry::Commit { time: 1_700_000_000_000_000, batch: &first, clears: &clears },
     ];
     append(&log, &group, Durability::Sync);

@@ -29,6 +29,7 @@ fn every_kind_of_record_comes_back_in_order() {
     let clears = [EntryKind::Multi, EntryKind::source(2)];
     let entries = [
         LogEntry::EnsureTable { table: EntryKind::operator(5) },
+        LogEntry::Note { bytes: b"" },
         LogEntry::Commit { time: 77, batch: &first, clears: &clears },
         LogEntry::Commit { time: 0, batch: &second, clears: &[] },
         LogEntry::PurgeTable { version: Version(u64::MAX - 1), time: u64::MAX, table: EntryKind::source(2) },
@@ -40,7 +41,7 @@ fn every_kind_of_record_comes_back_in_order() {
     let reopened = open(&disk, &LogOptions::default()).unwrap();
     assert_eq!(reopened.items, written);
     assert!(reopened.report.was_clean_close);
-    assert_eq!((reopened.report.records, reopened.report.commits, reopened.report.entries), (4, 2, 3));
+    assert_eq!((reopened.report.records, reopened.report.commits, reopened.report.entries), (5, 2, 3));
     assert_eq!(reopened.report.last_version, Version(u64::MAX - 1));
     let after = batch(1);
     let again = [LogEntry::Commit { time: 0, batch: &after, clears: &[] }];

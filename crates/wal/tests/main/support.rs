@@ -12,6 +12,7 @@ pub(crate) enum Item {
     Commit { version: u64, time: u64, clears: Vec<EntryKind>, entries: Vec<Entry> },
     Ensure(EntryKind),
     Purge { version: u64, time: u64, table: EntryKind },
+    Note(Vec<u8>),
 }
 
 pub(crate) type Entry = (EntryKind, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
@@ -20,7 +21,7 @@ impl Item {
     pub(crate) fn version(&self) -> Option<u64> {
         match self {
             Self::Commit { version, .. } | Self::Purge { version, .. } => Some(*version),
-            Self::Ensure(_) => None,
+            Self::Ensure(_) | Self::Note(_) => None,
         }
     }
 }
@@ -34,6 +35,7 @@ pub(crate) fn owned(record: &Replayed<'_>) -> Item {
             entries: entries_of(commit.batch),
         },
         Replayed::EnsureTable { table } => Item::Ensure(*table),
+        Replayed::Note { bytes } => Item::Note(bytes.to_vec()),
         Replayed::PurgeTable { version, time, table } => Item::Purge { version: version.0, time: *time, table: *table },
     }
 }
@@ -52,6 +54,7 @@ pub(crate) fn expected(entry: &LogEntry<'_>) -> Item {
             Item::Commit { version: batch.version().0, time: *time, clears: clears.to_vec(), entries: entries_of(batch) }
         }
         LogEntry::EnsureTable { table } => Item::Ensure(*table),
+        LogEntry::Note { bytes } => Item::Note(bytes.to_vec()),
         LogEntry::PurgeTable { version, time, table } => Item::Purge { version: version.0, time: *time, table: *table },
     }
 }

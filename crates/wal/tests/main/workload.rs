@@ -232,6 +232,7 @@ impl Run {
         match self.random.below(12) {
             0 => Part::Ensure(table),
             1 => Part::Purge(self.next_version(), time, table),
+            2 => Part::Note(vec![0x6e; self.random.below(300) as usize]),
             _ => {
                 let version = self.next_version();
                 let clears = if self.random.chance(10) { vec![table] } else { vec![] };
@@ -287,6 +288,7 @@ enum Part {
     Commit(u64, TierBatch, Vec<EntryKind>),
     Ensure(EntryKind),
     Purge(Version, u64, EntryKind),
+    Note(Vec<u8>),
 }
 
 impl Part {
@@ -294,6 +296,7 @@ impl Part {
         match self {
             Self::Commit(time, batch, clears) => LogEntry::Commit { time: *time, batch, clears },
             Self::Ensure(table) => LogEntry::EnsureTable { table: *table },
+            Self::Note(bytes) => LogEntry::Note { bytes },
             Self::Purge(version, time, table) => LogEntry::PurgeTable { version: *version, time: *time, table: *table },
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thermocline_io::sync::atomic::Ordering;
-use thermocline_tier::{DurableTier, EntryKind, Error, KeyRange, Result, Retained};
+use thermocline_tier::{DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables};
 
 use super::WarmTier;
 use crate::compaction::{Part, Plan};
@@ -119,15 +119,19 @@ impl WarmTier {
         }
     }
 
+    /// What must be kept, as of now.
+    fn retained(&self) -> RetainedTables {
+        let source = self.retention.read().clone();
+        source.map_or_else(|| RetainedTables::new(Retained::new(self.horizon(), [])), |source| source.retained())
+    }
+
     /// Opens a rewrite, in one part or two.
     fn begin(&self, plan: Plan, request: Option<u64>) -> Result<Job> {
-        let (horizon, applied, markers) = {
-            let State { horizon, marker_last, drops, clears, .. } = &self.catalog.lock().state;
-            (*horizon, *marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
+        let (applied, markers) = {
+            let State { marker_last, drops, clears, .. } = &self.catalog.lock().state;
+            (*marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
         };
-        // After the horizon: a pin below it that comes later was refused.
-        let pins = self.pins.read().as_ref().map(|pins| pins.pinned()).unwrap_or_default();
-        let keep = Keep { retained: Retained::new(horizon, pins), markers, is_lowest: plan.is_lowest };
+        let keep = Keep { retained: self.retained(), markers, is_lowest: plan.is_lowest };
         let middle = plan.middle(&self.options)?;
         let output = || self.output(self.options.compression);
         let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
@@ -152,7 +156,7 @@ impl WarmTier {
             self.check_writable()?;
             return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
-        let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, self.horizon()) {
+        let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, &self.retained()) {
             Some(plan) => self.start(jobs, plan, Some(number)),
             None => Ok(()),
         });

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use thermocline_conformance::ModelTier;
 use thermocline_io::{Operation, SimDisk};
 use thermocline_tier::{
-    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, Pins, RangeBatch, RangeRequest, ReadWindow,
-    TierStorage, Version,
+    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, RangeBatch, RangeRequest, ReadWindow, Retained,
+    RetainedTables, RetentionSource, TierStorage, Version,
 };
 use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
@@ -20,11 +21,12 @@ use crate::backends::{compact, open, small};
 use crate::support::{MULTI, Random, SOURCE, batch, check_no_orphans, live_files, one, row, sorted_files};
 
 #[derive(Debug, Default)]
-struct PinSet(Mutex<BTreeSet<u64>>);
+struct PinSet(Mutex<BTreeSet<u64>>, AtomicU64);
 
-impl Pins for PinSet {
-    fn pinned(&self) -> Vec<Version> {
-        self.0.lock().iter().rev().copied().map(Version).collect()
+impl RetentionSource for PinSet {
+    fn retained(&self) -> RetainedTables {
+        let horizon = Version(self.1.load(Ordering::Relaxed));
+        RetainedTables::new(Retained::new(horizon, self.0.lock().iter().copied().map(Version)))
     }
 }
 
@@ -72,7 +74,7 @@ impl Run {
     fn reopen(&mut self) {
         self.tier = None;
         let tier = open(&self.disk, self.options.clone()).unwrap();
-        tier.set_pins(Arc::clone(&self.pins) as Arc<dyn Pins>);
+        tier.set_retention(Arc::clone(&self.pins) as Arc<dyn RetentionSource>);
         assert_eq!(tier.horizon().0, self.horizon, "the horizon survives");
         self.tier = Some(Arc::new(tier));
     }
@@ -121,6 +123,7 @@ impl Run {
             13 => {
                 self.horizon = self.horizon.max(self.version.saturating_sub(self.random.below(12)));
                 self.tier().set_horizon(Version(self.horizon)).unwrap();
+                self.pins.1.store(self.horizon, Ordering::Relaxed);
                 self.tier().set_horizon(Version(self.horizon / 2)).unwrap();
                 assert_eq!(self.tier().horizon().0, self.horizon);
             }

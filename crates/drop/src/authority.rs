@@ -1,0 +1,506 @@
+//! The one authority that says what may be reclaimed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
+use std::sync::Arc;
+
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, RetainedTables, TableRetained, Version};
+
+use crate::change::Change;
+use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
+use crate::retention::{Retention, Steps};
+use crate::times::{Moment, Times};
+
+/// For which tables a policy is.
+///
+/// ```
+/// use thermocline_drop::PolicyScope;
+/// use thermocline_tier::EntryKind;
+///
+/// assert!(PolicyScope::Table(EntryKind::Multi) > PolicyScope::Operators, "tables come after kinds");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyScope {
+    /// All tables of sources that have none of their own.
+    Sources,
+    /// All tables of operators that have none of their own.
+    Operators,
+    /// One table.
+    Table(EntryKind),
+}
+
+/// What is known of one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct TableState {
+    /// Of the table; the store's may be above.
+    horizon: Version,
+    steps: Steps,
+}
+
+/// The horizon, the pins, and the policies that move the one and keep the other.
+///
+/// What must survive is changed in two steps: a method says which [`Change`]s are due, and refuses what would break a promise; once they
+/// are durable, [`apply`](Self::apply) makes them hold. Nothing may be reclaimed by a change that is not durable yet.
+///
+/// ```
+/// use thermocline_drop::{Authority, Moment, Pin, PinVersions, Scope};
+/// use thermocline_tier::{EntryKind, KeyRange, Version};
+///
+/// let mut authority = Authority::default();
+/// let now = Moment::from_micros(1);
+/// let pin = Pin { versions: PinVersions::One(Version(3)), scope: Scope::All, created: now, lease_until: None };
+/// let changes = [authority.pin("report", pin)?, authority.move_horizon(Version(10)).expect("it is above the present one")];
+/// changes.iter().for_each(|change| authority.apply(change));
+///
+/// let rows = EntryKind::Multi;
+/// assert!(authority.check_read(rows, &KeyRange::all(), Version(3)).is_ok());
+/// assert!(authority.check_read(rows, &KeyRange::all(), Version(4)).is_err());
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Authority {
+    horizon: Version,
+    tables: BTreeMap<EntryKind, TableState>,
+    policies: BTreeMap<PolicyScope, Retention>,
+    pins: BTreeMap<String, Pin>,
+    times: Times,
+    readers: Readers,
+}
+
+impl Authority {
+    /// Makes a change hold that is durable.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Horizon(version) => {
+                self.horizon = self.horizon.max(*version);
+                // No policy can ask for what lies below.
+                self.times.forget_below(self.horizon);
+            }
+            Change::Table { table, horizon, steps } => {
+                let state = self.tables.entry(*table).or_default();
+                state.horizon = state.horizon.max(*horizon);
+                state.steps = Steps::new(steps.clone());
+            }
+            Change::Policy { scope, retention: Some(retention) } => {
+                self.policies.insert(*scope, retention.clone());
+            }
+            Change::Policy { scope, retention: None } => {
+                self.policies.remove(scope);
+            }
+            Change::Pin { name, pin } => {
+                self.pins.insert(name.clone(), pin.clone());
+            }
+            Change::Release { name } => {
+                self.pins.remove(name);
+            }
+            Change::Time { version, moment } => self.times.note(*version, *moment),
+        }
+    }
+
+    /// The changes that make this state of nothing: what a checkpoint must hold.
+    pub fn changes(&self) -> Vec<Change> {
+        let times = self.times.samples().iter().map(|(version, moment)| Change::Time { version: *version, moment: *moment });
+        let policies =
+            self.policies.iter().map(|(scope, retention)| Change::Policy { scope: *scope, retention: Some(retention.clone()) });
+        let tables = self.tables.iter().map(|(table, state)| {
+            let steps = state.steps.kept().to_vec();
+            Change::Table { table: *table, horizon: state.horizon, steps }
+        });
+        let pins = self.pins.iter().map(|(name, pin)| Change::Pin { name: name.clone(), pin: pin.clone() });
+        let horizon = (self.horizon > Version::ZERO).then_some(Change::Horizon(self.horizon));
+        times.chain(policies).chain(tables).chain(pins).chain(horizon).collect()
+    }
+
+    /// The version from which on every version of every table can be read, but for tables whose policy keeps less.
+    pub fn horizon(&self) -> Version {
+        self.horizon
+    }
+
+    /// The version from which on every version of a table can be read.
+    pub fn table_horizon(&self, table: EntryKind) -> Version {
+        self.tables.get(&table).map_or(self.horizon, |state| state.horizon.max(self.horizon))
+    }
+
+    /// From this version on every version of every table can be read: no read there needs asking.
+    pub fn ceiling(&self) -> Version {
+        self.tables.values().map(|state| state.horizon).max().unwrap_or_default().max(self.horizon)
+    }
+
+    /// The policy of a table.
+    pub fn retention(&self, table: EntryKind) -> &Retention {
+        const KEEP_ALL: &Retention = &Retention::KeepAll;
+        let of_kind = match table {
+            EntryKind::Multi => None,
+            EntryKind::Source(_) => self.policies.get(&PolicyScope::Sources),
+            EntryKind::Operator(_) => self.policies.get(&PolicyScope::Operators),
+        };
+        self.policies.get(&PolicyScope::Table(table)).or(of_kind).unwrap_or(KEEP_ALL)
+    }
+
+    /// The policies that were set.
+    pub fn policies(&self) -> impl Iterator<Item = (PolicyScope, &Retention)> {
+        self.policies.iter().map(|(scope, retention)| (*scope, retention))
+    }
+
+    /// The pins by name.
+    pub fn pins(&self) -> impl Iterator<Item = (&str, &Pin)> {
+        self.pins.iter().map(|(name, pin)| (name.as_str(), pin))
+    }
+
+    /// The pins of readers.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// When versions were committed.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// What is retained of a key of a table.
+    fn retained_of(&self, table: EntryKind, key: &[u8]) -> Retained {
+        let own = self.tables.get(&table);
+        let covering = || self.pins.values().filter(|pin| pin.scope.covers(table, key));
+        let from = covering().filter_map(|pin| match pin.versions {
+            PinVersions::From(version) => Some(version),
+            PinVersions::One(_) => None,
+        });
+        let one = covering().filter_map(|pin| match pin.versions {
+            PinVersions::One(version) => Some(version),
+            PinVersions::From(_) => None,
+        });
+        let horizon = from.min().map_or(self.table_horizon(table), |from| self.table_horizon(table).min(from));
+        let steps = own.into_iter().flat_map(|state| state.steps.kept()).map(|(_, version)| *version);
+        let newest = self.retention(table).newest();
+        Retained::new(horizon, one.chain(steps).chain(self.readers.versions(table, key))).with_newest(newest)
+    }
+
+    /// What is retained of a table.
+    fn retained_of_table(&self, table: EntryKind) -> TableRetained {
+        let granted = self.readers.iter().filter_map(|(_, _, reader)| reader.granted());
+        let ranges = granted.flat_map(|granted| granted.parts(table)).map(|(start, _)| KeyRange::new(start..));
+        let pinned = self.pins.values().filter_map(|pin| match &pin.scope {
+            Scope::Range(own, range) if *own == table && !range.is_empty() => Some(range.clone()),
+            _ => None,
+        });
+        let ranges: Vec<KeyRange> = ranges.chain(pinned).collect();
+        TableRetained::new(&ranges, |key| self.retained_of(table, key))
+    }
+
+    /// What is retained of everything: what a rewrite that begins now must keep.
+    pub fn retained(&self) -> RetainedTables {
+        // A table of which nothing special is known, and that has no policy of a kind.
+        let granted = self.readers.iter().filter_map(|(_, _, reader)| reader.granted());
+        let special: BTreeSet<EntryKind> = (self.tables.keys().copied())
+            .chain(self.policies.keys().filter_map(|scope| match scope {
+                PolicyScope::Table(table) => Some(*table),
+                _ => None,
+            }))
+            .chain(self.pins.values().filter_map(|pin| pin.scope.table()))
+            .chain(granted.flat_map(|granted| granted.tables()))
+            .collect();
+        let everywhere = self.pins.values().filter(|pin| pin.scope == Scope::All);
+        let horizon = everywhere.clone().fold(self.horizon, |horizon, pin| match pin.versions {
+            PinVersions::From(version) => horizon.min(version),
+            PinVersions::One(_) => horizon,
+        });
+        let one = everywhere.filter_map(|pin| match pin.versions {
+            PinVersions::One(version) => Some(version),
+            PinVersions::From(_) => None,
+        });
+        let readers = self
+            .readers
+            .iter()
+            .filter(|(version, _, reader)| reader.granted().is_none_or(|granted| granted.others().allows(*version)));
+        let mut retained = RetainedTables::new(Retained::new(horizon, one.chain(readers.map(|(version, _, _)| version))));
+        for table in special {
+            retained.insert(table, self.retained_of_table(table));
+        }
+        retained
+    }
+
+    /// Refuses a read of keys of a table at a version that is gone.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed).
+    pub fn check_read(&self, table: EntryKind, range: &KeyRange, version: Version) -> Result<()> {
+        self.check(table, range, PinVersions::One(version))
+    }
+
+    fn check(&self, table: EntryKind, range: &KeyRange, versions: PinVersions) -> Result<()> {
+        let requested = versions.first();
+        if requested >= self.table_horizon(table) {
+            return Ok(());
+        }
+        let retained = self.retained_of_table(table);
+        let refused = retained.overlapping(range).find(|retained| match versions {
+            PinVersions::One(version) => !retained.allows(version),
+            PinVersions::From(version) => version < retained.horizon(),
+        });
+        match refused {
+            Some(retained) => Err(ErrorKind::VersionReclaimed { requested, horizon: retained.horizon() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses versions of which some table of a scope has lost one.
+    fn check_scope(&self, scope: &Scope, versions: PinVersions) -> Result<()> {
+        let all = KeyRange::all();
+        match scope {
+            Scope::Table(table) => self.check(*table, &all, versions),
+            Scope::Range(table, range) => self.check(*table, range, versions),
+            Scope::All => {
+                let others = self.retained();
+                let of_others = others.others();
+                let is_there = match versions {
+                    PinVersions::One(version) => of_others.allows(version),
+                    PinVersions::From(version) => version >= of_others.horizon(),
+                };
+                if !is_there {
+                    let (requested, horizon) = (versions.first(), of_others.horizon());
+                    return Err(ErrorKind::VersionReclaimed { requested, horizon }.into());
+                }
+                others.tables().try_for_each(|table| {
+                    self.check(table, &all, versions).map_err(|error| error.context(format!("table {table}")))
+                })
+            }
+        }
+    }
+
+    /// A new pin, or another one in place of that of the same name.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if a version that it asks for is gone; [`InvalidArgument`](ErrorKind::InvalidArgument)
+    /// or [`LimitExceeded`](ErrorKind::LimitExceeded) for a name that is empty or too long.
+    pub fn pin(&self, name: &str, pin: Pin) -> Result<Change> {
+        check_name(name)?;
+        self.check_scope(&pin.scope, pin.versions)?;
+        Ok(Change::Pin { name: name.to_owned(), pin })
+    }
+
+    /// The end of a pin.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name.
+    pub fn release(&self, name: &str) -> Result<Change> {
+        if self.pins.contains_key(name) {
+            Ok(Change::Release { name: name.to_owned() })
+        } else {
+            Err(ErrorKind::NotFound { what: format!("a pin named {name:?}") }.into())
+        }
+    }
+
+    /// The horizon moved forward; `None` if it is there already.
+    pub fn move_horizon(&self, version: Version) -> Option<Change> {
+        (version > self.horizon).then_some(Change::Horizon(version))
+    }
+
+    /// Another policy, or with `None` that of the table's kind, or of tables of which none was set.
+    ///
+    /// # Errors
+    /// As [`Retention::check`].
+    pub fn set_policy(&self, scope: PolicyScope, retention: Option<Retention>) -> Result<Change> {
+        retention.as_ref().map_or(Ok(()), Retention::check)?;
+        Ok(Change::Policy { scope, retention })
+    }
+
+    /// What is due at a moment: pins whose lease is over, and the horizons of `tables`, which exist, by their policies. `last` is the last
+    /// version that readers can see. Empty if nothing is.
+    pub fn due(&self, now: Moment, last: Version, tables: &[EntryKind]) -> Vec<Change> {
+        let mut times = self.times.clone();
+        times.note(last, now);
+        let now = now.max(times.last());
+        let is_noted = times != self.times;
+        let mut changes: Vec<Change> = is_noted.then_some(Change::Time { version: last, moment: now }).into_iter().collect();
+        let expired = self.pins.iter().filter(|(_, pin)| pin.is_expired(now));
+        changes.extend(expired.map(|(name, _)| Change::Release { name: name.clone() }));
+        for table in tables {
+            let retention = self.retention(*table);
+            let state = self.tables.get(table).cloned().unwrap_or_default();
+            let mut next = state.clone();
+            next.horizon = next.horizon.max(retention.horizon(now, last, &times));
+            match retention {
+                Retention::Ladder(rungs) => next.steps.advance(rungs, now, &times),
+                _ => next.steps = Steps::default(),
+            }
+            if next != state {
+                changes.push(Change::Table { table: *table, horizon: next.horizon, steps: next.steps.kept().to_vec() });
+            }
+        }
+        changes
+    }
+
+    /// Pins a version for a reader, which must [let go](Self::let_go) of it by the number that is given back. If the horizon of
+    /// some table is above, the second value says what could be read before: the reader gets no more than that.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if nothing says that the version can be read of all tables that keep all.
+    pub fn pin_reader(
+        &mut self,
+        version: Version,
+        holder: &'static str,
+        place: &'static Location<'static>,
+        now: Moment,
+    ) -> Result<(u64, Option<Arc<RetainedTables>>)> {
+        let granted = if version >= self.ceiling() {
+            None
+        } else {
+            let retained = self.retained();
+            if !retained.others().allows(version) {
+                let horizon = retained.others().horizon();
+                return Err(ErrorKind::VersionReclaimed { requested: version, horizon }.into());
+            }
+            Some(Arc::new(retained))
+        };
+        let number = self.readers.add(version, Reader::new(holder, place, now, granted.clone()));
+        Ok((number, granted))
+    }
+
+    /// Pins for another reader what a live one pins; gives back its number.
+    pub fn pin_again(&mut self, version: Version, number: u64) -> u64 {
+        self.readers.again(version, number)
+    }
+
+    /// Refuses what would take away the state of a table that a pin below `version` reads.
+    ///
+    /// # Errors
+    /// [`Pinned`](ErrorKind::Pinned) naming the pin.
+    pub fn check_no_pin_below(&self, table: EntryKind, version: Version) -> Result<()> {
+        let reader = self.readers.iter().next().map(|(pinned, number, reader)| (pinned, format!("{} {number}", reader.holder)));
+        let of_table = |pin: &Pin| pin.scope.table().is_none_or(|own| own == table);
+        let named =
+            self.pins.iter().filter(|(_, pin)| of_table(pin)).map(|(name, pin)| (pin.versions.first(), format!("{name:?}")));
+        match reader.into_iter().chain(named).find(|(pinned, _)| *pinned < version) {
+            Some((pinned, pin)) => Err(ErrorKind::Pinned { pin, version: pinned }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The end of a reader's pin.
+    pub fn let_go(&mut self, version: Version, number: u64) {
+        self.readers.remove(version, number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ROWS: EntryKind = EntryKind::source(7);
+    const OTHERS: EntryKind = EntryKind::Multi;
+
+    fn pin(versions: PinVersions, scope: Scope) -> Pin {
+        Pin { versions, scope, created: Moment::default(), lease_until: None }
+    }
+
+    fn with(pins: &[(&str, Pin)], horizon: u64) -> Authority {
+        let mut authority = Authority::default();
+        for (name, pin) in pins {
+            let change = authority.pin(name, pin.clone()).unwrap();
+            authority.apply(&change);
+        }
+        authority.apply(&Change::Horizon(Version(horizon)));
+        authority
+    }
+
+    fn readable(authority: &Authority, table: EntryKind, key: &str) -> Vec<u64> {
+        let is_readable = |version: &u64| authority.check_read(table, &KeyRange::new(key..=key), Version(*version)).is_ok();
+        (0..12).filter(is_readable).collect()
+    }
+
+    #[test]
+    fn pin_of_a_table_or_a_range_keeps_no_other() {
+        let range = KeyRange::new("b".."d");
+        let pins = [
+            ("one", pin(PinVersions::One(Version(3)), Scope::Table(ROWS))),
+            ("from", pin(PinVersions::From(Version(7)), Scope::Range(ROWS, range.clone()))),
+        ];
+        let authority = with(&pins, 10);
+        assert_eq!(readable(&authority, ROWS, "a"), [3, 10, 11]);
+        assert_eq!(readable(&authority, ROWS, "c"), [3, 7, 8, 9, 10, 11]);
+        assert_eq!(readable(&authority, OTHERS, "c"), [10, 11]);
+        assert!(authority.check_read(ROWS, &range, Version(8)).is_ok());
+        assert!(authority.check_read(ROWS, &KeyRange::all(), Version(8)).is_err());
+        assert!(authority.check_read(ROWS, &KeyRange::all(), Version(3)).is_ok());
+        assert_eq!(*authority.retained().of(OTHERS, b"c"), Retained::new(Version(10), []));
+    }
+
+    #[test]
+    fn what_is_gone_cannot_be_pinned_and_is_named() {
+        let mut authority = with(&[("old", pin(PinVersions::From(Version(5)), Scope::Table(ROWS)))], 10);
+        let refused =
+            |authority: &Authority, versions, scope| authority.pin("new", pin(versions, scope)).unwrap_err().to_string();
+        let gone = "version 6 was reclaimed: reads are possible from version 10 on";
+        assert_eq!(refused(&authority, PinVersions::One(Version(6)), Scope::All), gone);
+        assert_eq!(refused(&authority, PinVersions::From(Version(6)), Scope::Table(OTHERS)), gone);
+        assert!(authority.pin("new", pin(PinVersions::From(Version(6)), Scope::Table(ROWS))).is_ok());
+        assert!(refused(&authority, PinVersions::From(Version(4)), Scope::Table(ROWS)).contains("from version 5 on"));
+        // A table whose policy keeps less than the others is named.
+        authority.apply(&Change::Table { table: OTHERS, horizon: Version(11), steps: vec![] });
+        assert!(refused(&authority, PinVersions::One(Version(10)), Scope::All).starts_with("table multi: "));
+        assert!(authority.pin("", pin(PinVersions::One(Version(11)), Scope::All)).is_err());
+        assert!(authority.pin(&"x".repeat(256), pin(PinVersions::One(Version(11)), Scope::All)).is_err());
+        assert!(authority.release("nobody").unwrap_err().to_string().contains("nobody"));
+    }
+
+    #[test]
+    fn reader_below_the_horizon_of_a_table_reads_the_others_only() {
+        let mut authority = with(&[], 5);
+        authority.apply(&Change::Table { table: ROWS, horizon: Version(9), steps: vec![] });
+        let mut at = |version| authority.pin_reader(Version(version), "snapshot", Location::caller(), Moment::default());
+        assert!(at(4).is_err());
+        assert!(at(9).unwrap().1.is_none());
+        let (number, granted) = at(7).unwrap();
+        let granted = granted.unwrap();
+        assert!(granted.check_read(OTHERS, &KeyRange::all(), Version(7)).is_ok());
+        assert!(granted.check_read(ROWS, &KeyRange::all(), Version(7)).is_err());
+        authority.apply(&Change::Horizon(Version(10)));
+        assert_eq!(readable(&authority, OTHERS, "k"), [7, 9, 10, 11]);
+        assert_eq!(readable(&authority, ROWS, "k"), [9, 10, 11]);
+        authority.let_go(Version(7), number);
+        assert_eq!(readable(&authority, OTHERS, "k"), [9, 10, 11]);
+    }
+
+    #[test]
+    fn removal_of_a_table_is_refused_while_it_is_pinned_below() {
+        let mut authority = with(&[("report", pin(PinVersions::From(Version(5)), Scope::Table(ROWS)))], 0);
+        let refused =
+            |authority: &Authority, table| authority.check_no_pin_below(table, Version(9)).map_err(|error| error.to_string());
+        assert_eq!(refused(&authority, ROWS), Err("version 5 is pinned by \"report\"".into()));
+        assert_eq!(refused(&authority, OTHERS), Ok(()));
+        let (number, _) = authority.pin_reader(Version(8), "diff", Location::caller(), Moment::default()).unwrap();
+        assert_eq!(refused(&authority, OTHERS), Err("version 8 is pinned by diff 1".into()));
+        authority.let_go(Version(8), number);
+        authority.pin_reader(Version(9), "diff", Location::caller(), Moment::default()).unwrap();
+        assert_eq!(refused(&authority, OTHERS), Ok(()));
+    }
+
+    #[test]
+    fn leases_end_and_policies_move_horizons_when_they_are_due() {
+        let second = Duration::from_secs(1);
+        let now = |seconds: u32| Moment::default().after(second * seconds);
+        let lease = Pin { lease_until: Some(now(3)), ..pin(PinVersions::One(Version(1)), Scope::All) };
+        let mut authority = with(&[("lease", lease)], 0);
+        for (scope, retention) in
+            [(PolicyScope::Operators, Retention::LatestOnly), (PolicyScope::Table(ROWS), Retention::Age(2 * second))]
+        {
+            let change = authority.set_policy(scope, Some(retention)).unwrap();
+            authority.apply(&change);
+        }
+        let tables = [OTHERS, ROWS, EntryKind::operator(1)];
+        let mut horizons = Vec::new();
+        for seconds in 1..=6 {
+            let changes = authority.due(now(seconds), Version(u64::from(seconds) * 10), &tables);
+            for change in &changes {
+                authority.apply(change);
+            }
+            horizons.push(tables.map(|table| authority.table_horizon(table).0));
+            assert_eq!(authority.pins().count(), usize::from(seconds <= 3));
+        }
+        assert_eq!(horizons, [[0, 0, 10], [0, 0, 20], [0, 10, 30], [0, 20, 40], [0, 30, 50], [0, 40, 60]]);
+        // A clock that has run backwards makes nothing older.
+        assert_eq!(authority.due(now(1), Version(60), &tables), []);
+    }
+}

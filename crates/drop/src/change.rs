@@ -1,0 +1,503 @@
+//! What changes in the authority, as bytes: a list of these is a record of the log, or the state in a checkpoint.
+//!
+//! ```text
+//! list   | changes | change, ..   |
+//!        | varint  | one by one   |
+//! change | kind | what its kind has           |
+//!        | u8   | as the tables below say     |
+//! ```
+//! Whoever stores a list adds a checksum.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "bytes from disk must not be able to cause a panic or to be narrowed in silence"
+)]
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thermocline_format::{Corruption, Encoding, Field, FieldTable, Reader, Writer};
+use thermocline_tier::{EntryKind, KeyRange, Version, limits};
+
+use crate::authority::PolicyScope;
+use crate::pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Scope};
+use crate::retention::{Retention, Rung};
+use crate::times::Moment;
+
+/// A change of what may be reclaimed.
+///
+/// ```
+/// use thermocline_drop::{Change, decode, encode};
+/// use thermocline_tier::Version;
+///
+/// let changes = [Change::Horizon(Version(9))];
+/// assert_eq!(decode(&encode(&changes), "here".into(), 0)?, changes);
+/// # Ok::<(), thermocline_format::Corruption>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The store's horizon is at least this.
+    Horizon(Version),
+    /// A table's horizon is at least this, and its ladder keeps these versions below: the end of a span of time and its last version.
+    Table {
+        /// The table.
+        table: EntryKind,
+        /// The horizon.
+        horizon: Version,
+        /// Both ascending.
+        steps: Vec<(Moment, Version)>,
+    },
+    /// A policy was set, or with `None` taken away.
+    Policy {
+        /// For which tables.
+        scope: PolicyScope,
+        /// The policy.
+        retention: Option<Retention>,
+    },
+    /// A pin was made, or replaced.
+    Pin {
+        /// Its name.
+        name: String,
+        /// What it keeps.
+        pin: Pin,
+    },
+    /// A pin is gone.
+    Release {
+        /// Its name.
+        name: String,
+    },
+    /// A version was the last at a moment.
+    Time {
+        /// The version.
+        version: Version,
+        /// The moment.
+        moment: Moment,
+    },
+}
+
+const HORIZON: u8 = 1;
+const TABLE: u8 = 2;
+const POLICY: u8 = 3;
+const PIN: u8 = 4;
+const RELEASE: u8 = 5;
+const TIME: u8 = 6;
+
+const STEP_SIZE_BYTES: usize = 16;
+const RUNG_SIZE_BYTES: usize = 16;
+/// The shortest change: a release with its name's length and one byte of it.
+const CHANGE_SIZE_BYTES_MIN: usize = 3;
+
+const TABLES: [FieldTable; 8] = [
+    FieldTable::new(
+        "change: horizon",
+        "Kind 1: the store's horizon.",
+        &[Field::at(0, Encoding::U64, "horizon", "at least this")],
+    ),
+    FieldTable::new(
+        "change: table",
+        "Kind 2: a table's own horizon.",
+        &[
+            Field::at(0, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
+            Field::at(1, Encoding::U32, "table id", "0 for multi"),
+            Field::at(5, Encoding::U64, "horizon", "at least this"),
+            Field::at(13, Encoding::Varint, "steps", "how many follow"),
+            Field::after(
+                Encoding::Variable,
+                "step",
+                "each: end of a span (microseconds since the Unix epoch, u64), its last version (u64); both ascending",
+            ),
+        ],
+    ),
+    FieldTable::new(
+        "change: policy",
+        "Kind 3: a policy of retention.",
+        &[
+            Field::at(0, Encoding::U8, "scope", "1 all sources, 2 all operators, 3 a table"),
+            Field::at(1, Encoding::Variable, "table", "tag (u8) and id (u32), for scope 3"),
+            Field::after(
+                Encoding::U8,
+                "policy",
+                "0 none, 1 keep all, 2 since, 3 age, 4 newest versions, 5 latest only, 6 ladder",
+            ),
+            Field::after(
+                Encoding::Variable,
+                "of the policy",
+                "since: version (u64); age: microseconds (u64); newest versions: count (u64); ladder: how many (varint), rungs of age and step \
+                 (microseconds, u64 each)",
+            ),
+        ],
+    ),
+    FieldTable::new(
+        "change: pin",
+        "Kind 4: a pin with a name.",
+        &[
+            Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes"),
+            Field::after(Encoding::U8, "versions", "1 this one, 2 from this one on"),
+            Field::after(Encoding::U64, "version", ""),
+            Field::after(Encoding::U64, "created", "microseconds since the Unix epoch"),
+            Field::after(Encoding::U64, "lease until", "microseconds since the Unix epoch; 0 without a lease"),
+            Field::after(Encoding::Variable, "scope", "as below"),
+        ],
+    ),
+    FieldTable::new(
+        "scope of a pin",
+        "Of which keys it keeps versions.",
+        &[
+            Field::at(0, Encoding::U8, "kind", "1 all tables, 2 a table, 3 a range of a table"),
+            Field::at(1, Encoding::Variable, "table", "tag (u8) and id (u32), for kinds 2 and 3"),
+            Field::after(Encoding::Variable, "bounds", "start and end, for kind 3"),
+        ],
+    ),
+    FieldTable::new(
+        "bound of a range",
+        "",
+        &[
+            Field::at(0, Encoding::U8, "kind", "0 none, 1 included, 2 excluded"),
+            Field::at(1, Encoding::Variable, "key", "its length (varint) and bytes, for kinds 1 and 2"),
+        ],
+    ),
+    FieldTable::new(
+        "change: release",
+        "Kind 5: the end of a pin.",
+        &[Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes")],
+    ),
+    FieldTable::new(
+        "change: time",
+        "Kind 6: a version was the last at a moment.",
+        &[Field::at(0, Encoding::U64, "version", ""), Field::at(8, Encoding::U64, "moment", "microseconds since the Unix epoch")],
+    ),
+];
+
+/// The field tables of a list of changes, for the page of documentation of whoever stores one.
+///
+/// ```
+/// assert!(thermocline_drop::format_tables().iter().any(|table| table.name == "change: pin"));
+/// ```
+pub fn format_tables() -> Vec<FieldTable> {
+    TABLES.to_vec()
+}
+
+/// A list of changes as bytes.
+pub fn encode(changes: &[Change]) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.length(changes.len());
+    for change in changes {
+        write(&mut out, change);
+    }
+    out.finish()
+}
+
+fn write(out: &mut Writer, change: &Change) {
+    match change {
+        Change::Horizon(version) => {
+            out.u8(HORIZON);
+            out.u64(version.0);
+        }
+        Change::Table { table, horizon, steps } => {
+            out.u8(TABLE);
+            write_table(out, *table);
+            out.u64(horizon.0);
+            out.length(steps.len());
+            for (end, version) in steps {
+                out.u64(end.as_micros());
+                out.u64(version.0);
+            }
+        }
+        Change::Policy { scope, retention } => {
+            out.u8(POLICY);
+            match scope {
+                PolicyScope::Sources => out.u8(1),
+                PolicyScope::Operators => out.u8(2),
+                PolicyScope::Table(table) => {
+                    out.u8(3);
+                    write_table(out, *table);
+                }
+            }
+            write_retention(out, retention.as_ref());
+        }
+        Change::Pin { name, pin } => {
+            out.u8(PIN);
+            out.prefixed(name.as_bytes());
+            out.u8(match pin.versions {
+                PinVersions::One(_) => 1,
+                PinVersions::From(_) => 2,
+            });
+            out.u64(pin.versions.first().0);
+            out.u64(pin.created.as_micros());
+            out.u64(pin.lease_until.map_or(0, Moment::as_micros));
+            write_scope(out, &pin.scope);
+        }
+        Change::Release { name } => {
+            out.u8(RELEASE);
+            out.prefixed(name.as_bytes());
+        }
+        Change::Time { version, moment } => {
+            out.u8(TIME);
+            out.u64(version.0);
+            out.u64(moment.as_micros());
+        }
+    }
+}
+
+fn write_table(out: &mut Writer, table: EntryKind) {
+    let (tag, id) = table.to_parts();
+    out.u8(tag);
+    out.u32(id);
+}
+
+fn write_retention(out: &mut Writer, retention: Option<&Retention>) {
+    let span = |out: &mut Writer, span: Duration| out.u64(Moment::default().after(span).as_micros());
+    match retention {
+        None => out.u8(0),
+        Some(Retention::KeepAll) => out.u8(1),
+        Some(Retention::Since(version)) => {
+            out.u8(2);
+            out.u64(version.0);
+        }
+        Some(Retention::Age(age)) => {
+            out.u8(3);
+            span(out, *age);
+        }
+        Some(Retention::NewestVersions(count)) => {
+            out.u8(4);
+            out.u64(*count);
+        }
+        Some(Retention::LatestOnly) => out.u8(5),
+        Some(Retention::Ladder(rungs)) => {
+            out.u8(6);
+            out.length(rungs.len());
+            for rung in rungs {
+                span(out, rung.age);
+                span(out, rung.every);
+            }
+        }
+    }
+}
+
+fn write_scope(out: &mut Writer, scope: &Scope) {
+    match scope {
+        Scope::All => out.u8(1),
+        Scope::Table(table) => {
+            out.u8(2);
+            write_table(out, *table);
+        }
+        Scope::Range(table, range) => {
+            out.u8(3);
+            write_table(out, *table);
+            for bound in [&range.start, &range.end] {
+                match bound {
+                    Bound::Unbounded => out.u8(0),
+                    Bound::Included(key) => {
+                        out.u8(1);
+                        out.prefixed(key);
+                    }
+                    Bound::Excluded(key) => {
+                        out.u8(2);
+                        out.prefixed(key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A list of changes from its bytes. `file` and `offset` say where they were found, for errors.
+///
+/// # Errors
+/// For bytes that [`encode`] does not write.
+pub fn decode(bytes: &[u8], file: thermocline_format::FileLabel, offset: u64) -> Result<Vec<Change>, Corruption> {
+    let mut reader = Reader::new(bytes, file, offset);
+    let count = reader.count(usize::MAX, CHANGE_SIZE_BYTES_MIN, "changes")?;
+    let mut changes = Vec::with_capacity(count);
+    for _change in 0..count {
+        changes.push(read(&mut reader)?);
+    }
+    reader.finish()?;
+    Ok(changes)
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
+    let before = reader.clone();
+    Ok(match reader.u8("kind of change")? {
+        HORIZON => Change::Horizon(Version(reader.u64("horizon")?)),
+        TABLE => {
+            let (table, horizon) = (read_table(reader)?, Version(reader.u64("table horizon")?));
+            let count = reader.count(usize::MAX, STEP_SIZE_BYTES, "steps")?;
+            let mut steps: Vec<(Moment, Version)> = Vec::with_capacity(count);
+            for _step in 0..count {
+                let before = reader.clone();
+                let (end, version) = (Moment::from_micros(reader.u64("end of step")?), Version(reader.u64("version of step")?));
+                if steps.last().is_some_and(|last| last.0 >= end || last.1 >= version) {
+                    return Err(before.corruption("step", "above the one before", format!("version {version}")));
+                }
+                steps.push((end, version));
+            }
+            Change::Table { table, horizon, steps }
+        }
+        POLICY => Change::Policy { scope: read_policy_scope(reader)?, retention: read_retention(reader)? },
+        PIN => {
+            let name = read_name(reader)?;
+            let before = reader.clone();
+            let kind = reader.u8("versions of pin")?;
+            let version = Version(reader.u64("version of pin")?);
+            let versions = match kind {
+                1 => PinVersions::One(version),
+                2 => PinVersions::From(version),
+                _ => return Err(before.corruption("versions of pin", "1 or 2", kind.to_string())),
+            };
+            let created = Moment::from_micros(reader.u64("pin created")?);
+            let lease = reader.u64("lease of pin")?;
+            let lease_until = (lease > 0).then(|| Moment::from_micros(lease));
+            let scope = read_scope(reader)?;
+            Change::Pin { name, pin: Pin { versions, scope, created, lease_until } }
+        }
+        RELEASE => Change::Release { name: read_name(reader)? },
+        TIME => Change::Time { version: Version(reader.u64("version")?), moment: Moment::from_micros(reader.u64("moment")?) },
+        kind => return Err(before.corruption("kind of change", "1 to 6", kind.to_string())),
+    })
+}
+
+fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
+    let before = reader.clone();
+    let (tag, id) = (reader.u8("table tag")?, reader.u32("table id")?);
+    let found = || before.corruption("table", "tag 0 with id 0, or tag 1 or 2", format!("tag {tag}, id {id}"));
+    EntryKind::from_parts(tag, id).ok_or_else(found)
+}
+
+fn read_name(reader: &mut Reader<'_>) -> Result<String, Corruption> {
+    let before = reader.clone();
+    let name = reader.prefixed(NAME_SIZE_BYTES_MAX, "name of pin")?;
+    match std::str::from_utf8(name) {
+        Ok(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err(before.corruption("name of pin", "UTF-8, not empty", "other bytes")),
+    }
+}
+
+fn read_policy_scope(reader: &mut Reader<'_>) -> Result<PolicyScope, Corruption> {
+    let before = reader.clone();
+    Ok(match reader.u8("scope of policy")? {
+        1 => PolicyScope::Sources,
+        2 => PolicyScope::Operators,
+        3 => PolicyScope::Table(read_table(reader)?),
+        scope => return Err(before.corruption("scope of policy", "1 to 3", scope.to_string())),
+    })
+}
+
+fn read_retention(reader: &mut Reader<'_>) -> Result<Option<Retention>, Corruption> {
+    let before = reader.clone();
+    let span = |reader: &mut Reader<'_>| reader.u64("span of time").map(Duration::from_micros);
+    let retention = match reader.u8("policy")? {
+        0 => return Ok(None),
+        1 => Retention::KeepAll,
+        2 => Retention::Since(Version(reader.u64("version of policy")?)),
+        3 => Retention::Age(span(reader)?),
+        4 => Retention::NewestVersions(reader.u64("versions of policy")?),
+        5 => Retention::LatestOnly,
+        6 => {
+            let count = reader.count(usize::MAX, RUNG_SIZE_BYTES, "rungs")?;
+            let mut rungs = Vec::with_capacity(count);
+            for _rung in 0..count {
+                rungs.push(Rung { age: span(reader)?, every: span(reader)? });
+            }
+            Retention::Ladder(rungs)
+        }
+        policy => return Err(before.corruption("policy", "0 to 6", policy.to_string())),
+    };
+    match retention.check() {
+        Ok(()) => Ok(Some(retention)),
+        Err(error) => Err(before.corruption("policy", "one that can be set", error.to_string())),
+    }
+}
+
+fn read_scope(reader: &mut Reader<'_>) -> Result<Scope, Corruption> {
+    let before = reader.clone();
+    Ok(match reader.u8("scope of pin")? {
+        1 => Scope::All,
+        2 => Scope::Table(read_table(reader)?),
+        3 => {
+            let table = read_table(reader)?;
+            Scope::Range(table, KeyRange { start: read_bound(reader)?, end: read_bound(reader)? })
+        }
+        scope => return Err(before.corruption("scope of pin", "1 to 3", scope.to_string())),
+    })
+}
+
+fn read_bound(reader: &mut Reader<'_>) -> Result<Bound<Bytes>, Corruption> {
+    let before = reader.clone();
+    let kind = reader.u8("bound")?;
+    let key = |reader: &mut Reader<'_>| reader.prefixed(limits::KEY_SIZE_BYTES_MAX, "key of bound").map(Bytes::copy_from_slice);
+    Ok(match kind {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(key(reader)?),
+        2 => Bound::Excluded(key(reader)?),
+        kind => return Err(before.corruption("bound", "0 to 2", kind.to_string())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes() -> Vec<Change> {
+        let created = Moment::from_micros(1_700_000_000_000_000);
+        let pin = |versions, scope, lease_until| Pin { versions, scope, created, lease_until };
+        let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
+        let policy = |scope, retention| Change::Policy { scope, retention };
+        vec![
+            Change::Time { version: Version(3), moment: created },
+            Change::Horizon(Version(9)),
+            Change::Table {
+                table: EntryKind::Multi,
+                horizon: Version(7),
+                steps: vec![(created, Version(2)), (created.after(Duration::from_secs(1)), Version(4))],
+            },
+            policy(PolicyScope::Sources, Some(Retention::KeepAll)),
+            policy(PolicyScope::Operators, Some(Retention::LatestOnly)),
+            policy(PolicyScope::Table(EntryKind::source(7)), None),
+            policy(PolicyScope::Table(EntryKind::source(7)), Some(Retention::Since(Version(5)))),
+            policy(PolicyScope::Table(EntryKind::Multi), Some(Retention::Age(Duration::from_micros(77)))),
+            policy(PolicyScope::Table(EntryKind::operator(1)), Some(Retention::NewestVersions(3))),
+            policy(PolicyScope::Table(EntryKind::operator(2)), Some(Retention::Ladder(vec![rung(60, 0), rung(600, 60)]))),
+            Change::Pin { name: "a".into(), pin: pin(PinVersions::One(Version(1)), Scope::All, None) },
+            Change::Pin {
+                name: "b".into(),
+                pin: pin(PinVersions::From(Version(2)), Scope::Table(EntryKind::source(300)), Some(created)),
+            },
+            Change::Pin {
+                name: "ä".into(),
+                pin: pin(PinVersions::One(Version(1)), Scope::Range(EntryKind::Multi, KeyRange::new("k"..="m")), None),
+            },
+            Change::Pin {
+                name: "d".into(),
+                pin: pin(PinVersions::One(Version(1)), Scope::Range(EntryKind::Multi, KeyRange::new(.."m")), None),
+            },
+            Change::Release { name: "b".into() },
+        ]
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        assert_eq!(decode(&encode(&changes()), "here".into(), 0).unwrap(), changes());
+        assert_eq!(decode(&encode(&[]), "here".into(), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn every_cut_is_found_and_no_flipped_bit_causes_a_panic() {
+        let bytes = encode(&changes());
+        for cut in 0..bytes.len() {
+            assert!(decode(&bytes[..cut], "here".into(), 0).is_err(), "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // The checksum is whose who stores it; what is decoded is not what was there.
+            if let Ok(decoded) = decode(&damaged, "here".into(), 0) {
+                assert_ne!(decoded, changes(), "bit {bit}");
+            }
+        }
+    }
+}

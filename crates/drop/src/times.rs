@@ -1,0 +1,201 @@
+//! When versions were committed: the index that retention by age goes by.
+
+use std::time::Duration;
+
+use thermocline_tier::Version;
+
+/// So many samples at most; then they are thinned.
+const SAMPLES_MAX: usize = 4096;
+/// A sample goes if that leaves no gap larger than this part of its age. Of one a second for a year fewer than 2,300 stay.
+const GAPS_PER_AGE: u64 = 64;
+
+/// A moment: time since the Unix epoch, as the store reckons it. It never runs backwards, whatever the wall clock does.
+///
+/// ```
+/// use std::time::Duration;
+/// use thermocline_drop::Moment;
+///
+/// let hour = Duration::from_secs(3600);
+/// assert_eq!(Moment::from_micros(7_200_000_000).before(hour), Moment::from_micros(3_600_000_000));
+/// assert_eq!(Moment::from_micros(1).before(hour), Moment::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// So many microseconds after the Unix epoch.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// So long before, at the earliest the epoch.
+    #[must_use]
+    pub fn before(self, age: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(age)))
+    }
+
+    /// So long after.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(micros(span)))
+    }
+
+    /// How long ago `earlier` was; zero if it is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The last multiple of `step`, which is not zero, at or before this moment.
+    pub(crate) fn floor_to(self, step: Duration) -> Self {
+        Self(self.0 - self.0 % micros(step).max(1))
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Which version was the last at which time: samples, dense where they are young.
+///
+/// ```
+/// use thermocline_drop::{Moment, Times};
+/// use thermocline_tier::Version;
+///
+/// let mut times = Times::default();
+/// times.note(Version(3), Moment::from_micros(1_000));
+/// times.note(Version(9), Moment::from_micros(2_000));
+/// assert_eq!(times.version_at(Moment::from_micros(1_999)), Version(3));
+/// assert_eq!(times.version_at(Moment::from_micros(999)), Version::ZERO);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Both ascending.
+    samples: Vec<(Version, Moment)>,
+}
+
+impl Times {
+    /// Notes the last version of a moment. One that is not above all that were noted changes nothing; a moment before the last one counts
+    /// as that.
+    pub fn note(&mut self, version: Version, moment: Moment) {
+        let (last_version, last_moment) = self.samples.last().copied().unwrap_or_default();
+        if version <= last_version {
+            return;
+        }
+        let moment = moment.max(last_moment);
+        match self.samples.last_mut() {
+            Some(last) if last.1 == moment => last.0 = version,
+            _ => self.samples.push((version, moment)),
+        }
+        if self.samples.len() > SAMPLES_MAX {
+            self.thin(moment);
+        }
+    }
+
+    fn thin(&mut self, now: Moment) {
+        let nexts: Vec<Moment> = self.samples.iter().skip(1).map(|(_, moment)| *moment).collect();
+        let mut nexts = nexts.into_iter();
+        let mut kept: Option<Moment> = None;
+        self.samples.retain(|(_, moment)| {
+            let is_close = |(kept, next): (Moment, Moment)| (next.0 - kept.0).saturating_mul(GAPS_PER_AGE) <= now.0 - next.0;
+            let is_kept = !kept.zip(nexts.next()).is_some_and(is_close);
+            if is_kept {
+                kept = Some(*moment);
+            }
+            is_kept
+        });
+        if self.samples.len() > SAMPLES_MAX {
+            // All in the last moments.
+            let mut number = 0;
+            self.samples.retain(|_| {
+                number += 1;
+                number % 2 == 1
+            });
+        }
+    }
+
+    /// A version that was the last at `moment` or before: the newest of which that is known. 0 if none is.
+    pub fn version_at(&self, moment: Moment) -> Version {
+        let after = self.samples.partition_point(|(_, noted)| *noted <= moment);
+        after.checked_sub(1).map_or(Version::ZERO, |last| self.samples[last].0)
+    }
+
+    /// When a version was committed, or shortly after; `None` for one above all that were noted.
+    pub fn moment_of(&self, version: Version) -> Option<Moment> {
+        let first = self.samples.partition_point(|(noted, _)| *noted < version);
+        self.samples.get(first).map(|(_, moment)| *moment)
+    }
+
+    /// The last moment that was noted.
+    pub fn last(&self) -> Moment {
+        self.samples.last().map_or(Moment::default(), |(_, moment)| *moment)
+    }
+
+    /// Forgets what lies before the newest version at or below `version`: nobody can ask for it any more.
+    pub fn forget_below(&mut self, version: Version) {
+        let after = self.samples.partition_point(|(noted, _)| *noted <= version);
+        self.samples.drain(..after.saturating_sub(1));
+    }
+
+    /// The samples, both ascending.
+    pub fn samples(&self) -> &[(Version, Moment)] {
+        &self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Moment {
+        Moment::from_micros(micros)
+    }
+
+    #[test]
+    fn clock_that_runs_backwards_never_makes_a_version_older_than_one_before_it() {
+        let mut times = Times::default();
+        times.note(Version(1), at(100));
+        times.note(Version(2), at(50));
+        times.note(Version(3), at(100));
+        times.note(Version(4), at(120));
+        assert_eq!(times.version_at(at(99)), Version::ZERO);
+        assert_eq!(times.version_at(at(100)), Version(3));
+        assert_eq!(times.version_at(at(1000)), Version(4));
+        assert_eq!(times.moment_of(Version(2)), Some(at(100)));
+        assert_eq!(times.moment_of(Version(5)), None);
+        times.note(Version(4), at(500));
+        assert_eq!(times.last(), at(120));
+    }
+
+    #[test]
+    fn many_samples_are_thinned_where_they_are_old_and_never_tell_a_version_too_new() {
+        let mut times = Times::default();
+        let count = 100_000;
+        for number in 1..=count {
+            times.note(Version(number), at(number * 10));
+            assert!(times.samples().len() <= SAMPLES_MAX);
+        }
+        for moment in (0..count * 10).step_by(7919) {
+            let exact = moment / 10;
+            let found = times.version_at(at(moment)).0;
+            assert!(found <= exact);
+            let age = count - exact;
+            assert!(exact - found <= 2 + age / 64, "{found} for {exact}, age {age}");
+        }
+        assert_eq!(times.version_at(at(count * 10)), Version(count));
+    }
+
+    #[test]
+    fn what_nobody_can_ask_for_is_forgotten() {
+        let mut times = Times::default();
+        (1..=9).for_each(|number| times.note(Version(10 * number), at(number)));
+        times.forget_below(Version(35));
+        assert_eq!(times.samples()[0], (Version(30), at(3)));
+        times.forget_below(Version(5));
+        assert_eq!(times.samples().len(), 7);
+    }
+}

@@ -1,0 +1,184 @@
+//! Pins that have names and policies of retention, across flushes, rewrites, restarts and power cuts.
+//!
+//! Hunts: a pin that a restart, a cut log or a flush forgets; a policy that takes from a table that it is not for, or from a reader; a
+//! version that is gone and still readable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
+use thermocline_store::{Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Version};
+
+use super::story::Below;
+use super::tiered::{BELOW, entries, hot, open, options};
+use super::{T, U, commit, get, texts};
+
+const TABLES: [EntryKind; 2] = [T, U];
+
+/// Every version of the two tables in files, without what nobody may read.
+fn rewrite(store: &Store) {
+    store.flush().unwrap();
+    for table in TABLES {
+        store.compact(table, &KeyRange::all()).unwrap();
+    }
+}
+
+/// Commits to both tables, as often as asked, the version as the value of `k`.
+fn fill(store: &Store, count: u64) {
+    for _ in 0..count {
+        let value = (store.last_version().0 + 1).to_string();
+        let mut batch = Batch::new();
+        for table in TABLES {
+            batch.put(table, b"k", value.as_bytes());
+        }
+        store.commit(batch).unwrap();
+    }
+}
+
+fn readable(store: &Store, table: EntryKind) -> Vec<u64> {
+    let is_readable = |version: &u64| match store.get_at(table, b"k", Version(*version)) {
+        Ok(value) => {
+            assert_eq!(value.unwrap(), version.to_string().as_bytes());
+            true
+        }
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::VersionReclaimed { .. }), "{error}");
+            false
+        }
+    };
+    (1..=store.last_version().0).filter(is_readable).collect()
+}
+
+#[test]
+fn pin_keeps_its_version_across_flushes_rewrites_and_restarts_until_it_is_released() {
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, below, options());
+        fill(&store, 9);
+        store.pin("report", Version(3)).unwrap();
+        store.pin_with("of T", PinRequest { scope: Scope::Table(T), ..PinRequest::from(Version(6)) }).unwrap();
+        store.set_horizon(Version(8)).unwrap();
+        rewrite(&store);
+        let check = |store: &Store| {
+            assert_eq!(readable(store, T), [3, 6, 7, 8, 9], "{below:?}");
+            assert_eq!(readable(store, U), [3, 8, 9], "{below:?}");
+            assert_eq!(store.pins().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["of T", "report"]);
+        };
+        check(&store);
+        assert_eq!((entries(&store, T), entries(&store, U)), (5, 3), "{below:?}");
+        let gone = store.pin("late", Version(5)).unwrap_err();
+        assert!(matches!(gone.kind(), ErrorKind::VersionReclaimed { .. }), "{gone}");
+        drop(store);
+        // Once from the checkpoint alone, and once more with what was noted behind it.
+        let store = open(&disk, below, options());
+        check(&store);
+        rewrite(&store);
+        check(&store);
+        store.pin("late", Version(9)).unwrap();
+        store.release_pin("report").unwrap();
+        drop(store);
+        let store = open(&disk, below, options());
+        assert_eq!(store.pins().len(), 2);
+        rewrite(&store);
+        assert_eq!((readable(&store, T), readable(&store, U)), (vec![6, 7, 8, 9], vec![8, 9]));
+        assert_eq!((entries(&store, T), entries(&store, U)), (4, 2), "{below:?}");
+        assert!(matches!(store.release_pin("report").unwrap_err().kind(), ErrorKind::NotFound { .. }));
+        assert!(matches!(store.pin("future", Version(10)).unwrap_err().kind(), ErrorKind::InvalidArgument { .. }));
+    }
+}
+
+#[test]
+fn policies_take_what_they_say_of_the_tables_that_they_are_for() {
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, below, options());
+        fill(&store, 9);
+        store.set_retention(PolicyScope::Table(T), Some(Retention::LatestOnly)).unwrap();
+        assert_eq!(readable(&store, T).len(), 9, "not before it is due");
+        let old = store.at(Version(4)).unwrap();
+        assert!(store.apply_retention().unwrap());
+        assert!(!store.apply_retention().unwrap());
+        assert_eq!((store.horizon(), store.table_horizon(T), store.table_horizon(U)), (Version(0), Version(9), Version(0)));
+        rewrite(&store);
+        assert_eq!((readable(&store, T), readable(&store, U).len()), (vec![4, 9], 9));
+        assert_eq!((entries(&store, T), entries(&store, U)), (2, 9), "{below:?}");
+        // A snapshot of a version that the table has lost reads the others.
+        let late = store.at(Version(6)).unwrap();
+        assert_eq!(late.get(U, b"k").unwrap().unwrap(), "6");
+        assert_eq!(texts(late.range::<&[u8]>(U, ..)), ["k=6"]);
+        let is_gone = |error: thermocline_tier::Error| matches!(error.kind(), ErrorKind::VersionReclaimed { .. });
+        assert!(is_gone(late.get(T, b"k").unwrap_err()));
+        assert!(is_gone(late.range::<&[u8]>(T, ..).next().unwrap().unwrap_err()));
+        assert!(is_gone(late.page(T, KeyRange::all(), 1).unwrap_err()));
+        assert!(is_gone(late.clone().get_many(T, ["k"]).unwrap_err()));
+        assert!(is_gone(store.diff(T, KeyRange::all(), Version(6)..Version(9)).unwrap_err()));
+        assert_eq!(store.diff(U, KeyRange::all(), Version(6)..Version(9)).unwrap().count(), 1);
+        assert_eq!(old.get(T, b"k").unwrap().unwrap(), "4");
+        drop((late, old));
+        drop(store);
+        let store = open(&disk, below, options());
+        assert_eq!(store.retention(T), Retention::LatestOnly);
+        assert_eq!(store.table_horizon(T), Version(9));
+        rewrite(&store);
+        assert_eq!((readable(&store, T), entries(&store, T)), (vec![9], 1));
+    }
+}
+
+#[test]
+fn newest_versions_are_kept_for_the_history_and_not_for_reads() {
+    for below in BELOW {
+        let store = open(&SimDisk::new(1), below, options());
+        fill(&store, 9);
+        store.set_retention(PolicyScope::Table(T), Some(Retention::NewestVersions(3))).unwrap();
+        store.apply_retention().unwrap();
+        rewrite(&store);
+        let versions: Vec<u64> = store.history(T, b"k").unwrap().map(|entry| entry.version.0).collect();
+        assert_eq!((versions, readable(&store, T)), (vec![9, 8, 7], vec![9]), "{below:?}");
+        assert_eq!(store.history(U, b"k").unwrap().count(), 9);
+    }
+}
+
+#[test]
+fn age_and_leases_go_by_the_clock_and_survive_one_that_runs_backwards() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new()));
+    let environment = || Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+    let open = || {
+        let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
+        Store::open(shared, hot().over(|request| Below::Warm.open(request)), &environment(), options()).unwrap()
+    };
+    let store = open();
+    store.set_retention(PolicyScope::Table(T), Some(Retention::Age(Duration::from_secs(10)))).unwrap();
+    let second = Duration::from_secs(1);
+    store.pin_with("lease", PinRequest { lease: Some(12 * second), ..PinRequest::one(Version::ZERO) }).unwrap();
+    for _ in 0..20 {
+        fill(&store, 1);
+        store.apply_retention().unwrap();
+        clock.advance(second);
+    }
+    assert_eq!(store.table_horizon(T), Version(10));
+    assert!(store.pins().is_empty(), "the lease is over");
+    clock.set_wall(clock.wall().saturating_sub(15 * second));
+    drop(store);
+    let store = open();
+    fill(&store, 1);
+    store.apply_retention().unwrap();
+    assert_eq!(store.table_horizon(T), Version(10), "nothing is older than it was");
+    rewrite(&store);
+    assert_eq!((readable(&store, T), readable(&store, U).len()), ((10..=21).collect(), 21));
+}
+
+#[test]
+fn table_is_not_purged_while_a_pin_reads_it() {
+    let store = open(&SimDisk::new(1), Below::Warm, options());
+    commit(&store, T, &["a=1"]);
+    commit(&store, U, &["u=1"]);
+    store.pin_with("of T", PinRequest { scope: Scope::Table(T), ..PinRequest::one(Version(1)) }).unwrap();
+    assert_eq!(store.pins()[0].1.versions, PinVersions::One(Version(1)));
+    let refused = store.purge_table(T).unwrap_err();
+    assert!(refused.to_string().contains("pinned by \"of T\""), "{refused}");
+    store.purge_table(U).unwrap();
+    store.release_pin("of T").unwrap();
+    store.purge_table(T).unwrap();
+    assert_eq!(get(&store, T, "a", Version::MAX), None);
+}
