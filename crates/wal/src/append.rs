@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use thermocline_io::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use thermocline_format::StoreId;
 use thermocline_io::sync::{Mutex, RwLock};
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) cut_off: Mutex<Vec<u64>>,
     /// A next segment waits that is filled with zeros.
     pub(crate) is_next_ready: AtomicBool,
+    /// In how many more segments somebody probably waits for syncs: this one and the next after each append that did.
+    pub(crate) awaited_segments: AtomicU8,
     pub(crate) poison: OnceLock<Error>,
     pub(crate) is_closed: AtomicBool,
     /// The last version that is known to be durable.
@@ -133,6 +135,7 @@ impl Shared {
             index: RwLock::new(index),
             cut_off: Mutex::new(Vec::new()),
             is_next_ready: AtomicBool::new(false),
+            awaited_segments: AtomicU8::new(0),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             durable: AtomicU64::new(durable.0),
@@ -179,6 +182,9 @@ impl Shared {
 
     pub(crate) fn append_group(&self, writer: &mut Writer, entries: &[LogEntry<'_>], durability: Durability) -> Result<()> {
         let size_max = writer.encoder.group_size_max(entries);
+        if durability == Durability::Sync {
+            self.awaited_segments.store(2, Ordering::Relaxed);
+        }
         self.make_room(writer, size_max)?;
         let checkpoint = writer.encoder.checkpoint();
         let synced = writer.active.synced;
@@ -214,11 +220,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether segments are filled ahead: only where somebody waits for syncs, since it doubles what is written.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.options.preallocate == Preallocate::Zeroed && self.awaited_segments.load(Ordering::Relaxed) > 0
+    }
+
     /// Fills the segment with zeros beyond `needed`, unless it is already, or cannot be.
     fn fill_ahead(&self, active: &mut Active, needed: u64) {
         // A group longer than a chunk is not worth writing twice.
         let is_long = needed.saturating_sub(active.prepared) > FILL_CHUNK;
-        if self.options.preallocate == Preallocate::No || active.is_unfillable || needed <= active.prepared || is_long {
+        if !self.is_filling() || active.is_unfillable || needed <= active.prepared || is_long {
             return;
         }
         let to = active.limit.min(active.prepared + FILL_CHUNK).max(needed);
@@ -350,6 +361,8 @@ impl Shared {
         let old = std::mem::replace(&mut writer.active, Active::new(header, blank, limit));
         self.index.write().push(header);
         Counters::add(&self.counters.rotations, 1);
+        let awaited = self.awaited_segments.load(Ordering::Relaxed);
+        self.awaited_segments.store(awaited.saturating_sub(1), Ordering::Relaxed);
         Ok(old)
     }
 

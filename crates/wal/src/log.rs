@@ -10,7 +10,7 @@ use thermocline_tier::{Error, Result, Version};
 use crate::append::Shared;
 use crate::entry::{Genesis, LogEntry};
 use crate::layout::{RECORD_HEADER_SIZE, RecordKind};
-use crate::options::{Durability, Preallocate};
+use crate::options::Durability;
 use crate::prepare::Step;
 use crate::reader::LogReader;
 use crate::report::{LogStats, VerifyReport};
@@ -128,7 +128,7 @@ impl Log {
     /// As [`background_step`](Self::background_step).
     pub fn prepare_step(&self) -> Result<bool> {
         let shared = &*self.shared;
-        let is_idle = shared.writer.is_none() || shared.options.preallocate == Preallocate::No;
+        let is_idle = shared.writer.is_none() || !shared.is_filling();
         if is_idle || shared.is_closed.load(Ordering::Acquire) || shared.is_next_ready.load(Ordering::Acquire) {
             return Ok(false);
         }

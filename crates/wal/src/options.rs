@@ -76,7 +76,7 @@ impl Padding {
 pub enum Preallocate {
     /// Segments grow as they are written. Each sync then also writes the file's length.
     No,
-    /// Segments are filled with zeros ahead of use, so that a sync writes data alone. (Reserving space without writing it is no
+    /// While appends ask for syncs, segments are filled with zeros ahead of use, so that a sync writes data alone. (Reserving space without writing it is no
     /// faster than growing: the first write to it changes the file's extents.)
     Zeroed,
 }
