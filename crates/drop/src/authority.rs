@@ -152,11 +152,6 @@ impl Authority {
         &self.readers
     }
 
-    /// When versions were committed.
-    pub fn times(&self) -> &Times {
-        &self.times
-    }
-
     /// What is retained of a key of a table.
     fn retained_of(&self, table: EntryKind, key: &[u8]) -> Retained {
         let own = self.tables.get(&table);
@@ -189,7 +184,8 @@ impl Authority {
 
     /// What is retained of everything: what a rewrite that begins now must keep.
     pub fn retained(&self) -> RetainedTables {
-        // A table of which nothing special is known, and that has no policy of a kind.
+        // A table of which nothing special is known may still be of a kind that keeps its newest versions.
+        let newest = self.policies.values().map(Retention::newest).max().unwrap_or_default();
         let granted = self.readers.iter().filter_map(|(_, _, reader)| reader.granted());
         let special: BTreeSet<EntryKind> = (self.tables.keys().copied())
             .chain(self.policies.keys().filter_map(|scope| match scope {
@@ -198,6 +194,7 @@ impl Authority {
             }))
             .chain(self.pins.values().filter_map(|pin| pin.scope.table()))
             .chain(granted.flat_map(|granted| granted.tables()))
+            .chain((newest > 0).then_some(EntryKind::Multi))
             .collect();
         let everywhere = self.pins.values().filter(|pin| pin.scope == Scope::All);
         let horizon = everywhere.clone().fold(self.horizon, |horizon, pin| match pin.versions {
@@ -212,7 +209,8 @@ impl Authority {
             .readers
             .iter()
             .filter(|(version, _, reader)| reader.granted().is_none_or(|granted| granted.others().allows(*version)));
-        let mut retained = RetainedTables::new(Retained::new(horizon, one.chain(readers.map(|(version, _, _)| version))));
+        let others = Retained::new(horizon, one.chain(readers.map(|(version, _, _)| version))).with_newest(newest);
+        let mut retained = RetainedTables::new(others);
         for table in special {
             retained.insert(table, self.retained_of_table(table));
         }
@@ -320,7 +318,7 @@ impl Authority {
             let mut next = state.clone();
             next.horizon = next.horizon.max(retention.horizon(now, last, &times));
             match retention {
-                Retention::Ladder(rungs) => next.steps.advance(rungs, now, &times),
+                Retention::Ladder(rungs) => next.steps.advance(rungs, self.table_horizon(*table), now, &times),
                 _ => next.steps = Steps::default(),
             }
             if next != state {
@@ -443,6 +441,18 @@ mod tests {
         assert!(authority.pin("", pin(PinVersions::One(Version(11)), Scope::All)).is_err());
         assert!(authority.pin(&"x".repeat(256), pin(PinVersions::One(Version(11)), Scope::All)).is_err());
         assert!(authority.release("nobody").unwrap_err().to_string().contains("nobody"));
+    }
+
+    #[test]
+    fn newest_versions_of_a_kind_are_kept_when_the_horizon_of_the_store_moves_first() {
+        let mut authority = with(&[], 0);
+        let change = authority.set_policy(PolicyScope::Sources, Some(Retention::NewestVersions(3))).unwrap();
+        authority.apply(&change);
+        authority.apply(&Change::Horizon(Version(9)));
+        let retained = authority.retained();
+        let keeps = |table, position| retained.of(table, b"k").keeps(Version(5), Some(Version(6)), position);
+        assert!(keeps(ROWS, 2) && !keeps(ROWS, 3));
+        assert!(!keeps(OTHERS, 2), "no source");
     }
 
     #[test]

@@ -17,5 +17,5 @@ mod times;
 pub use authority::{Authority, PolicyScope};
 pub use change::{Change, decode, encode, format_tables};
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
-pub use retention::{Retention, Rung};
+pub use retention::{LADDER_STEPS_MAX, Retention, Rung};
 pub use times::{Moment, Times};

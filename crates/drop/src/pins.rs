@@ -115,6 +115,18 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 }
 
 /// A pin that lives as long as the value that made it: a snapshot, an iterator.
+///
+/// ```
+/// use std::panic::Location;
+/// use thermocline_drop::{Authority, Moment};
+/// use thermocline_tier::Version;
+///
+/// let mut authority = Authority::default();
+/// authority.pin_reader(Version(7), "snapshot", Location::caller(), Moment::from_micros(1))?;
+/// let (version, number, reader) = authority.readers().iter().next().expect("there is one");
+/// assert_eq!((version, number, reader.holder), (Version(7), 1, "snapshot"));
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
     /// What it is, for people.
@@ -135,6 +147,10 @@ impl Reader {
 }
 
 /// The pins of readers, which do not survive a restart.
+///
+/// ```
+/// assert_eq!(thermocline_drop::Readers::default().iter().count(), 0);
+/// ```
 #[derive(Debug, Default)]
 pub struct Readers {
     last_number: u64,

@@ -1,10 +1,14 @@
 //! How long versions are kept: policies of tables.
 
+use std::iter;
 use std::time::Duration;
 
 use thermocline_tier::{ErrorKind, Result, Version};
 
 use crate::times::{Moment, Times};
+
+/// So many versions at most a ladder keeps one by one.
+pub const LADDER_STEPS_MAX: u64 = 16_384;
 
 /// Which versions of a table are kept beyond what readers pin.
 ///
@@ -38,7 +42,8 @@ pub enum Retention {
     NewestVersions(u64),
     /// The newest version of each key.
     LatestOnly,
-    /// Fewer with age: see [`Rung`]. Ascending ages; steps of which each is a multiple of the one before.
+    /// Fewer with age: see [`Rung`]. Ascending ages; steps of which each is a multiple of the one before; of all rungs together at most
+    /// [`LADDER_STEPS_MAX`] steps.
     Ladder(Vec<Rung>),
 }
 
@@ -84,6 +89,10 @@ impl Retention {
                         ));
                     }
                 }
+                let found = steps_max(rungs);
+                if found > LADDER_STEPS_MAX {
+                    return Err(ErrorKind::LimitExceeded { what: "the steps of a ladder", found, max: LADDER_STEPS_MAX }.into());
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -116,8 +125,24 @@ fn whole_age(rungs: &[Rung]) -> Duration {
     rungs.first().filter(|rung| rung.every.is_zero()).map_or(Duration::ZERO, |rung| rung.age)
 }
 
-/// The versions that a ladder keeps below its table's horizon: each the last of a span of time. Chosen once, when the horizon passes them,
-/// so that what is kept at a moment was kept before.
+/// The span of which the first rung that keeps fewer than all keeps one version.
+fn finest(rungs: &[Rung]) -> Option<Duration> {
+    rungs.iter().map(|rung| rung.every).find(|every| !every.is_zero())
+}
+
+/// How many ends of spans a ladder holds at most, those that it may need later included.
+fn steps_max(rungs: &[Rung]) -> u64 {
+    let ages = rungs.iter().map(|rung| rung.age);
+    let starts = iter::once(Duration::ZERO).chain(ages);
+    let steps = rungs.iter().zip(starts).filter_map(|(rung, start)| {
+        let every = if rung.every.is_zero() { finest(rungs)? } else { rung.every };
+        Some(rung.age.saturating_sub(start).as_nanos().div_ceil(every.as_nanos()))
+    });
+    u64::try_from(steps.sum::<u128>()).unwrap_or(u64::MAX)
+}
+
+/// The versions that a ladder keeps, or will have to, below its table's horizon: each the last of a span of time. Chosen once, when the
+/// span is over, so that what is kept at a moment was kept before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Steps {
     /// The end of the span and its last version, both ascending.
@@ -133,13 +158,13 @@ impl Steps {
         &self.kept
     }
 
-    /// Brings them up to a moment.
-    pub(crate) fn advance(&mut self, rungs: &[Rung], now: Moment, times: &Times) {
-        let Some(finest) = rungs.iter().find(|rung| !rung.every.is_zero()) else {
+    /// Brings them up to a moment. What is below `floor` is gone, but for the steps that were kept.
+    pub(crate) fn advance(&mut self, rungs: &[Rung], floor: Version, now: Moment, times: &Times) {
+        let Some(every) = finest(rungs) else {
             self.kept.clear();
             return;
         };
-        self.note_ends(finest.every, now.before(whole_age(rungs)), times);
+        self.note_ends(every, floor, now, times);
         // Of the ends of spans those stay that are ends in the rung of their age.
         self.kept.retain(|(end, _)| {
             let age = now.since(*end);
@@ -149,18 +174,17 @@ impl Steps {
         self.kept.dedup_by_key(|(_, version)| *version);
     }
 
-    /// Notes the ends of all spans up to `until` that are not noted: between two samples nothing was committed, so that only spans with a
+    /// Notes the ends of all spans before `now` that are not noted: between two samples nothing was committed, so that only spans with a
     /// sample have a last version of their own.
-    fn note_ends(&mut self, every: Duration, until: Moment, times: &Times) {
+    fn note_ends(&mut self, every: Duration, floor: Version, now: Moment, times: &Times) {
         let noted = self.kept.last().map_or(Moment::default(), |(end, _)| *end);
-        let until = until.floor_to(every);
         let samples = times.samples();
         for (number, (version, moment)) in samples.iter().enumerate() {
             // The first end of a span at or after the sample.
-            let floor = moment.floor_to(every);
-            let end = if floor == *moment { floor } else { floor.after(every) };
+            let start = moment.floor_to(every);
+            let end = if start == *moment { start } else { start.after(every) };
             let is_last_of_span = samples.get(number + 1).is_none_or(|(_, next)| *next > end);
-            if is_last_of_span && end > noted && end <= until {
+            if is_last_of_span && end > noted && end < now && *version >= floor {
                 self.kept.push((end, *version));
             }
         }
@@ -210,13 +234,38 @@ mod tests {
         assert!(refused(rungs(&[(24, 0), (48, 0)])).contains("rung 2"));
         assert!(refused(rungs(&[(24, 2), (48, 3)])).contains("no multiple"));
         assert!(rungs(&[(24, 0), (48, 2), (96, 6)]).check().is_ok());
+        assert!(rungs(&[(16_384, 1)]).check().is_ok());
+        assert!(refused(rungs(&[(16_385, 1)])).contains("16384"));
+        assert!(refused(rungs(&[(16_380, 0), (16_384, 1), (16_390, 6)])).contains("16385"));
+    }
+
+    /// The samples of times are thinned where they are old; what a ladder will need is chosen before.
+    #[test]
+    fn fine_ladder_below_a_long_whole_age_keeps_every_step() {
+        let rungs = [Rung { age: 30 * DAY, every: Duration::ZERO }, Rung { age: 40 * DAY, every: HOUR }];
+        let (mut times, mut steps) = (Times::default(), Steps::default());
+        let minutes = |count: u64| Moment::from_micros(60_000_000 * count);
+        for minute in (1..=45 * 24 * 60_u64).step_by(7) {
+            times.note(Version(minute), minutes(minute));
+            steps.advance(&rungs, Version::ZERO, minutes(minute), &times);
+        }
+        let below = steps.kept().iter().filter(|(end, _)| minutes(45 * 24 * 60).since(*end) > 30 * DAY);
+        assert_eq!(below.count(), 10 * 24);
+    }
+
+    #[test]
+    fn steps_are_not_chosen_of_what_is_gone() {
+        let (mut times, mut steps) = (Times::default(), Steps::default());
+        (1..=240).for_each(|version| times.note(Version(version), hours(version)));
+        steps.advance(&ladder(), Version(190), hours(240), &times);
+        assert_eq!(steps.kept().first(), Some(&(hours(192), Version(192))));
     }
 
     /// A ladder that is looked at every hour, and one that is looked at only now and then, keep what the rungs say.
     #[test]
     fn ladder_keeps_one_version_of_each_span_and_never_brings_one_back() {
         for ticks in [1, 5, 24] {
-            let (mut times, mut steps) = (Times::default(), Steps::default());
+            let (mut times, mut steps, mut horizon) = (Times::default(), Steps::default(), Version::ZERO);
             let mut before: Vec<Version> = Vec::new();
             for hour in 1..=500_u64 {
                 // The version of each hour is a hundred times its number; nothing is written in every third day.
@@ -226,22 +275,23 @@ mod tests {
                 if hour % ticks != 0 {
                     continue;
                 }
-                let horizon = Retention::Ladder(ladder()).horizon(hours(hour), Version(hour * 100), &times);
-                steps.advance(&ladder(), hours(hour), &times);
+                steps.advance(&ladder(), horizon, hours(hour), &times);
+                horizon = Retention::Ladder(ladder()).horizon(hours(hour), Version(hour * 100), &times);
                 let kept: Vec<Version> = steps.kept().iter().map(|(_, version)| *version).collect();
                 let was_there =
                     |version: &Version| before.contains(version) || *version >= before.last().copied().unwrap_or_default();
                 assert!(kept.iter().all(was_there), "at {hour}: {kept:?} after {before:?}");
-                assert!(kept.is_sorted() && kept.iter().all(|version| *version <= horizon), "at {hour}");
+                assert!(kept.is_sorted(), "at {hour}");
                 for (end, version) in steps.kept() {
                     let age = hours(hour).since(*end);
-                    assert!(age >= DAY && age <= 10 * DAY, "at {hour}: {age:?}");
+                    assert!(age <= 10 * DAY, "at {hour}: {age:?}");
                     assert_eq!(times.version_at(*end), *version);
                     assert!(age <= 3 * DAY || end.floor_to(DAY) == *end);
                 }
+                assert!(kept.len() as u64 <= steps_max(&ladder()));
                 before = kept;
             }
-            assert!(steps.kept().len() >= 8, "{:?}", steps.kept());
+            assert!(steps.kept().iter().filter(|(end, _)| hours(500).since(*end) > DAY).count() >= 8, "{:?}", steps.kept());
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use thermocline_drop::{Authority, Change, Moment, Pin, PinVersions, PolicyScope, Retention, Scope, decode, encode};
+use thermocline_drop::{Authority, Change, Moment, Pin, PinVersions, PolicyScope, Retention, Rung, Scope, decode, encode};
 use thermocline_tier::{EntryKind, KeyRange, RetainedTables, Version};
 
 const TABLES: [EntryKind; 4] = [EntryKind::Multi, EntryKind::source(1), EntryKind::source(2), EntryKind::operator(1)];
@@ -61,6 +61,11 @@ fn step() -> impl Strategy<Value = Step> {
         version().prop_map(|version| Retention::Since(Version(version))),
         (1..4_u64).prop_map(Retention::NewestVersions),
         (1..20_u64).prop_map(|micros| Retention::Age(Duration::from_micros(micros))),
+        (0..6_u64, 1..4_u64, 1..4_u64).prop_map(|(whole, every, coarser)| {
+            let rung = |age, every| Rung { age: Duration::from_micros(age), every: Duration::from_micros(every) };
+            let whole = (whole > 0).then(|| rung(whole, 0));
+            Retention::Ladder(whole.into_iter().chain([rung(10, every), rung(25, every * coarser)]).collect())
+        }),
     ];
     let scopes = prop_oneof![Just(PolicyScope::Sources), Just(PolicyScope::Operators), table().prop_map(PolicyScope::Table)];
     prop_oneof![
@@ -107,6 +112,8 @@ struct Run {
     now: u64,
     readers: Vec<LiveReader>,
     pins: BTreeMap<String, Pin>,
+    /// What ladders keep of tables.
+    steps: BTreeMap<EntryKind, Vec<(Moment, Version)>>,
     /// What was ever let go.
     gone: BTreeSet<Place>,
 }
@@ -119,6 +126,7 @@ impl Run {
             now: 0,
             readers: Vec::new(),
             pins: BTreeMap::new(),
+            steps: BTreeMap::new(),
             gone: BTreeSet::new(),
         }
     }
@@ -132,17 +140,19 @@ impl Run {
             match change {
                 Change::Pin { name, pin } => drop(self.pins.insert(name, pin)),
                 Change::Release { name } => drop(self.pins.remove(&name)),
+                Change::Table { table, steps, .. } => drop(self.steps.insert(table, steps)),
                 _ => {}
             }
         }
     }
 
-    /// Whether somebody was promised a place, or the table's horizon has not passed it.
+    /// Whether somebody was promised a place, a ladder keeps it, or the table's horizon has not passed it.
     fn is_promised(&self, place: Place) -> bool {
         let (table, key, version) = place;
         let by_pin = |pin: &Pin| pin.scope.covers(table, key.as_bytes()) && covers(pin.versions, version);
         version >= self.authority.table_horizon(table).0
             || self.pins.values().any(by_pin)
+            || self.steps.get(&table).is_some_and(|steps| steps.iter().any(|(_, step)| step.0 == version))
             || self.readers.iter().any(|reader| reader.promised.contains(&place))
     }
 

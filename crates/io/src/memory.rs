@@ -45,10 +45,6 @@ impl Anonymous {
     /// # Errors
     /// `OutOfMemory` if the system refuses; `InvalidRange` if `len` is zero or more than an address can reach.
     pub fn new(len: usize) -> Result<Self, DiskError> {
-        if len == 0 || isize::try_from(len).is_err() {
-            let detail = format!("{len} bytes were asked for");
-            return Err(DiskError::new(DiskErrorKind::InvalidRange, "map memory").with_detail(detail));
-        }
         Ok(Self { map: MmapRaw::from(map(len)?) })
     }
 
@@ -80,10 +76,11 @@ impl Anonymous {
 }
 
 fn map(len: usize) -> Result<MmapMut, DiskError> {
-    MmapMut::map_anon(len).map_err(|error| {
-        let detail = format!("{len} bytes were asked for");
-        DiskError::new(DiskErrorKind::OutOfMemory, "map memory").with_detail(detail).with_source(error)
-    })
+    let failure = |kind| DiskError::new(kind, "map memory").with_detail(format!("{len} bytes were asked for"));
+    if len == 0 || isize::try_from(len).is_err() {
+        return Err(failure(DiskErrorKind::InvalidRange));
+    }
+    MmapMut::map_anon(len).map_err(|error| failure(DiskErrorKind::OutOfMemory).with_source(error))
 }
 
 /// Bytes of a mapping of their own, zeroed at first: for buffers whose memory must be the system's again when they are dropped, whatever
@@ -103,10 +100,11 @@ pub struct MappedBytes {
 }
 
 impl MappedBytes {
-    /// Maps `len` bytes; none cost memory before they are touched.
+    /// Maps `len` bytes, at least one; none cost memory before they are touched.
     ///
     /// # Errors
-    /// `OutOfMemory` if the system refuses, be it for the number of mappings.
+    /// `OutOfMemory` if the system refuses, be it for the number of mappings; `InvalidRange` if `len` is zero or more than an address can
+    /// reach.
     pub fn new(len: usize) -> Result<Self, DiskError> {
         Ok(Self { map: map(len)? })
     }

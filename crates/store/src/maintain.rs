@@ -88,7 +88,8 @@ impl Store {
         durable.compact(table, range).inspect_err(|error| self.inner.storage.heed(error))
     }
 
-    /// The version from which on every version can be read. It survives restarts; 0 until it is moved.
+    /// The version from which on every version can be read, but of tables whose policy keeps less
+    /// ([`table_horizon`](Self::table_horizon)). It survives restarts; 0 until it is moved.
     pub fn horizon(&self) -> Version {
         self.inner.horizon()
     }

@@ -75,16 +75,28 @@ impl Inner {
         at: Version,
         reader: Reader<'_>,
     ) -> Result<()> {
-        if at >= self.reclaim.ceiling() { Ok(()) } else { self.check_below_ceiling(table, &range(), at, reader) }
+        if at >= self.reclaim.ceiling() { Ok(()) } else { self.check_below_ceiling(table, range, at, reader) }
     }
 
     #[cold]
-    fn check_below_ceiling(&self, table: EntryKind, range: &KeyRange, at: Version, reader: Reader<'_>) -> Result<()> {
+    fn check_below_ceiling(
+        &self,
+        table: EntryKind,
+        range: impl FnOnce() -> KeyRange,
+        at: Version,
+        reader: Reader<'_>,
+    ) -> Result<()> {
         match reader {
             Reader::Pinned(None) => Ok(()),
-            Reader::Pinned(Some(granted)) => granted.check_read(table, range, at),
-            // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
-            Reader::Unpinned => self.reclaim.read().check_read(table, range, at),
+            Reader::Pinned(Some(granted)) => granted.check_read(table, &range(), at),
+            Reader::Unpinned => {
+                let authority = self.reclaim.read();
+                if at >= authority.table_horizon(table) {
+                    return Ok(());
+                }
+                // A version that is pinned now was pinned when the horizon passed it: from then on only what is pinned can be pinned.
+                authority.check_read(table, &range(), at)
+            }
         }
     }
 

@@ -29,7 +29,8 @@ pub struct PinRequest {
     pub versions: PinVersions,
     /// Of which tables or keys.
     pub scope: Scope,
-    /// For how long, from now on; `None`: until it is released.
+    /// For how long, from now on: it ends with the first [`apply_retention`](Store::apply_retention) after that. `None`: until it is
+    /// released.
     pub lease: Option<Duration>,
 }
 
@@ -171,7 +172,8 @@ impl Store {
     }
 
     /// Moves the horizons of tables to where their policies have them now, durably, and ends the pins whose lease is over. What no allowed
-    /// read can see is removed with later rewrites. Whether anything moved.
+    /// read can see is removed with later rewrites: what is in memory leaves it only with a [flush](Self::flush), and nothing is freed
+    /// without a durable tier. Whether anything moved.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).

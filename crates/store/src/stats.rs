@@ -1,7 +1,9 @@
 //! What a store says about itself.
 
+use std::panic::Location;
 use std::sync::atomic::Ordering;
 
+use thermocline_drop::Moment;
 use thermocline_tier::{TierStats, Version};
 use thermocline_wal::{LogStats, RecoveryReport};
 
@@ -46,6 +48,10 @@ pub struct PinInfo {
     pub name: String,
     /// The version that it pins, the oldest if it pins more than one.
     pub version: Version,
+    /// When it was made, as the wall clock showed.
+    pub since: Moment,
+    /// Where in the program it was made; `None` for one with a name of its own.
+    pub place: Option<&'static Location<'static>>,
 }
 
 /// What a store holds and does, at one moment.
@@ -92,9 +98,18 @@ impl Store {
         let mut pins: Vec<PinInfo> = {
             let authority = inner.reclaim.read();
             let readers = authority.readers().iter();
-            let readers =
-                readers.map(|(version, number, reader)| PinInfo { name: format!("{} {number}", reader.holder), version });
-            let named = authority.pins().map(|(name, pin)| PinInfo { name: format!("{name:?}"), version: pin.versions.first() });
+            let readers = readers.map(|(version, number, reader)| PinInfo {
+                name: format!("{} {number}", reader.holder),
+                version,
+                since: reader.since,
+                place: Some(reader.place),
+            });
+            let named = authority.pins().map(|(name, pin)| PinInfo {
+                name: format!("{name:?}"),
+                version: pin.versions.first(),
+                since: pin.created,
+                place: None,
+            });
             readers.chain(named).collect()
         };
         pins.sort_by_key(|pin| pin.version);

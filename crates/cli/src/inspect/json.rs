@@ -18,7 +18,10 @@ pub(super) fn values(inspection: &Inspection) -> Value {
         let table = json!({ "table": table.to_string(), "files": space.files, "bytes_estimate": space.size_bytes_estimate });
         joined(table, files::counts_json(&space.counts))
     });
-    let pins = stats.pins.iter().map(|pin| json!({ "name": pin.name, "version": pin.version.0 }));
+    let pins = stats.pins.iter().map(|pin| {
+        let place = pin.place.map(ToString::to_string);
+        json!({ "name": pin.name, "version": pin.version.0, "since_micros": pin.since.as_micros(), "place": place })
+    });
     json!({
         "last_version": stats.last_version.0,
         "horizon": stats.horizon.0,
