@@ -247,6 +247,10 @@ impl DurableTier for DurableModel {
         Ok(true)
     }
 
+    fn reclaim_all(&self) {
+        self.state.lock().debt += 1;
+    }
+
     fn pressure(&self) -> Pressure {
         let why = |debt: u64| format!("the work of {debt} flushes is due");
         match self.state.lock().debt {

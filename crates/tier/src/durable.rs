@@ -65,7 +65,7 @@ pub trait DurableTier: TierStorage {
 
     /// Takes over all entries and tables of `source`, to which nothing is written meanwhile, and `checkpoint`, in one atomic and durable
     /// step: when it returns all of it is readable here and survives a crash; after an error, nothing has changed. An entry that is here
-    /// already is replaced.
+    /// already is replaced. Entries that need not be kept, as far as it was [told](Self::set_retention), may be left out.
     ///
     /// # Errors
     /// [`DiskFull`](crate::ErrorKind::DiskFull), [`Io`](crate::ErrorKind::Io), [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of
@@ -82,7 +82,8 @@ pub trait DurableTier: TierStorage {
     /// As [`absorb`](DurableTier::absorb).
     fn set_horizon(&self, horizon: Version) -> Result<()>;
 
-    /// From now on, asks `source` at the start of each rewrite what must be kept. Before, that is all from the horizon on.
+    /// From now on, asks `source` at the start of each rewrite, and of each [`absorb`](Self::absorb), what must be kept. Before, that is
+    /// all from the horizon on, and all that is absorbed.
     fn set_retention(&self, source: Arc<dyn RetentionSource>);
 
     /// Does one bounded piece of the most urgent background work; false if there is none.
@@ -90,6 +91,10 @@ pub trait DurableTier: TierStorage {
     /// # Errors
     /// As [`absorb`](DurableTier::absorb); what was there before is untouched then.
     fn step(&self) -> Result<bool>;
+
+    /// From now on until none is left, work of the background is also to rewrite what may hold entries that need not be kept, however
+    /// few: for a store that has promised that they are gone in time.
+    fn reclaim_all(&self);
 
     /// Whether background work keeps up.
     fn pressure(&self) -> Pressure;

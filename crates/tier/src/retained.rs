@@ -66,6 +66,20 @@ impl Retained {
         self.pins.get(first).is_some_and(|pin| *pin < newer)
     }
 
+    /// Whether of entries whose versions lie from `oldest` to `newest` only the newest of each key must be kept.
+    ///
+    /// ```
+    /// use thermocline_tier::{Retained, Version};
+    ///
+    /// let retained = Retained::new(Version(10), [Version(3)]);
+    /// assert!(retained.keeps_newest_only(Version(4), Version(10)));
+    /// assert!(!retained.keeps_newest_only(Version(2), Version(10)) && !retained.keeps_newest_only(Version(4), Version(11)));
+    /// ```
+    pub fn keeps_newest_only(&self, oldest: Version, newest: Version) -> bool {
+        let first = self.pins.partition_point(|pin| *pin < oldest);
+        self.newest <= 1 && newest <= self.horizon && self.pins.get(first).is_none_or(|pin| *pin >= newest)
+    }
+
     /// Whether an entry must be kept: some allowed read [sees](Self::sees) it, or it is one of the newest of its key that are kept in any
     /// case. `position` counts the newer entries of the key.
     pub fn keeps(&self, version: Version, newer: Option<Version>, position: u64) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, RetainedTables};
+use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats};
 
 use crate::codec::Compression;
 use crate::error::disk_error;
@@ -80,21 +80,41 @@ fn permille(part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(part) * 1000 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
 
+/// A file is rewritten for what it holds that need not be kept once that is so many thousandths of its entries.
+const GARBAGE_PERMILLE: u64 = 250;
+
 /// Whether marks may hide something in the files.
 fn is_marked(view: &View, inputs: &[Arc<Segment>]) -> bool {
     let newest = view.markers.drops.values().chain(view.markers.clears.values()).max();
     newest.is_some_and(|newest| inputs.iter().any(|segment| segment.meta.applied < *newest))
 }
 
+/// Whether no other file can hold older versions of the keys of these; `None` without files.
+fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
+    let hull = Hull::of(inputs)?;
+    let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
+    // Versions may come late, so that the older one can also lie above.
+    let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
+    let may_be_hidden = |segment: &Arc<Segment>| hull.meets(segment) && !is_input(segment) && segment.meta.version_min <= newest;
+    Some(!view.segments().any(may_be_hidden))
+}
+
+/// How many thousandths of a file's entries need not be kept, as far as that is certain: then a rewrite leaves none of them.
+fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
+    let meta = &segment.meta;
+    let only_newest = |retained: &Retained| retained.keeps_newest_only(meta.version_min, meta.version_max);
+    let (old, entries) = old_entries(meta);
+    if old == 0 || !meta.tables.iter().all(|(table, _)| retained.parts(*table).all(|(_, retained)| only_newest(retained))) {
+        return 0;
+    }
+    let tombstones = meta.tables.iter().fold(0_u64, |sum, (_, stats)| sum.saturating_add(stats.tombstones));
+    let is_lowest = tombstones > 0 && is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default();
+    permille(if is_lowest { old } else { old.saturating_sub(tombstones) }, entries)
+}
+
 impl Plan {
     fn new(view: &View, inputs: Vec<Arc<Segment>>, level: usize, may_move: bool) -> Option<Self> {
-        let hull = Hull::of(&inputs)?;
-        let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
-        // Versions may come late, so that the older one can also lie above.
-        let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
-        let may_be_hidden =
-            |segment: &Arc<Segment>| hull.meets(segment) && !is_input(segment) && segment.meta.version_min <= newest;
-        let is_lowest = !view.segments().any(may_be_hidden);
+        let is_lowest = is_lowest(view, &inputs)?;
         let is_at_level = inputs.iter().any(|segment| usize::from(segment.meta.level) == level);
         let is_apart = inputs.iter().enumerate().all(|(number, segment)| {
             let others = inputs.get(number + 1..).unwrap_or_default();
@@ -132,6 +152,30 @@ impl Plan {
         Self::new(view, inputs, level + 1, true)
     }
 
+    /// The file that holds most of what need not be kept, rewritten where it is, if that is much of it.
+    pub(crate) fn garbage(view: &View, retained: &RetainedTables) -> Option<Self> {
+        let garbage = |segment| (garbage_permille(view, segment, retained), segment);
+        let shares = view.levels.iter().skip(1).flatten().map(garbage);
+        let (_, segment) = shares.filter(|(share, _)| *share >= GARBAGE_PERMILLE).max_by_key(|(share, _)| *share)?;
+        Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), false)
+    }
+
+    /// A file with a number below `number` that may hold something that need not be kept, since it or another one has something newer, with
+    /// all that its keys are in.
+    pub(crate) fn any_garbage(view: &View, retained: &RetainedTables, number: u64) -> Option<Self> {
+        let may_hold = |segment: &&Arc<Segment>| {
+            let meta = &segment.meta;
+            let horizon = |table: EntryKind| retained.parts(table).map(|(_, retained)| retained.horizon()).max();
+            let is_below =
+                |(table, _): &(EntryKind, TableStats)| horizon(*table).is_some_and(|horizon| meta.version_min <= horizon);
+            let hull = Hull::of([*segment]);
+            let is_met =
+                |other: &Arc<Segment>| !Arc::ptr_eq(segment, other) && hull.as_ref().is_some_and(|hull| hull.meets(other));
+            meta.number < number && meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met))
+        };
+        Self::all_that_meets(view, Hull::of([view.segments().find(may_hold)?])?)
+    }
+
     /// All of level 0 and what it meets in level 1.
     fn level0(view: &View) -> Option<Self> {
         let (upper, rest) = view.levels.split_first()?;
@@ -149,7 +193,15 @@ impl Plan {
             let begins_after = meta.first.table > table || meta.first.table == table && !range.is_before_end(&meta.first.prefix);
             !ends_before && !begins_after
         };
-        let mut hull = Hull::of(view.segments().filter(|segment| in_range(segment)))?;
+        let plan = Self::all_that_meets(view, Hull::of(view.segments().filter(|segment| in_range(segment)))?)?;
+        let is_there = plan.inputs.iter().all(|segment| segment.meta.level == plan.level);
+        let has_old = |segment: &Arc<Segment>| segment.meta.version_min <= horizon && old_entries(&segment.meta).0 > 0;
+        let is_needed = !is_there || plan.inputs.iter().any(has_old) || is_marked(view, &plan.inputs);
+        is_needed.then_some(plan)
+    }
+
+    /// What meets some keys, and what that meets, to the lowest level that has any of it.
+    fn all_that_meets(view: &View, mut hull: Hull) -> Option<Self> {
         loop {
             // Files of level 0 go together, since a newer one must not sink below an older one.
             let has_upper = view.levels.first().is_some_and(|upper| upper.iter().any(|segment| hull.meets(segment)));
@@ -158,10 +210,7 @@ impl Plan {
             let wider = Hull::of(&inputs)?;
             if (&wider.first, &wider.last) == (&hull.first, &hull.last) {
                 let level = inputs.iter().map(|segment| usize::from(segment.meta.level)).max()?.max(1);
-                let is_there = inputs.iter().all(|segment| usize::from(segment.meta.level) == level);
-                let has_old = |segment: &Arc<Segment>| segment.meta.version_min <= horizon && old_entries(&segment.meta).0 > 0;
-                let is_needed = !is_there || inputs.iter().any(has_old) || is_marked(view, &inputs);
-                return is_needed.then(|| Self::new(view, inputs, level, false)).flatten();
+                return Self::new(view, inputs, level, false);
             }
             hull = wider;
         }

@@ -314,6 +314,39 @@ pub(crate) struct Keep {
     pub(crate) is_lowest: bool,
 }
 
+/// Goes through the entries of a tier, by key and of each key the newest first, and says which must be kept.
+#[derive(Debug)]
+pub(crate) struct KeepWalk {
+    retained: RetainedTables,
+    /// The key that came last.
+    key: Option<TableKey>,
+    /// Its last version, and how many came before.
+    newer: Version,
+    position: u64,
+}
+
+impl KeepWalk {
+    pub(crate) fn new(retained: RetainedTables) -> Self {
+        Self { retained, key: None, newer: Version::ZERO, position: 0 }
+    }
+
+    /// Whether the next entry must be kept.
+    pub(crate) fn keeps(&mut self, table: EntryKind, prefix: &[u8], version: Version) -> bool {
+        let key = self.key.get_or_insert_with(|| TableKey { table, prefix: Vec::new() });
+        let is_same_key = self.position > 0 && key.table == table && key.prefix == prefix;
+        let is_kept = !is_same_key || self.retained.of(table, prefix).keeps(version, Some(self.newer), self.position);
+        if !is_same_key {
+            key.table = table;
+            key.prefix.clear();
+            key.prefix.extend_from_slice(prefix);
+            self.position = 0;
+        }
+        self.newer = version;
+        self.position += 1;
+        is_kept
+    }
+}
+
 /// What a row counts beside its bytes where work is measured, so that rows without any count too.
 const ROW_SIZE_BYTES: usize = 8;
 

@@ -26,7 +26,7 @@ use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
-use crate::merge::{Chain, Keep, Merge, Moved, Rows};
+use crate::merge::{Chain, Keep, KeepWalk, Merge, Moved, Rows};
 use crate::meta::{FileMeta, TableKey};
 use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
@@ -83,6 +83,8 @@ pub struct WarmTier {
     /// A part of a rewrite was given back.
     given_back: Condvar,
     retention: RwLock<Option<Arc<dyn RetentionSource>>>,
+    /// Files with lower numbers are rewritten however little they hold that need not be kept.
+    reclaim_below: AtomicU64,
     written_bytes: AtomicU64,
     compacted_bytes: AtomicU64,
 }
@@ -143,6 +145,7 @@ impl WarmTier {
             jobs: Mutex::default(),
             given_back: Condvar::default(),
             retention: RwLock::new(None),
+            reclaim_below: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             compacted_bytes: AtomicU64::new(0),
         };
@@ -508,7 +511,13 @@ impl DurableTier for WarmTier {
     fn absorb(&self, source: &dyn TierStorage, checkpoint: Checkpoint) -> Result<()> {
         self.check_writable()?;
         let mut output = self.output(self.options.compression_flushed);
-        source.visit_entries(&mut |table, entry| output.push(&new_version(table, &entry)))?;
+        let retained = self.retention.read().clone().map(|source| source.retained());
+        // Where nothing may go, nothing needs looking at.
+        let mut walk = retained.filter(|retained| *retained != RetainedTables::default()).map(KeepWalk::new);
+        source.visit_entries(&mut |table, entry| {
+            let is_kept = walk.as_mut().is_none_or(|walk| walk.keeps(table, entry.prefix, entry.version));
+            if is_kept { output.push(&new_version(table, &entry)) } else { Ok(()) }
+        })?;
         self.add(output.finish()?, source.tables()?, Some(checkpoint))
     }
 
@@ -530,6 +539,10 @@ impl DurableTier for WarmTier {
 
     fn step(&self) -> Result<bool> {
         self.step_rewrite()
+    }
+
+    fn reclaim_all(&self) {
+        self.reclaim_below.store(self.maker.next_number.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn pressure(&self) -> Pressure {

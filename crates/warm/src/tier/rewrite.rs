@@ -152,7 +152,7 @@ impl WarmTier {
             return Ok(true);
         }
         let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
-            let Some(plan) = Plan::pick(&view, &self.options) else { return Ok(false) };
+            let Some(plan) = Plan::pick(&view, &self.options).or_else(|| self.pick_garbage(&view)) else { return Ok(false) };
             self.check_writable()?;
             return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
@@ -164,6 +164,15 @@ impl WarmTier {
             jobs.answer(Some(number), &started);
         }
         started.map(|()| true)
+    }
+
+    /// A rewrite for what need not be kept any more.
+    fn pick_garbage(&self, view: &View) -> Option<Plan> {
+        let (retained, below) = (self.retained(), self.reclaim_below.load(Ordering::Relaxed));
+        if retained == RetainedTables::default() {
+            return None;
+        }
+        Plan::garbage(view, &retained).or_else(|| Plan::any_garbage(view, &retained, below))
     }
 
     /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did.

@@ -126,6 +126,9 @@ impl Run {
                 self.pins.1.store(self.horizon, Ordering::Relaxed);
                 self.tier().set_horizon(Version(self.horizon / 2)).unwrap();
                 assert_eq!(self.tier().horizon().0, self.horizon);
+                if self.random.chance(30) {
+                    self.tier().reclaim_all();
+                }
             }
             14 => self.drop_one(),
             _ if self.random.chance(50) => self.reopen(),
@@ -395,4 +398,106 @@ fn reader_may_outlive_the_tier() {
     }
     check_no_orphans(&disk, &tier).unwrap();
     assert_eq!(tier.get(MULTI, b"k", Version::MAX).unwrap().version(), Some(Version(29)));
+}
+
+/// Ten keys in two versions each, of one file at level 1.
+fn two_versions(disk: &SimDisk) -> (WarmTier, Arc<PinSet>) {
+    let tier = open(disk, WarmOptions { file_size_bytes: 1 << 20, level1_size_bytes: 1 << 20, ..small() }).unwrap();
+    let pins = Arc::<PinSet>::default();
+    tier.set_retention(Arc::clone(&pins) as Arc<dyn RetentionSource>);
+    let model = ModelTier::new();
+    for version in [1, 2] {
+        for key in 0..10 {
+            model.set(&one(version, MULTI, &format!("{key}={version}"))).unwrap();
+        }
+    }
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!((tier.files()[0].level, tier.files().len(), stored(&tier)), (1, 1, 20));
+    (tier, pins)
+}
+
+fn stored(tier: &WarmTier) -> u64 {
+    tier.files().iter().flat_map(|file| &file.tables).map(|(_, stats)| stats.entries).sum()
+}
+
+fn step_to_the_end(tier: &WarmTier) {
+    while tier.step().unwrap() {}
+}
+
+#[test]
+fn file_of_which_much_need_not_be_kept_is_rewritten_by_itself() {
+    let disk = SimDisk::new(1);
+    let (tier, pins) = two_versions(&disk);
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 20, "nothing may go");
+    pins.0.lock().insert(1);
+    pins.1.store(2, Ordering::Relaxed);
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 20, "a pin sees all of it");
+    let files = live_files(&tier);
+    pins.0.lock().clear();
+    step_to_the_end(&tier);
+    assert_eq!((stored(&tier), tier.files()[0].level), (10, 1));
+    assert_ne!(live_files(&tier), files);
+    let files = live_files(&tier);
+    step_to_the_end(&tier);
+    assert_eq!(live_files(&tier), files, "what holds nothing of the kind is left alone");
+    // Deleted keys go altogether, since nothing lies below.
+    let model = ModelTier::new();
+    (0..10).for_each(|key| model.set(&one(3, MULTI, &key.to_string())).unwrap());
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    compact(&tier).unwrap();
+    pins.1.store(3, Ordering::Relaxed);
+    step_to_the_end(&tier);
+    assert_eq!((stored(&tier), sorted_files(&disk).len()), (0, 0));
+}
+
+#[test]
+fn what_must_be_gone_is_rewritten_however_little_it_is_and_once() {
+    let disk = SimDisk::new(1);
+    let (tier, pins) = two_versions(&disk);
+    let model = ModelTier::new();
+    for key in 0..10 {
+        model.set(&one(3, SOURCE, &format!("{key}=1"))).unwrap();
+    }
+    model.set(&one(4, SOURCE, "1=2")).unwrap();
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    pins.1.store(3, Ordering::Relaxed);
+    pins.0.lock().insert(1);
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 31, "nothing is certain");
+    let files = live_files(&tier);
+    tier.reclaim_all();
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 31, "nothing could go");
+    assert!(live_files(&tier).iter().all(|file| !files.contains(file)));
+    let files = live_files(&tier);
+    step_to_the_end(&tier);
+    assert_eq!(live_files(&tier), files);
+    pins.0.lock().clear();
+    pins.1.store(4, Ordering::Relaxed);
+    tier.reclaim_all();
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 20);
+}
+
+#[test]
+fn what_need_not_be_kept_is_not_flushed() {
+    let tier = open(&SimDisk::new(1), small()).unwrap();
+    let model = ModelTier::new();
+    for version in 1..=9 {
+        model.set(&one(version, MULTI, &format!("k={version}"))).unwrap();
+        model.set(&one(version, SOURCE, &format!("k={version}"))).unwrap();
+    }
+    model.set(&one(5, SOURCE, "gone")).unwrap();
+    let pins = Arc::<PinSet>::default();
+    pins.0.lock().insert(3);
+    pins.1.store(7, Ordering::Relaxed);
+    tier.set_retention(Arc::clone(&pins) as Arc<dyn RetentionSource>);
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    let versions =
+        |table, key: &[u8]| tier.get_all_versions(table, key).unwrap().iter().map(|entry| entry.version.0).collect::<Vec<_>>();
+    assert_eq!((versions(MULTI, b"k"), versions(SOURCE, b"k")), (vec![9, 8, 7, 3], vec![9, 8, 7, 3]));
+    assert_eq!(versions(SOURCE, b"gone"), [5], "older ones may lie below");
 }
