@@ -7,6 +7,7 @@ use std::sync::Arc;
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, RetainedTables, TableRetained, Version};
 
 use crate::change::Change;
+use crate::consumers::ConsumerState;
 use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
 use crate::retention::{Retention, Steps};
 use crate::times::{Moment, Times};
@@ -63,6 +64,9 @@ pub struct Authority {
     tables: BTreeMap<EntryKind, TableState>,
     policies: BTreeMap<PolicyScope, Retention>,
     pins: BTreeMap<String, Pin>,
+    consumers: BTreeMap<String, ConsumerState>,
+    /// What is about to be pinned.
+    reserved: Option<(PinVersions, Scope)>,
     times: Times,
     readers: Readers,
 }
@@ -93,6 +97,12 @@ impl Authority {
             Change::Release { name } => {
                 self.pins.remove(name);
             }
+            Change::Consumer { name, consumer } => {
+                self.consumers.insert(name.clone(), consumer.clone());
+            }
+            Change::RemoveConsumer { name } => {
+                self.consumers.remove(name);
+            }
             Change::Time { version, moment } => self.times.note(*version, *moment),
         }
     }
@@ -107,8 +117,12 @@ impl Authority {
             Change::Table { table: *table, horizon: state.horizon, steps }
         });
         let pins = self.pins.iter().map(|(name, pin)| Change::Pin { name: name.clone(), pin: pin.clone() });
+        let consumers = self.consumers.iter().map(|(name, consumer)| {
+            let (name, consumer) = (name.clone(), consumer.clone());
+            Change::Consumer { name, consumer }
+        });
         let horizon = (self.horizon > Version::ZERO).then_some(Change::Horizon(self.horizon));
-        times.chain(policies).chain(tables).chain(pins).chain(horizon).collect()
+        times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).collect()
     }
 
     /// The version from which on every version of every table can be read, but for tables whose policy keeps less.
@@ -147,6 +161,54 @@ impl Authority {
         self.pins.iter().map(|(name, pin)| (name.as_str(), pin))
     }
 
+    /// The consumers by name.
+    pub fn consumers(&self) -> impl Iterator<Item = (&str, &ConsumerState)> {
+        self.consumers.iter().map(|(name, consumer)| (name.as_str(), consumer))
+    }
+
+    /// A consumer.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name.
+    pub fn consumer(&self, name: &str) -> Result<&ConsumerState> {
+        self.consumers.get(name).ok_or_else(|| ErrorKind::NotFound { what: format!("a consumer named {name:?}") }.into())
+    }
+
+    /// The version from which on the log must stay for those consumers that hold it; `None` if none does.
+    pub fn log_from(&self) -> Option<Version> {
+        self.consumers.values().filter(|consumer| consumer.holds()).map(|consumer| consumer.position).min()
+    }
+
+    /// What pins with names and consumers keep, and of what.
+    fn held(&self) -> impl Iterator<Item = (PinVersions, &Scope)> + Clone {
+        let consumers = self.consumers.values().filter(|consumer| consumer.holds());
+        let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.position), &consumer.scope));
+        let reserved = self.reserved.iter().map(|(versions, scope)| (*versions, scope));
+        self.pins.values().map(|pin| (pin.versions, &pin.scope)).chain(of_consumers).chain(reserved)
+    }
+
+    /// Whether time alone may call for something: [`due`](Self::due).
+    pub fn has_duties(&self) -> bool {
+        !self.policies.is_empty() || self.pins.values().any(|pin| pin.lease_until.is_some())
+    }
+
+    /// Keeps what a change of [`pin`](Self::pin) or [`set_consumer`](Self::set_consumer) is going to pin, until it does, or was given up:
+    /// others may let go of it meanwhile. There is one reservation at a time.
+    pub fn reserve(&mut self, change: &Change) {
+        self.reserved = match change {
+            Change::Pin { pin, .. } => Some((pin.versions, pin.scope.clone())),
+            Change::Consumer { consumer, .. } if consumer.holds() => {
+                Some((PinVersions::From(consumer.position), consumer.scope.clone()))
+            }
+            _ => None,
+        };
+    }
+
+    /// Ends what [`reserve`](Self::reserve) began.
+    pub fn end_reservation(&mut self) {
+        self.reserved = None;
+    }
+
     /// The pins of readers.
     pub fn readers(&self) -> &Readers {
         &self.readers
@@ -155,15 +217,9 @@ impl Authority {
     /// What is retained of a key of a table.
     fn retained_of(&self, table: EntryKind, key: &[u8]) -> Retained {
         let own = self.tables.get(&table);
-        let covering = || self.pins.values().filter(|pin| pin.scope.covers(table, key));
-        let from = covering().filter_map(|pin| match pin.versions {
-            PinVersions::From(version) => Some(version),
-            PinVersions::One(_) => None,
-        });
-        let one = covering().filter_map(|pin| match pin.versions {
-            PinVersions::One(version) => Some(version),
-            PinVersions::From(_) => None,
-        });
+        let covering = self.held().filter(|(_, scope)| scope.covers(table, key)).map(|(versions, _)| versions);
+        let from = covering.clone().filter_map(PinVersions::from);
+        let one = covering.filter_map(PinVersions::one);
         let horizon = from.min().map_or(self.table_horizon(table), |from| self.table_horizon(table).min(from));
         let steps = own.into_iter().flat_map(|state| state.steps.kept()).map(|(_, version)| *version);
         let newest = self.retention(table).newest();
@@ -174,7 +230,7 @@ impl Authority {
     fn retained_of_table(&self, table: EntryKind) -> TableRetained {
         let granted = self.readers.iter().filter_map(|(_, _, reader)| reader.granted());
         let ranges = granted.flat_map(|granted| granted.parts(table)).map(|(start, _)| KeyRange::new(start..));
-        let pinned = self.pins.values().filter_map(|pin| match &pin.scope {
+        let pinned = self.held().filter_map(|(_, scope)| match scope {
             Scope::Range(own, range) if *own == table && !range.is_empty() => Some(range.clone()),
             _ => None,
         });
@@ -192,19 +248,13 @@ impl Authority {
                 PolicyScope::Table(table) => Some(*table),
                 _ => None,
             }))
-            .chain(self.pins.values().filter_map(|pin| pin.scope.table()))
+            .chain(self.held().filter_map(|(_, scope)| scope.table()))
             .chain(granted.flat_map(|granted| granted.tables()))
             .chain((newest > 0).then_some(EntryKind::Multi))
             .collect();
-        let everywhere = self.pins.values().filter(|pin| pin.scope == Scope::All);
-        let horizon = everywhere.clone().fold(self.horizon, |horizon, pin| match pin.versions {
-            PinVersions::From(version) => horizon.min(version),
-            PinVersions::One(_) => horizon,
-        });
-        let one = everywhere.filter_map(|pin| match pin.versions {
-            PinVersions::One(version) => Some(version),
-            PinVersions::From(_) => None,
-        });
+        let everywhere = self.held().filter(|(_, scope)| **scope == Scope::All).map(|(versions, _)| versions);
+        let horizon = everywhere.clone().filter_map(PinVersions::from).fold(self.horizon, Version::min);
+        let one = everywhere.filter_map(PinVersions::one);
         let readers = self
             .readers
             .iter()
@@ -288,6 +338,27 @@ impl Authority {
         }
     }
 
+    /// A new consumer, or another state of one.
+    ///
+    /// # Errors
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if it holds what is gone; else as [`pin`](Self::pin).
+    pub fn set_consumer(&self, name: &str, consumer: ConsumerState) -> Result<Change> {
+        check_name(name)?;
+        if consumer.holds() {
+            self.check_scope(&consumer.scope, PinVersions::From(consumer.position))?;
+        }
+        Ok(Change::Consumer { name: name.to_owned(), consumer })
+    }
+
+    /// The end of a consumer.
+    ///
+    /// # Errors
+    /// As [`consumer`](Self::consumer).
+    pub fn remove_consumer(&self, name: &str) -> Result<Change> {
+        self.consumer(name)?;
+        Ok(Change::RemoveConsumer { name: name.to_owned() })
+    }
+
     /// The horizon moved forward; `None` if it is there already.
     pub fn move_horizon(&self, version: Version) -> Option<Change> {
         (version > self.horizon).then_some(Change::Horizon(version))
@@ -359,7 +430,8 @@ impl Authority {
         self.readers.again(version, number)
     }
 
-    /// Refuses what would take away the state of a table that a pin below `version` reads.
+    /// Refuses what would take away the state of a table that a pin below `version` reads. Consumers are not asked: each would have
+    /// to be at the last commit, and nothing be committed after; they hear of it.
     ///
     /// # Errors
     /// [`Pinned`](ErrorKind::Pinned) naming the pin.
@@ -471,6 +543,27 @@ mod tests {
         assert_eq!(readable(&authority, ROWS, "k"), [9, 10, 11]);
         authority.let_go(Version(7), number);
         assert_eq!(readable(&authority, OTHERS, "k"), [9, 10, 11]);
+    }
+
+    #[test]
+    fn what_is_about_to_be_pinned_stays_when_the_reader_that_pinned_it_goes() {
+        let mut authority = Authority::default();
+        let (number, _) = authority.pin_reader(Version(3), "snapshot", Location::caller(), Moment::default()).unwrap();
+        authority.apply(&Change::Horizon(Version(10)));
+        let change = authority.pin("report", pin(PinVersions::One(Version(3)), Scope::Table(ROWS))).unwrap();
+        authority.reserve(&change);
+        authority.let_go(Version(3), number);
+        assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);
+        assert_eq!(readable(&authority, OTHERS, "k"), [10, 11]);
+        authority.apply(&change);
+        authority.end_reservation();
+        assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);
+
+        let refused = authority.pin("another", pin(PinVersions::One(Version(4)), Scope::Table(ROWS)));
+        assert!(refused.is_err());
+        authority.reserve(&Change::Release { name: "report".into() });
+        authority.apply(&authority.release("report").unwrap());
+        assert_eq!(readable(&authority, ROWS, "k"), [10, 11]);
     }
 
     #[test]

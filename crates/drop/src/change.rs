@@ -24,6 +24,7 @@ use thermocline_format::{Corruption, Encoding, Field, FieldTable, Reader, Writer
 use thermocline_tier::{EntryKind, KeyRange, Version, limits};
 
 use crate::authority::PolicyScope;
+use crate::consumers::{ConsumerState, Holding};
 use crate::pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Scope};
 use crate::retention::{Retention, Rung};
 use crate::times::Moment;
@@ -70,6 +71,18 @@ pub enum Change {
         /// Its name.
         name: String,
     },
+    /// A consumer was made, or is somewhere else.
+    Consumer {
+        /// Its name.
+        name: String,
+        /// What is known of it.
+        consumer: ConsumerState,
+    },
+    /// A consumer is gone.
+    RemoveConsumer {
+        /// Its name.
+        name: String,
+    },
     /// A version was the last at a moment.
     Time {
         /// The version.
@@ -85,13 +98,15 @@ const POLICY: u8 = 3;
 const PIN: u8 = 4;
 const RELEASE: u8 = 5;
 const TIME: u8 = 6;
+const CONSUMER: u8 = 7;
+const REMOVE_CONSUMER: u8 = 8;
 
 const STEP_SIZE_BYTES: usize = 16;
 const RUNG_SIZE_BYTES: usize = 16;
-/// The shortest change: a release with its name's length and one byte of it.
+/// The shortest change: a release or removal with its name's length and one byte of it.
 const CHANGE_SIZE_BYTES_MIN: usize = 3;
 
-const TABLES: [FieldTable; 8] = [
+const TABLES: [FieldTable; 10] = [
     FieldTable::new(
         "change: horizon",
         "Kind 1: the store's horizon.",
@@ -144,7 +159,7 @@ const TABLES: [FieldTable; 8] = [
         ],
     ),
     FieldTable::new(
-        "scope of a pin",
+        "scope of a pin or a consumer",
         "Of which keys it keeps versions.",
         &[
             Field::at(0, Encoding::U8, "kind", "1 all tables, 2 a table, 3 a range of a table"),
@@ -169,6 +184,24 @@ const TABLES: [FieldTable; 8] = [
         "change: time",
         "Kind 6: a version was the last at a moment.",
         &[Field::at(0, Encoding::U64, "version", ""), Field::at(8, Encoding::U64, "moment", "microseconds since the Unix epoch")],
+    ),
+    FieldTable::new(
+        "change: consumer",
+        "Kind 7: a consumer of changes, and where it is.",
+        &[
+            Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes"),
+            Field::after(Encoding::U64, "position", "it has taken every commit up to this version"),
+            Field::after(Encoding::U64, "since", "microseconds since the Unix epoch"),
+            Field::after(Encoding::U8, "holding", "0 nothing, 1 all, 2 all and then writers wait, 3 all until it is overtaken"),
+            Field::after(Encoding::U64, "limit", "bytes of the log, for holdings 2 and 3; else 0"),
+            Field::after(Encoding::U8, "overtaken", "1 if it was, else 0"),
+            Field::after(Encoding::Variable, "scope", "as that of a pin"),
+        ],
+    ),
+    FieldTable::new(
+        "change: remove consumer",
+        "Kind 8: the end of a consumer.",
+        &[Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes")],
     ),
 ];
 
@@ -233,6 +266,25 @@ fn write(out: &mut Writer, change: &Change) {
         }
         Change::Release { name } => {
             out.u8(RELEASE);
+            out.prefixed(name.as_bytes());
+        }
+        Change::Consumer { name, consumer } => {
+            out.u8(CONSUMER);
+            out.prefixed(name.as_bytes());
+            out.u64(consumer.position.0);
+            out.u64(consumer.since.as_micros());
+            out.u8(match consumer.holding {
+                Holding::Nothing => 0,
+                Holding::All => 1,
+                Holding::HoldWriters(_) => 2,
+                Holding::Overtake(_) => 3,
+            });
+            out.u64(consumer.holding.limit_bytes().unwrap_or_default());
+            out.u8(u8::from(consumer.is_overtaken));
+            write_scope(out, &consumer.scope);
+        }
+        Change::RemoveConsumer { name } => {
+            out.u8(REMOVE_CONSUMER);
             out.prefixed(name.as_bytes());
         }
         Change::Time { version, moment } => {
@@ -357,8 +409,33 @@ fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
         }
         RELEASE => Change::Release { name: read_name(reader)? },
         TIME => Change::Time { version: Version(reader.u64("version")?), moment: Moment::from_micros(reader.u64("moment")?) },
-        kind => return Err(before.corruption("kind of change", "1 to 6", kind.to_string())),
+        CONSUMER => Change::Consumer { name: read_name(reader)?, consumer: read_consumer(reader)? },
+        REMOVE_CONSUMER => Change::RemoveConsumer { name: read_name(reader)? },
+        kind => return Err(before.corruption("kind of change", "1 to 8", kind.to_string())),
     })
+}
+
+fn read_consumer(reader: &mut Reader<'_>) -> Result<ConsumerState, Corruption> {
+    let position = Version(reader.u64("position of consumer")?);
+    let since = Moment::from_micros(reader.u64("consumer since")?);
+    let before = reader.clone();
+    let holding = match (reader.u8("holding of consumer")?, reader.u64("limit of consumer")?) {
+        (0, 0) => Holding::Nothing,
+        (1, 0) => Holding::All,
+        (2, bytes) => Holding::HoldWriters(bytes),
+        (3, bytes) => Holding::Overtake(bytes),
+        (kind, bytes) => {
+            let found = format!("{kind} with a limit of {bytes}");
+            return Err(before.corruption("holding of consumer", "0 to 3, a limit with 2 and 3 alone", found));
+        }
+    };
+    let before = reader.clone();
+    let is_overtaken = match reader.u8("consumer overtaken")? {
+        0 => false,
+        1 => true,
+        found => return Err(before.corruption("consumer overtaken", "0 or 1", found.to_string())),
+    };
+    Ok(ConsumerState { position, scope: read_scope(reader)?, holding, is_overtaken, since })
 }
 
 fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
@@ -370,10 +447,10 @@ fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
 
 fn read_name(reader: &mut Reader<'_>) -> Result<String, Corruption> {
     let before = reader.clone();
-    let name = reader.prefixed(NAME_SIZE_BYTES_MAX, "name of pin")?;
+    let name = reader.prefixed(NAME_SIZE_BYTES_MAX, "name")?;
     match std::str::from_utf8(name) {
         Ok(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(before.corruption("name of pin", "UTF-8, not empty", "other bytes")),
+        _ => Err(before.corruption("name", "UTF-8, not empty", "other bytes")),
     }
 }
 
@@ -415,14 +492,14 @@ fn read_retention(reader: &mut Reader<'_>) -> Result<Option<Retention>, Corrupti
 
 fn read_scope(reader: &mut Reader<'_>) -> Result<Scope, Corruption> {
     let before = reader.clone();
-    Ok(match reader.u8("scope of pin")? {
+    Ok(match reader.u8("scope")? {
         1 => Scope::All,
         2 => Scope::Table(read_table(reader)?),
         3 => {
             let table = read_table(reader)?;
             Scope::Range(table, KeyRange { start: read_bound(reader)?, end: read_bound(reader)? })
         }
-        scope => return Err(before.corruption("scope of pin", "1 to 3", scope.to_string())),
+        scope => return Err(before.corruption("scope", "1 to 3", scope.to_string())),
     })
 }
 
@@ -447,6 +524,16 @@ mod tests {
         let pin = |versions, scope, lease_until| Pin { versions, scope, created, lease_until };
         let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
         let policy = |scope, retention| Change::Policy { scope, retention };
+        let consumer = |holding, scope| Change::Consumer {
+            name: "a view".into(),
+            consumer: ConsumerState {
+                position: Version(8),
+                scope,
+                holding,
+                is_overtaken: holding.limit_bytes() == Some(3),
+                since: created,
+            },
+        };
         vec![
             Change::Time { version: Version(3), moment: created },
             Change::Horizon(Version(9)),
@@ -476,6 +563,11 @@ mod tests {
                 pin: pin(PinVersions::One(Version(1)), Scope::Range(EntryKind::Multi, KeyRange::new(.."m")), None),
             },
             Change::Release { name: "b".into() },
+            consumer(Holding::Nothing, Scope::All),
+            consumer(Holding::All, Scope::Table(EntryKind::operator(3))),
+            consumer(Holding::HoldWriters(1 << 40), Scope::All),
+            consumer(Holding::Overtake(3), Scope::Range(EntryKind::Multi, KeyRange::new("k"..))),
+            Change::RemoveConsumer { name: "a view".into() },
         ]
     }
 

@@ -1,7 +1,7 @@
 //! What a Thermocline store may forget.
 //!
-//! An [`Authority`] knows the horizon, every [`Pin`] and reader, and the policies of [`Retention`]; of these it says what is retained of
-//! each key of each table, which is what compaction keeps, and which reads are allowed. What must survive a restart it hands out as
+//! An [`Authority`] knows the horizon, every [`Pin`], reader and [consumer](ConsumerState), and the policies of [`Retention`]; of these it
+//! says what is retained of each key of each table, which is what compaction keeps, and which reads are allowed. What must survive a restart it hands out as
 //! [`Change`]s, with their bytes: whoever has a log makes them durable before they hold.
 //!
 //! The crate does no I/O, starts no thread and asks no clock: moments are handed in.
@@ -10,12 +10,16 @@
 
 mod authority;
 mod change;
+mod consumers;
 mod pins;
 mod retention;
+mod sweep;
 mod times;
 
 pub use authority::{Authority, PolicyScope};
 pub use change::{Change, decode, encode, format_tables};
+pub use consumers::{ConsumerState, Holding};
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
 pub use retention::{LADDER_STEPS_MAX, Retention, Rung};
+pub use sweep::{Sweep, Swept};
 pub use times::{Moment, Times};

@@ -8,7 +8,7 @@ use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, RetainedTables, V
 
 use crate::times::Moment;
 
-/// The longest name of a pin, in bytes.
+/// The longest name of a pin or a consumer, in bytes.
 pub const NAME_SIZE_BYTES_MAX: usize = 255;
 
 /// Which versions a pin keeps.
@@ -32,6 +32,22 @@ impl PinVersions {
     pub fn first(self) -> Version {
         match self {
             Self::One(version) | Self::From(version) => version,
+        }
+    }
+
+    /// The one version, if it is only one.
+    pub(crate) fn one(self) -> Option<Version> {
+        match self {
+            Self::One(version) => Some(version),
+            Self::From(_) => None,
+        }
+    }
+
+    /// The version from which on it keeps all, if it does.
+    pub(crate) fn from(self) -> Option<Version> {
+        match self {
+            Self::From(version) => Some(version),
+            Self::One(_) => None,
         }
     }
 }
@@ -105,10 +121,10 @@ impl Pin {
 
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match name.len() {
-        0 => Err(ErrorKind::InvalidArgument { what: "a pin without a name".into() }.into()),
+        0 => Err(ErrorKind::InvalidArgument { what: "an empty name".into() }.into()),
         len if len > NAME_SIZE_BYTES_MAX => {
             let (found, max) = (len as u64, NAME_SIZE_BYTES_MAX as u64);
-            Err(ErrorKind::LimitExceeded { what: "the name of a pin in bytes", found, max }.into())
+            Err(ErrorKind::LimitExceeded { what: "the size of a name in bytes", found, max }.into())
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Random pins, readers, horizons, policies and restarts against a model that knows of each version of each key whether it was ever let go.
+//! Random pins, consumers, readers, horizons, policies and restarts against a model that knows of each version of each key whether it was ever let go.
 //!
 //! Hunts: a read that is allowed of what may be gone; a promise that is forgotten, at once or by a restart; a pin that gives back what was
 //! let go; a pin of one range or table that keeps others.
@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use thermocline_drop::{Authority, Change, Moment, Pin, PinVersions, PolicyScope, Retention, Rung, Scope, decode, encode};
+use thermocline_drop::{
+    Authority, Change, ConsumerState, Holding, Moment, Pin, PinVersions, PolicyScope, Retention, Rung, Scope, decode, encode,
+};
 use thermocline_tier::{EntryKind, KeyRange, RetainedTables, Version};
 
 const TABLES: [EntryKind; 4] = [EntryKind::Multi, EntryKind::source(1), EntryKind::source(2), EntryKind::operator(1)];
@@ -26,6 +28,8 @@ enum Step {
     Tick(u64),
     Pin(u8, PinVersions, Scope, Option<u64>),
     Release(u8),
+    Consumer(u8, u64, Scope, Holding, bool),
+    RemoveConsumer(u8),
     Read(u64),
     ReadAgain(usize),
     LetGo(usize),
@@ -67,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
             Retention::Ladder(whole.into_iter().chain([rung(10, every), rung(25, every * coarser)]).collect())
         }),
     ];
+    let holding = prop::sample::select(&[Holding::Nothing, Holding::All, Holding::HoldWriters(9), Holding::Overtake(9)][..]);
     let scopes = prop_oneof![Just(PolicyScope::Sources), Just(PolicyScope::Operators), table().prop_map(PolicyScope::Table)];
     prop_oneof![
         4 => (1..6_u64).prop_map(Step::Commit),
@@ -75,6 +80,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..5_u64).prop_map(Step::Tick),
         4 => (0..6_u8, versions, scope(), prop::option::of(0..10_u64)).prop_map(|(name, versions, scope, lease)| Step::Pin(name, versions, scope, lease)),
         2 => (0..6_u8).prop_map(Step::Release),
+        3 => (0..3_u8, version(), scope(), holding, prop::bool::weighted(0.2)).prop_map(|(name, position, scope, holding, is_overtaken)| {
+            Step::Consumer(name, position, scope, holding, is_overtaken)
+        }),
+        1 => (0..3_u8).prop_map(Step::RemoveConsumer),
         3 => version().prop_map(Step::Read),
         1 => any::<usize>().prop_map(Step::ReadAgain),
         2 => any::<usize>().prop_map(Step::LetGo),
@@ -112,6 +121,7 @@ struct Run {
     now: u64,
     readers: Vec<LiveReader>,
     pins: BTreeMap<String, Pin>,
+    consumers: BTreeMap<String, ConsumerState>,
     /// What ladders keep of tables.
     steps: BTreeMap<EntryKind, Vec<(Moment, Version)>>,
     /// What was ever let go.
@@ -126,6 +136,7 @@ impl Run {
             now: 0,
             readers: Vec::new(),
             pins: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             steps: BTreeMap::new(),
             gone: BTreeSet::new(),
         }
@@ -140,6 +151,8 @@ impl Run {
             match change {
                 Change::Pin { name, pin } => drop(self.pins.insert(name, pin)),
                 Change::Release { name } => drop(self.pins.remove(&name)),
+                Change::Consumer { name, consumer } => drop(self.consumers.insert(name, consumer)),
+                Change::RemoveConsumer { name } => drop(self.consumers.remove(&name)),
                 Change::Table { table, steps, .. } => drop(self.steps.insert(table, steps)),
                 _ => {}
             }
@@ -150,8 +163,12 @@ impl Run {
     fn is_promised(&self, place: Place) -> bool {
         let (table, key, version) = place;
         let by_pin = |pin: &Pin| pin.scope.covers(table, key.as_bytes()) && covers(pin.versions, version);
+        let by_consumer = |consumer: &ConsumerState| {
+            consumer.holds() && consumer.scope.covers(table, key.as_bytes()) && consumer.position.0 <= version
+        };
         version >= self.authority.table_horizon(table).0
             || self.pins.values().any(by_pin)
+            || self.consumers.values().any(by_consumer)
             || self.steps.get(&table).is_some_and(|steps| steps.iter().any(|(_, step)| step.0 == version))
             || self.readers.iter().any(|reader| reader.promised.contains(&place))
     }
@@ -168,6 +185,32 @@ impl Run {
         } else {
             let is_below = |table: &EntryKind| versions.first() < self.authority.table_horizon(*table);
             assert!(TABLES.iter().any(is_below), "{versions:?} of {scope:?} was refused");
+        }
+    }
+
+    fn consumer(&mut self, name: u8, state: ConsumerState) {
+        let (scope, position, holds) = (state.scope.clone(), state.position, state.holds());
+        let wanted = |place: &Place| scope.covers(place.0, place.1.as_bytes()) && position.0 <= place.2;
+        if let Ok(change) = self.authority.set_consumer(&format!("consumer {name}"), state) {
+            let lost = places().filter(wanted).find(|place| holds && self.gone.contains(place));
+            assert_eq!(lost, None, "a consumer of {scope:?} from {position} on was let in after that was let go");
+            self.apply(&[change]);
+        } else {
+            let is_below = |table: &EntryKind| position < self.authority.table_horizon(*table);
+            assert!(holds && TABLES.iter().any(is_below), "a consumer of {scope:?} from {position} on was refused");
+        }
+        let held = self.consumers.values().filter(|consumer| consumer.holds());
+        assert_eq!(self.authority.log_from(), held.map(|consumer| consumer.position).min());
+    }
+
+    fn read(&mut self, version: Version) {
+        let is_there = |place: &Place| place.2 == version.0 && !self.gone.contains(place);
+        let promised: BTreeSet<Place> = places().filter(is_there).collect();
+        let pinned = self.authority.pin_reader(version, "reader", Location::caller(), Moment::from_micros(self.now));
+        if let Ok((number, granted)) = pinned {
+            self.readers.push(LiveReader { version, number, granted, promised });
+        } else {
+            assert!(version < self.authority.horizon());
         }
     }
 
@@ -199,17 +242,18 @@ impl Run {
                 assert_eq!(released.is_ok(), self.pins.contains_key(&name));
                 self.apply(released.ok().as_slice());
             }
-            Step::Read(version) => {
-                let version = Version((*version).min(self.last));
-                let is_there = |place: &Place| place.2 == version.0 && !self.gone.contains(place);
-                let promised: BTreeSet<Place> = places().filter(is_there).collect();
-                let pinned = self.authority.pin_reader(version, "reader", Location::caller(), Moment::from_micros(self.now));
-                if let Ok((number, granted)) = pinned {
-                    self.readers.push(LiveReader { version, number, granted, promised });
-                } else {
-                    assert!(version < self.authority.horizon());
-                }
+            Step::Consumer(name, position, scope, holding, is_overtaken) => {
+                let (scope, since) = (scope.clone(), Moment::from_micros(self.now));
+                let position = Version(*position);
+                self.consumer(*name, ConsumerState { position, scope, holding: *holding, is_overtaken: *is_overtaken, since });
             }
+            Step::RemoveConsumer(name) => {
+                let name = format!("consumer {name}");
+                let removed = self.authority.remove_consumer(&name);
+                assert_eq!(removed.is_ok(), self.consumers.contains_key(&name));
+                self.apply(removed.ok().as_slice());
+            }
+            Step::Read(version) => self.read(Version((*version).min(self.last))),
             Step::ReadAgain(which) if !self.readers.is_empty() => {
                 let reader = &self.readers[which % self.readers.len()];
                 let number = self.authority.pin_again(reader.version, reader.number);

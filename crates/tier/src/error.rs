@@ -71,6 +71,16 @@ pub enum ErrorKind {
         /// The oldest readable version.
         horizon: Version,
     },
+    /// A consumer of changes was left behind: commits that it has not seen are gone. Begin anew from a snapshot.
+    #[error(
+        "the consumer was overtaken: it wants the commits above version {wanted}, and those above version {oldest} are there"
+    )]
+    Overtaken {
+        /// The last version that it has seen.
+        wanted: Version,
+        /// Commits above this version are still there.
+        oldest: Version,
+    },
     /// Something that would be destroyed is still pinned. Release the pin, or wait.
     #[error("version {version} is pinned by {pin}")]
     Pinned {

@@ -5,8 +5,9 @@ use thermocline_tier::Version;
 use crate::encoder::Span;
 use crate::layout::{Position, SegmentHeader};
 
-/// Marks within a segment lie at least so far apart, in bytes.
-const MARK_DISTANCE: u64 = 1 << 20;
+/// Marks within a segment lie at least so far apart, in bytes: a reader passes over so much at most, and how much lies ahead of a
+/// consumer is known as exactly. A mark takes 16 bytes.
+const MARK_DISTANCE: u64 = 64 << 10;
 
 /// The segments of a log, oldest first.
 #[derive(Debug)]
@@ -122,6 +123,15 @@ impl Index {
         Some((self.segments.get(place)?.header.number, self.before_place(place)))
     }
 
+    /// How many bytes there are from the place on where a reader of what is above `since` begins: all of it, and a little before. Enough
+    /// for [`keeping`](Self::keeping) to keep it.
+    pub(crate) fn bytes_above(&self, since: Version) -> u64 {
+        let Some((first, offset)) = self.find(since) else { return 0 };
+        let after = self.segments.iter().filter(|segment| segment.header.number > first.header.number);
+        let after: u64 = after.map(|segment| segment.end.offset).sum();
+        first.end.offset.saturating_sub(offset).saturating_add(after)
+    }
+
     /// Forgets the segments before this one, and returns their numbers.
     pub(crate) fn remove_before(&mut self, number: u64) -> Vec<u64> {
         let place = self.segments.partition_point(|segment| segment.header.number < number);
@@ -176,6 +186,19 @@ mod tests {
             assert_eq!(index.keeping(bytes), Some((number, Version(before))), "{bytes} bytes");
         }
         assert_eq!(Index::new(Version(1)).keeping(0), None);
+    }
+
+    #[test]
+    fn what_is_above_a_version_is_kept_by_its_bytes() {
+        let index = index();
+        // The newest segment counts beside what is kept for it.
+        let segments = [(9, 3, 10), (10, 3, 10), (19, 3, 10), (20, 8, 20), (29, 5, 20), (30, 8, 20)];
+        for (since, number, before) in segments {
+            let kept = index.keeping(index.bytes_above(Version(since)));
+            assert!(kept.is_some_and(|kept| kept.0 <= number && kept.1 <= Version(before)), "above {since}: {kept:?}");
+        }
+        assert_eq!([10, 20, 30].map(|since| index.bytes_above(Version(since))), [904 + 10_000, 904, 904]);
+        assert_eq!(Index::new(Version(1)).bytes_above(Version(1)), 0);
     }
 
     #[test]

@@ -207,6 +207,12 @@ impl Log {
         LogReader::new(Arc::clone(&self.shared), since)
     }
 
+    /// How many bytes of the log hold the commits above `since`, counted from a place up to 64 KiB before them, or more if a group is longer:
+    /// what a reader has ahead of it, and what [`base`](Self::base) must be told for them to stay.
+    pub fn bytes_above(&self, since: Version) -> u64 {
+        self.shared.index.read().bytes_above(since)
+    }
+
     /// Reads every byte of the log and checks it, up to the last group that was written when it began.
     ///
     /// # Errors

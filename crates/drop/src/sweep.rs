@@ -1,0 +1,141 @@
+//! Sweeping a tier: what is not retained is dropped, in steps that know where they were.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use thermocline_tier::{
+    Direction, DropVersion, EntryKind, KeyRange, RangeRequest, ReadWindow, Result, Retained, RetainedTables, TierStorage, Version,
+};
+
+/// A pass over all keys of a tier that has nothing below it: drops what is not retained. For tiers that drop at once, such as those in
+/// memory; sorted files do it as they are rewritten.
+///
+/// Each step looks at so many keys of one table, the next goes on behind them, so that a pass is as fair to tables as it is long. Writers
+/// may go on meanwhile: what they write is above every horizon.
+///
+/// ```
+/// use thermocline_drop::{Sweep, Swept};
+/// use thermocline_tier::{Result, RetainedTables, TierStorage};
+///
+/// /// Returns how many entries a pass has dropped.
+/// fn sweep(tier: &dyn TierStorage, retained: &RetainedTables) -> Result<u64> {
+///     let (mut sweep, mut dropped) = (Sweep::default(), 0);
+///     loop {
+///         let step = sweep.step(tier, retained, 256)?;
+///         dropped += step.dropped;
+///         if step.is_done {
+///             return Ok(dropped);
+///         }
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    /// The table it is at, and the last key that it has looked at there.
+    place: Option<(EntryKind, Option<Bytes>)>,
+}
+
+/// What a step has done.
+///
+/// ```
+/// assert_eq!(thermocline_drop::Swept::default().dropped, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many keys it has looked at.
+    pub keys: u64,
+    /// How many entries it has dropped.
+    pub dropped: u64,
+    /// Whether the pass is over; the next step begins another one.
+    pub is_done: bool,
+}
+
+impl Sweep {
+    /// Looks at the next `keys_max` keys, at least one, and drops of each what is not retained, all at once.
+    ///
+    /// # Errors
+    /// What the tier fails with; the next step tries the same again.
+    pub fn step(&mut self, tier: &dyn TierStorage, retained: &RetainedTables, keys_max: usize) -> Result<Swept> {
+        let tables = tier.tables()?;
+        let from = self.place.as_ref().map(|(table, _)| *table);
+        let Some(table) = tables.iter().copied().find(|table| from.is_none_or(|from| *table >= from)) else {
+            self.place = None;
+            return Ok(Swept { is_done: true, ..Swept::default() });
+        };
+        let after = self.place.clone().and_then(|(at, after)| after.filter(|_| at == table));
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = KeyRange { start, end: Bound::Unbounded };
+        let request = RangeRequest { table, range, window: ReadWindow::as_of(Version::MAX), direction: Direction::Forward };
+        let mut cursor = request.into_cursor();
+        let page = tier.range_next(&mut cursor, keys_max.max(1))?;
+        let (mut drops, mut keys, mut last) = (Vec::new(), 0, None);
+        for newest in page.iter() {
+            keys += 1;
+            let entries = tier.get_all_versions(table, newest.prefix)?;
+            let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
+            let prefix = Bytes::copy_from_slice(newest.prefix);
+            let of_key = superseded(&versions, retained.of(table, &prefix));
+            drops.extend(of_key.map(|version| DropVersion { table, prefix: prefix.clone(), version }));
+            last = Some(prefix);
+        }
+        if !drops.is_empty() {
+            tier.drop_versions(&drops)?;
+        }
+        self.place = match last {
+            Some(last) if !cursor.is_exhausted() => Some((table, Some(last))),
+            _ => tables.iter().find(|next| **next > table).map(|next| (*next, None)),
+        };
+        Ok(Swept { keys, dropped: drops.len() as u64, is_done: self.place.is_none() })
+    }
+}
+
+/// The versions of a key that are not kept, of all that it has, newest first, each with whether it is a tombstone.
+fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterator<Item = Version> {
+    let mut newer = None;
+    let mut gone: Vec<bool> = Vec::with_capacity(versions.len());
+    for (position, (version, _)) in versions.iter().enumerate() {
+        gone.push(newer.is_some() && !retained.keeps(*version, newer, position as u64));
+        newer = Some(*version);
+    }
+    // Below a tombstone that is the oldest of what is kept there is nothing to hide. A horizon of 0 is none.
+    for ((version, is_tombstone), gone) in versions.iter().zip(&mut gone).rev() {
+        if *gone {
+            continue;
+        }
+        if !is_tombstone || *version > retained.horizon() || retained.horizon() == Version::ZERO {
+            break;
+        }
+        *gone = true;
+    }
+    let of_gone = versions.iter().zip(gone).filter_map(|((version, _), gone)| gone.then_some(*version));
+    of_gone.collect::<Vec<_>>().into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_superseded_goes_and_with_it_tombstones_that_hide_nothing() {
+        let gone = |versions: &[i64], retained: &Retained| {
+            // Negative for tombstones.
+            let versions: Vec<(Version, bool)> =
+                versions.iter().map(|version| (Version(version.unsigned_abs()), *version < 0)).collect();
+            superseded(&versions, retained).map(|version| version.0).collect::<Vec<_>>()
+        };
+        let horizon = Retained::new(Version(25), []);
+        assert_eq!(gone(&[60, 40, 30, 20, 10], &horizon), [10]);
+        assert_eq!(gone(&[60, 40, 30, -20, 10], &horizon), [20, 10]);
+        assert_eq!(gone(&[-60, 20], &horizon), [0; 0]);
+        assert_eq!(gone(&[-20, 10], &horizon), [20, 10]);
+        assert_eq!(gone(&[-20], &horizon), [20]);
+        assert_eq!(gone(&[-26, 24], &horizon), [0; 0]);
+        assert_eq!(gone(&[20], &horizon), [0; 0]);
+        // A pin sees the value below the tombstone, which stays with it.
+        let pinned = Retained::new(Version(25), [Version(12)]);
+        assert_eq!(gone(&[-20, -15, 10, 5], &pinned), [15, 5]);
+        assert_eq!(gone(&[-20, -11, 10], &pinned), [20, 11, 10]);
+        assert_eq!(gone(&[-20, 10], &Retained::default()), [0; 0]);
+        assert_eq!(gone(&[24, 23, 22, 21], &horizon.with_newest(3)), [21]);
+    }
+}
