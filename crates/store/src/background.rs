@@ -8,7 +8,7 @@ use thermocline_io::{JoinHandle, Spawner};
 use thermocline_tier::{Error, ErrorKind, Result};
 
 use crate::storage::Storage;
-use crate::store::Store;
+use crate::store::{Core, Store};
 
 /// How long the log's thread waits between two looks at a log that is written to.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -16,6 +16,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// How long the other threads wait for a ring before they look by themselves.
 const LOOK_WAIT: Duration = Duration::from_secs(1);
+/// How often it is looked what policies of retention, leases and deadlines call for.
+const RETENTION_WAIT: Duration = Duration::from_secs(1);
 /// How long a thread pauses after a failure at first, and at most.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -63,6 +65,12 @@ impl State {
 }
 
 impl Signals {
+    /// Says that something was done that others may wait for.
+    pub(crate) fn step_done(&self) {
+        self.state.lock().steps += 1;
+        self.progress.notify_all();
+    }
+
     /// Says that there is something to do.
     pub(crate) fn ring(&self) {
         self.state.lock().rings += 1;
@@ -134,7 +142,7 @@ impl Signals {
         self.state.lock().rings
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.state.lock().is_stopping
     }
 
@@ -174,7 +182,7 @@ impl Drop for TierWork<'_> {
     }
 }
 
-/// The background threads of a store. They hold its storage, not the store, so they never keep a store open.
+/// The background threads of a store. They hold its parts, not the store, so they never keep a store open.
 #[derive(Debug)]
 pub(crate) struct Workers {
     storage: Arc<Storage>,
@@ -182,11 +190,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a thread for the log, and if there is a durable tier, one for flushing and `tier_threads` for the tier's own work.
-    pub(crate) fn start(storage: &Arc<Storage>, spawner: &dyn Spawner, tier_threads: usize) -> Result<Self> {
-        let mut workers = Self { storage: Arc::clone(storage), threads: Vec::new() };
-        let started = workers.start_all(spawner, tier_threads);
-        match started {
+    /// Starts a thread for the log and one for retention, and if there is a durable tier, one for flushing and some for the tier's own
+    /// work.
+    pub(crate) fn start(core: &Arc<Core>, spawner: &dyn Spawner) -> Result<Self> {
+        let mut workers = Self { storage: Arc::clone(&core.storage), threads: Vec::new() };
+        match workers.start_all(core, spawner) {
             Ok(()) => Ok(workers),
             Err(error) => {
                 workers.stop();
@@ -195,8 +203,11 @@ impl Workers {
         }
     }
 
-    fn start_all(&mut self, spawner: &dyn Spawner, tier_threads: usize) -> Result<()> {
+    fn start_all(&mut self, core: &Arc<Core>, spawner: &dyn Spawner) -> Result<()> {
+        let tier_threads = core.options.tier_threads;
         self.spawn(spawner, "thermocline-log", tend_log)?;
+        let core = Arc::clone(core);
+        self.spawn(spawner, "thermocline-drop", move |_storage| tend_retention(&core))?;
         if self.storage.durable().is_none() {
             return Ok(());
         }
@@ -290,11 +301,23 @@ fn tend_log(storage: &Storage) {
     }
 }
 
+/// Looks from time to time what policies, leases and deadlines call for, and sweeps memory.
+fn tend_retention(core: &Core) {
+    while core.storage.signals.pause(RETENTION_WAIT) {
+        if let Err(error) = core.reclaim_round(true) {
+            tracing::warn!(%error, "reclaiming fails; it is tried again");
+        }
+    }
+}
+
 impl Store {
     /// Does all background work that waits, here and now: for stores opened with [`Background::ByHand`](crate::Background::ByHand),
     /// harmless on others. Work that fails is left, and noted in [`stats`](Store::stats); it is tried again when it is asked for
     /// next.
     pub fn run_until_idle(&self) {
+        if let Err(error) = self.inner.reclaim_round(false) {
+            tracing::warn!(%error, "reclaiming fails; it is tried again");
+        }
         while let Ok(true) = self.inner.storage.work_step() {}
     }
 
@@ -305,6 +328,7 @@ impl Store {
     /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again later.
     pub fn wait_idle(&self) -> Result<()> {
         self.inner.check_open()?;
+        self.inner.reclaim_round(false)?;
         loop {
             while self.inner.storage.work_step()? {}
             // What others are at may call for more.

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 
 use thermocline_drop::{Authority, Change, Moment, encode};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
-use thermocline_wal::{Durability, LogEntry};
+use thermocline_wal::{Durability, LogBase, LogEntry};
 
 use crate::batch::Batch;
 use crate::options::{CommitOptions, OpenMode};
 use crate::storage::{Storage, Unpurged};
-use crate::store::{Inner, Store};
+use crate::store::{Core, Store};
 
 /// What a record takes in the log beside the writes, about, in bytes.
 const RECORD_OVERHEAD_BYTES: u64 = 64;
@@ -65,7 +65,7 @@ impl Writer {
     }
 }
 
-impl Inner {
+impl Core {
     /// Logs changes of what is retained, and then makes them hold: durably, unless they only say when versions were committed.
     pub(crate) fn note(&self, changes: Vec<Change>) -> Result<()> {
         let is_time = changes.iter().all(|change| matches!(change, Change::Time { .. }));
@@ -155,7 +155,7 @@ impl Inner {
             }
         }
         if let Some(version) = applied {
-            self.published.store(version.0, Ordering::Release);
+            self.publish(version);
         }
         outcomes
     }
@@ -167,10 +167,16 @@ impl Inner {
             let version = request.version;
             writer.late.remove(0);
             if let Some(version) = version {
-                self.published.store(version.0, Ordering::Release);
+                self.publish(version);
             }
         }
         Ok(())
+    }
+
+    /// Lets readers see everything up to a version.
+    fn publish(&self, version: Version) {
+        self.published.store(version.0, Ordering::Release);
+        self.consumers.wake();
     }
 
     /// Seals the table that takes the writes if it has outgrown its budget, or the log since the last seal is long; but not while
@@ -194,7 +200,7 @@ impl Inner {
     /// Puts a fresh table above the one that takes the writes.
     pub(crate) fn seal(&self, writer: &mut Writer) -> Result<()> {
         let log = &self.storage.log;
-        if let Err(error) = log.rotate() {
+        if let Err(error) = self.overtake_consumers().and_then(|()| log.rotate()) {
             if log.is_poisoned() {
                 // What is not known concerns earlier commits, not what was to come.
                 self.storage.poison.set(&error);
@@ -203,11 +209,21 @@ impl Inner {
             // The checkpoint covers what it covers; only the log stays longer.
             tracing::warn!(%error, "could not begin another log segment");
         }
-        let retention = self.reclaim.read().changes();
-        self.storage.seal(writer.last, Some(log.base(self.options.log_keep_bytes)), &self.marks, retention);
+        // From one moment: what the checkpoint says of consumers, and the log that it keeps for them.
+        let authority = self.reclaim.read();
+        let (base, retention) = (self.log_base(&authority), authority.changes());
+        drop(authority);
+        self.storage.seal(writer.last, Some(base), &self.marks, retention);
         writer.covered = writer.last;
         writer.logged_bytes = 0;
         Ok(())
+    }
+
+    /// Where the log may begin from now on.
+    pub(crate) fn log_base(&self, authority: &Authority) -> LogBase {
+        let log = &self.storage.log;
+        let held_bytes = authority.log_from().map_or(0, |from| log.bytes_above(from));
+        log.base(self.options.log_keep_bytes.max(held_bytes))
     }
 
     /// Has the tier set memory aside for the group, before anything is logged: what is in the log must fit. If not all of it does,

@@ -6,9 +6,9 @@ use thermocline_drop::Change;
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
 
 use crate::options::OpenMode;
-use crate::store::{Inner, Store};
+use crate::store::{Core, Store};
 
-impl Inner {
+impl Core {
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
@@ -18,14 +18,16 @@ impl Inner {
     }
 
     /// Moves everything that was committed so far into the durable tier.
-    fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         let newest = {
             let mut writer = self.writer.lock();
             self.check_open()?;
             self.storage.check_poison()?;
             self.apply_late(&mut writer)?;
             let view = self.storage.view_owned();
-            if view.is_active_used || writer.last > writer.covered {
+            // Of the log less may be held than when it was cut last.
+            let can_cut = self.log_base(&self.reclaim.read()).after > self.storage.log_from();
+            if view.is_active_used || writer.last > writer.covered || can_cut {
                 self.seal(&mut writer)?;
             }
             self.storage.view().sealed.first().cloned()
@@ -42,16 +44,20 @@ impl Inner {
     }
 
     fn move_horizon(&self, version: Version) -> Result<()> {
-        let _open = self.storage.enter()?;
-        let Some(durable) = self.storage.durable() else { return Err(ErrorKind::Closed.into()) };
-        self.storage.check_poison()?;
         let _turn = self.retention_turn.lock();
         if version <= self.horizon() {
             return Ok(());
         }
         // Durable first: what is retained, and with it what a rewrite keeps, changes when it is applied.
-        durable.set_horizon(version).inspect_err(|error| self.storage.heed(error))?;
-        self.reclaim.apply(&[Change::Horizon(version)]);
+        match self.storage.durable() {
+            Some(durable) => {
+                let _open = self.storage.enter()?;
+                self.storage.check_poison()?;
+                durable.set_horizon(version).inspect_err(|error| self.storage.heed(error))?;
+                self.reclaim.apply(&[Change::Horizon(version)]);
+            }
+            None => self.note(vec![Change::Horizon(version)])?,
+        }
         self.marks.thin(&self.reclaim.read().retained());
         self.storage.signals.ring();
         Ok(())
@@ -72,7 +78,7 @@ impl Store {
     }
 
     /// Flushes, then rewrites what holds keys of a range of a table, so that each key lies in one place and what nobody may read
-    /// any more is gone. Without a durable tier there is nothing to rewrite. No other files are rewritten meanwhile, so that writers wait
+    /// any more is gone. Without a durable tier, that is dropped from memory, in all tables. No other files are rewritten meanwhile, so that writers wait
     /// if many tables are flushed before it ends.
     ///
     /// # Errors
@@ -80,7 +86,7 @@ impl Store {
     pub fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
         self.flush()?;
         let _open = self.inner.storage.enter()?;
-        let Some(durable) = self.inner.storage.durable() else { return Ok(()) };
+        let Some(durable) = self.inner.storage.durable() else { return self.inner.sweep_all() };
         self.inner.storage.check_poison()?;
         let _working = self.inner.storage.signals.join_tier_work();
         // Its threads take their part.
@@ -95,17 +101,13 @@ impl Store {
     }
 
     /// Moves the horizon forward, durably, at most to the last commit: versions below it can be read only while they are pinned,
-    /// and what no allowed read can see is removed with later rewrites. A version at or below the present horizon changes nothing.
-    /// All commits so far are made durable first.
+    /// and what no allowed read can see is removed with later rewrites; without a durable tier, soon. A version at or below the present
+    /// horizon changes nothing. All commits so far are made durable first.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) without a durable tier, since tiers in memory keep every version; else as
-    /// [`flush`](Self::flush).
+    /// As [`flush`](Self::flush).
     pub fn set_horizon(&self, version: Version) -> Result<()> {
         self.inner.check_writable()?;
-        if self.inner.storage.durable().is_none() {
-            return Err(ErrorKind::Unsupported { what: "a horizon without a durable tier".into() }.into());
-        }
         let last = self.inner.latest();
         // The horizon must not be above what a crash would leave.
         self.sync()?;

@@ -14,11 +14,12 @@ use thermocline_wal::group::GroupCommit;
 
 use crate::background::Workers;
 use crate::commit::Writer;
+use crate::consumer::Consumers;
 use crate::directory::Directory;
 use crate::options::{Background, OpenMode, StoreOptions};
 use crate::pressure::PressureMeter;
 use crate::recover::{Recovered, Recovery};
-use crate::store::{Inner, Store};
+use crate::store::{Core, Inner, Store};
 use crate::tiers::Tiers;
 
 /// What [`Store::verify`] has checked.
@@ -107,11 +108,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         reclaim.apply(&[Change::Horizon(durable.horizon().min(last))]);
         durable.set_retention(Arc::clone(&reclaim) as Arc<dyn RetentionSource>);
     }
-    let workers = match options.background {
-        Background::Thread if !is_read_only => Some(Workers::start(&storage, &*environment.spawner, options.tier_threads)?),
-        _ => None,
-    };
-    let inner = Inner {
+    let core = Arc::new(Core {
         store_id: storage.log.store_id(),
         storage,
         options,
@@ -126,9 +123,15 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         queue: GroupCommit::new(),
         writer: Mutex::new(Writer::new(last, covered)),
         recovery: report,
-        workers: Mutex::new(workers),
-        lock: Mutex::new(Some(lock)),
+        consumers: Consumers::default(),
+        sweeping: Mutex::default(),
+        garbage: Mutex::default(),
+    });
+    let workers = match core.options.background {
+        Background::Thread if !is_read_only => Some(Workers::start(&core, &*environment.spawner)?),
+        _ => None,
     };
+    let inner = Inner { core, workers: Mutex::new(workers), lock: Mutex::new(Some(lock)) };
     Ok(Store { inner: Arc::new(inner) })
 }
 
@@ -190,19 +193,25 @@ fn check_directory(disk: &dyn Disk, mode: OpenMode) -> Result<()> {
 impl Inner {
     /// Closes once; later calls do nothing.
     pub(crate) fn close(&self) -> Result<()> {
-        // Whoever leads a group holds the writer: behind it nothing is under way.
-        let writer = self.writer.lock();
-        if self.is_closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        // Whoever closes it again waits until it is.
+        let mut lock = self.lock.lock();
+        {
+            // Whoever leads a group holds the writer: behind it nothing is under way, and nothing begins any more.
+            let _writer = self.writer.lock();
+            if self.is_closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
         }
+        self.consumers.wake();
         if let Some(workers) = self.workers.lock().take() {
             workers.stop();
         }
+        let writer = self.writer.lock();
         // What others do by hand ends too, before the directory is anybody else's.
         self.storage.close();
         let result = if self.options.mode == OpenMode::ReadOnly { Ok(()) } else { self.storage.log.close() };
         self.storage.release();
-        drop(self.lock.lock().take());
+        drop(lock.take());
         drop(writer);
         result
     }

@@ -1,6 +1,7 @@
 //! What a store can be told when it is opened, and for a commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thermocline_tier::{ErrorKind, Result, SharedLayout, Version, WholeKey};
 use thermocline_wal::{Durability, LogOptions};
@@ -67,6 +68,10 @@ pub struct StoreOptions {
     /// How much of the log stays for [`changes`](crate::Store::changes) once recovery needs it no more, in bytes, rounded up to
     /// whole segments. Default: 0.
     pub log_keep_bytes: u64,
+    /// Within this time from when it need not be kept any more, what is stored is gone from memory, files and log, also when nothing is
+    /// written: after half of it, everything is flushed, and the files are rewritten that may hold such entries. `None`, the default,
+    /// leaves them until there are enough of them in a file. Without a durable tier it has no effect: what is in memory goes soon.
+    pub garbage_max_age: Option<Duration>,
     /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
     pub tier_threads: usize,
 }
@@ -97,6 +102,7 @@ impl Default for StoreOptions {
             hot_budget_bytes: None,
             sealed_tables_max: 1,
             log_keep_bytes: 0,
+            garbage_max_age: None,
             tier_threads: 1,
         }
     }

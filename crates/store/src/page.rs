@@ -8,7 +8,7 @@ use thermocline_tier::{Direction, ErrorKind, RangeBatch, RangeCursor, RangeReque
 
 use crate::cursor::Cursor;
 use crate::reclaim::Reader;
-use crate::store::Inner;
+use crate::store::{Core, Inner};
 
 /// The most entries that one page asks a tier for at a time, so that a huge limit does not become a huge read.
 const READ_ENTRIES_MAX: usize = 1024;
@@ -95,7 +95,7 @@ pub(crate) fn read(inner: &Arc<Inner>, mut position: RangeCursor, limit: usize, 
     Ok(page)
 }
 
-impl Inner {
+impl Core {
     /// The next batch of a scan over all tiers.
     pub(crate) fn next_batch(&self, position: &mut RangeCursor, entries: usize) -> Result<RangeBatch> {
         let view = self.storage.view();

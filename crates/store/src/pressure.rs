@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use thermocline_tier::Result;
+use thermocline_tier::{Error, ErrorKind, Result};
 
 use crate::background::Job;
 use crate::options::Background;
 use crate::storage::Strain;
-use crate::store::Inner;
+use crate::store::Core;
 
 /// How fast writers are while they should slow down, all together, in bytes a second.
 const SLOW_BYTES_PER_SECOND: u64 = 16 << 20;
@@ -67,12 +67,16 @@ impl PressureMeter {
         }
     }
 
-    /// Notes why writers are held back, or that they are not any more; says so once for each reason.
     fn note(&self, strain: &Strain) {
-        let reason = match strain {
-            Strain::None => None,
-            Strain::Slow(why) | Strain::Stop(_, why) => Some(why),
-        };
+        match strain {
+            Strain::None => self.say(None, "writes go on at full speed"),
+            Strain::Slow(why) => self.say(Some(why), "writes are slowed down"),
+            Strain::Stop(_, why) => self.say(Some(why), "writes wait"),
+        }
+    }
+
+    /// Notes why writers are held back, or that they are not any more; says so once for each reason.
+    fn say(&self, reason: Option<&String>, what: &'static str) {
         if reason.is_none() && !self.is_strained.load(Ordering::Relaxed) {
             return;
         }
@@ -80,10 +84,9 @@ impl PressureMeter {
         if known.as_ref() == reason {
             return;
         }
-        match strain {
-            Strain::None => tracing::info!("writes go on at full speed"),
-            Strain::Slow(why) => tracing::warn!(%why, "writes are slowed down"),
-            Strain::Stop(_, why) => tracing::warn!(%why, "writes wait"),
+        match reason {
+            None => tracing::info!("{what}"),
+            Some(why) => tracing::warn!(%why, "{what}"),
         }
         self.is_strained.store(reason.is_some(), Ordering::Relaxed);
         *known = reason.cloned();
@@ -106,12 +109,13 @@ fn add_micros(counter: &AtomicU64, time: Duration) {
     counter.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-impl Inner {
+impl Core {
     /// Holds a write of so many bytes back as far as background work is behind. By hand, the writer does that work itself.
     ///
     /// # Errors
     /// What the work fails with that the write would have to wait for; [`Closed`](thermocline_tier::ErrorKind::Closed).
     pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<()> {
+        self.wait_for_consumers()?;
         let strain = self.storage.strain();
         self.pressure.note(&strain);
         match strain {
@@ -122,6 +126,32 @@ impl Inner {
             }
             Strain::Stop(job, _) => self.stall(job),
         }
+    }
+
+    /// Waits while a consumer is further behind than it may be. By hand nobody would bring it forward meanwhile: then that is an error.
+    fn wait_for_consumers(&self) -> Result<()> {
+        if !self.reclaim.may_hold_writers() {
+            return Ok(());
+        }
+        let Some((name, found, max)) = self.consumer_behind() else { return Ok(()) };
+        if self.options.background == Background::ByHand {
+            let error = Error::from(ErrorKind::LimitExceeded { what: "the log ahead of a consumer in bytes", found, max });
+            return Err(error.context(format!("consumer {name:?} holds writers")));
+        }
+        self.pressure.stalls.fetch_add(1, Ordering::Relaxed);
+        let begun = self.clock.now();
+        let signals = &self.storage.signals;
+        let result = loop {
+            let seen = signals.steps();
+            if let Err(error) = self.check_open().and_then(|()| self.storage.poison.check()) {
+                break Err(error);
+            }
+            let Some((name, behind, max)) = self.consumer_behind() else { break Ok(()) };
+            self.pressure.say(Some(&format!("consumer {name:?} is {behind} bytes behind, and may be {max}")), "writes wait");
+            signals.wait_for_step(seen, LOOK_WAIT);
+        };
+        add_micros(&self.pressure.stall_micros, self.clock.now().saturating_sub(begun));
+        result
     }
 
     fn slow_down(&self, bytes: usize) {

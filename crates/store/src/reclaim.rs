@@ -1,12 +1,12 @@
 //! Which versions may still be read, as readers and the durable tier ask it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
-use thermocline_drop::{Authority, Change};
+use thermocline_drop::{Authority, Change, ConsumerState, Holding};
 use thermocline_tier::{EntryKind, KeyRange, Result, RetainedTables, Version};
 
-use crate::store::Inner;
+use crate::store::Core;
 
 /// Whether what a reader reads is pinned by the reader itself.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Reclaim {
     authority: RwLock<Authority>,
     /// The authority's ceiling: reads from here on need not ask it.
     ceiling: AtomicU64,
+    /// Whether some consumer may hold writers.
+    may_hold_writers: AtomicBool,
 }
 
 impl Reclaim {
@@ -49,6 +51,13 @@ impl Reclaim {
             authority.apply(change);
         }
         self.ceiling.store(authority.ceiling().0, Ordering::Release);
+        let may_hold = |consumer: &ConsumerState| consumer.holds() && matches!(consumer.holding, Holding::HoldWriters(_));
+        self.may_hold_writers.store(authority.consumers().any(|(_, consumer)| may_hold(consumer)), Ordering::Release);
+    }
+
+    /// Whether writers must ask if some consumer holds them.
+    pub(crate) fn may_hold_writers(&self) -> bool {
+        self.may_hold_writers.load(Ordering::Acquire)
     }
 
     /// From this version on every version of every table can be read.
@@ -64,7 +73,7 @@ impl thermocline_tier::RetentionSource for Reclaim {
     }
 }
 
-impl Inner {
+impl Core {
     /// Refuses what was read of some keys of a table at `at` if that state may have been reclaimed meanwhile. Ask *after* reading: a horizon
     /// moves before anything is removed.
     #[inline]

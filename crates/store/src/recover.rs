@@ -96,7 +96,8 @@ impl Recovery<'_> {
         // Alone, a tier in memory is always asked.
         let is_used = is_used || durable.is_none();
         let view = View::new(active, is_used, Vec::new(), durable);
-        let storage = Storage::new(Arc::clone(&self.directory), view, make_hot, log, self.options, unpurged);
+        let log_from = state.base.as_ref().map_or(Version::ZERO, |base| base.after);
+        let storage = Storage::new(Arc::clone(&self.directory), view, make_hot, log, self.options, unpurged, log_from);
         if is_full && applied < last {
             if self.is_read_only() {
                 return Err(cannot_write());

@@ -1,13 +1,11 @@
 //! Pins that have names, and policies of retention.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use thermocline_drop::{Change, Pin, PinVersions, PolicyScope, Retention, Scope};
+use thermocline_drop::{Authority, Change, Pin, PinVersions, PolicyScope, Retention, Scope};
 use thermocline_tier::{EntryKind, ErrorKind, Result, Version};
 
-use crate::snapshot::Snapshot;
-use crate::store::{Inner, Store};
+use crate::store::{Core, Store};
 
 /// What a pin with a name is to keep.
 ///
@@ -29,8 +27,8 @@ pub struct PinRequest {
     pub versions: PinVersions,
     /// Of which tables or keys.
     pub scope: Scope,
-    /// For how long, from now on: it ends with the first [`apply_retention`](Store::apply_retention) after that. `None`: until it is
-    /// released.
+    /// For how long, from now on: it ends within a second after that, or with the first [`apply_retention`](Store::apply_retention).
+    /// `None`: until it is released.
     pub lease: Option<Duration>,
 }
 
@@ -46,8 +44,21 @@ impl PinRequest {
     }
 }
 
-impl Inner {
-    fn pin(self: &Arc<Self>, name: &str, request: PinRequest) -> Result<()> {
+impl Core {
+    /// Has a change hold durably that pins something, which cannot go meanwhile. The caller has the turn.
+    pub(crate) fn note_pinning(&self, change: impl FnOnce(&Authority) -> Result<Change>) -> Result<()> {
+        let change = {
+            let mut authority = self.reclaim.lock();
+            let change = change(&authority)?;
+            authority.reserve(&change);
+            change
+        };
+        let noted = self.note(vec![change]);
+        self.reclaim.lock().end_reservation();
+        noted
+    }
+
+    fn pin(&self, name: &str, request: PinRequest) -> Result<()> {
         let latest = self.latest();
         if let PinVersions::One(version) = request.versions
             && version > latest
@@ -56,17 +67,14 @@ impl Inner {
             return Err(ErrorKind::InvalidArgument { what }.into());
         }
         let _turn = self.retention_turn.lock();
-        // What a reader alone pins must not go before the new pin holds.
-        let _held = Snapshot::pin(self, request.versions.first(), "pin in the making");
         let created = self.moment();
         let lease_until = request.lease.map(|lease| created.after(lease));
         let pin = Pin { versions: request.versions, scope: request.scope, created, lease_until };
-        let change = self.reclaim.read().pin(name, pin)?;
-        self.note(vec![change])
+        self.note_pinning(|authority| authority.pin(name, pin))
     }
 
     /// Has the policies move the horizons that are due, and ends the pins whose lease is over. Whether anything was.
-    fn apply_retention(&self) -> Result<bool> {
+    pub(crate) fn apply_retention(&self) -> Result<bool> {
         let _turn = self.retention_turn.lock();
         let tables = self.storage.view().tables()?;
         let changes = self.reclaim.read().due(self.moment(), self.latest(), &tables);
@@ -133,7 +141,8 @@ impl Store {
     }
 
     /// Sets the policy of a table, or of all tables of a kind that have none of their own; `None` takes it away. Durable when this
-    /// returns; it takes effect with the next [`apply_retention`](Self::apply_retention).
+    /// returns; it takes effect within a second, or with [`apply_retention`](Self::apply_retention). Ages count from when the first policy
+    /// was set: what was committed before is as old as that.
     ///
     /// ```
     /// # let store = thermocline::Store::in_memory()?;
@@ -171,7 +180,8 @@ impl Store {
         self.inner.reclaim.read().table_horizon(table)
     }
 
-    /// Moves the horizons of tables to where their policies have them now, durably, and ends the pins whose lease is over. What no allowed
+    /// Moves the horizons of tables to where their policies have them now, durably, and ends the pins whose lease is over: what a thread
+    /// does every second by itself, or [`run_until_idle`](Self::run_until_idle). What no allowed
     /// read can see is removed with later rewrites: what is in memory leaves it only with a [flush](Self::flush), and nothing is freed
     /// without a durable tier. Whether anything moved.
     ///

@@ -72,6 +72,10 @@ pub struct StoreStats {
     pub checkpoint: Version,
     /// The version from which on every version can be read.
     pub horizon: Version,
+    /// How many entries that need not be kept were dropped from memory, where there is no durable tier.
+    pub swept_entries: u64,
+    /// Since when files may hold something that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that.
+    pub garbage_since: Option<Moment>,
     /// How writers were held back.
     pub back_pressure: BackPressure,
     /// Why flushing or the durable tier's own work fails at the moment, if it does. It is tried again.
@@ -121,6 +125,8 @@ impl Store {
             flushes: storage.flushes(),
             checkpoint: view.durable.as_ref().map_or(Version::ZERO, |durable| durable.checkpoint().version),
             horizon: inner.horizon(),
+            swept_entries: inner.swept_entries(),
+            garbage_since: inner.garbage.lock().since,
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]
                 .into_iter()

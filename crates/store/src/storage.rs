@@ -52,6 +52,8 @@ pub(crate) struct Storage {
     is_closed: RwLock<bool>,
     is_read_only: bool,
     flushes: AtomicU64,
+    /// Commits at or below this version are cut off from the log, or will be.
+    log_from: AtomicU64,
 }
 
 /// Whether writers may go on.
@@ -72,6 +74,7 @@ impl Storage {
         log: Arc<Log>,
         options: &StoreOptions,
         unpurged: Unpurged,
+        log_from: Version,
     ) -> Self {
         Self {
             directory,
@@ -88,7 +91,13 @@ impl Storage {
             is_closed: RwLock::new(false),
             is_read_only: options.mode == OpenMode::ReadOnly,
             flushes: AtomicU64::new(0),
+            log_from: AtomicU64::new(log_from.0),
         }
+    }
+
+    /// The log has the commits above this version, and will have them until another table is sealed.
+    pub(crate) fn log_from(&self) -> Version {
+        Version(self.log_from.load(Ordering::Acquire))
     }
 
     /// The tiers as they are now. Load the version to read at before: a view holds all that was published when it was loaded.
@@ -179,6 +188,9 @@ impl Storage {
     pub(crate) fn seal(&self, version: Version, base: Option<LogBase>, marks: &TableMarks, retention: Vec<Change>) {
         let state = State { base: base.clone(), marks: marks.as_of(version), retention }.encode();
         let checkpoint = Checkpoint { version, state };
+        if let Some(base) = &base {
+            self.log_from.fetch_max(base.after.0, Ordering::AcqRel);
+        }
         self.edit(|view| {
             let full = view.active.clone().filter(|_| view.is_active_used);
             let active = match (&full, &self.make_hot) {

@@ -1,7 +1,7 @@
 //! The store: what is shared by all its handles, and the reads.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ use thermocline_wal::group::GroupCommit;
 use crate::background::Workers;
 use crate::changes::Changes;
 use crate::commit::{Outcome, Request, Writer};
+use crate::consumer::Consumers;
 use crate::cursor::Cursor;
 use crate::diff::{self, Diff};
 use crate::history::History;
@@ -24,6 +25,7 @@ use crate::options::StoreOptions;
 use crate::page::{self, Page};
 use crate::pressure::PressureMeter;
 use crate::reclaim::{Reader, Reclaim, only};
+use crate::reclaimer::{Garbage, Sweeping};
 use crate::snapshot::Snapshot;
 use crate::storage::Storage;
 
@@ -49,9 +51,25 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// What all handles of one store share.
+/// What all handles of one store share. The store closes when it is dropped.
 pub(crate) struct Inner {
-    /// The tiers and the log: what background work needs too.
+    pub(crate) core: Arc<Core>,
+    pub(crate) workers: Mutex<Option<Workers>>,
+    /// Released when the store closes.
+    pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Deref for Inner {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+/// What background work needs of a store, too: it keeps no store open.
+pub(crate) struct Core {
+    /// The tiers and the log.
     pub(crate) storage: Arc<Storage>,
     pub(crate) store_id: StoreId,
     pub(crate) options: StoreOptions,
@@ -68,12 +86,12 @@ pub(crate) struct Inner {
     pub(crate) queue: GroupCommit<Request, Outcome>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) recovery: RecoveryReport,
-    pub(crate) workers: Mutex<Option<Workers>>,
-    /// Released when the store closes.
-    pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
+    pub(crate) consumers: Consumers,
+    pub(crate) sweeping: Mutex<Sweeping>,
+    pub(crate) garbage: Mutex<Garbage>,
 }
 
-impl Inner {
+impl Core {
     /// The last version that readers may see.
     pub(crate) fn latest(&self) -> Version {
         Version(self.published.load(Ordering::Acquire))

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thermocline_io::{Disk, DiskErrorKind, Environment, MemoryDisk, RealDisk};
 use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
@@ -115,7 +116,7 @@ impl Builder {
     ///
     /// let directory = tempfile::tempdir()?;
     /// let store = Store::builder(directory.path().join("db")).tiers(|t| t.hot()).open()?;
-    /// assert!(matches!(store.set_horizon(store.last_version()).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
+    /// assert!(store.files().is_empty());
     /// let refused = Store::builder(directory.path().join("other")).tiers(|t| t).open();
     /// assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument { .. }), "no tier at all");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -150,6 +151,23 @@ impl Builder {
     /// default nothing. A store that is hot alone keeps all of it.
     pub fn log_keep(mut self, bytes: u64) -> Self {
         self.options.log_keep_bytes = bytes;
+        self
+    }
+
+    /// Within what time what need not be kept any more is gone from memory, files and log, also when nothing is written; by default it
+    /// goes when there is enough of it. See [`garbage_max_age`](StoreOptions::garbage_max_age).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use thermocline::Store;
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let store = Store::builder(directory.path().join("db")).garbage_max_age(Duration::from_secs(86_400)).open()?;
+    /// assert_eq!(store.stats().garbage_since, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn garbage_max_age(mut self, age: Duration) -> Self {
+        self.options.garbage_max_age = Some(age);
         self
     }
 

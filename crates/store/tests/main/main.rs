@@ -9,6 +9,7 @@
 )]
 
 mod commits;
+mod consumers;
 mod crashes;
 mod differences;
 mod faults;

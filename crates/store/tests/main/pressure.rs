@@ -325,16 +325,6 @@ fn the_horizon_reclaims_what_nobody_reads_and_spares_what_is_pinned() {
     }
 }
 
-#[test]
-fn memory_alone_has_no_horizon() {
-    let store = open_tiers(&SimDisk::new(1), hot(), options()).unwrap();
-    commit(&store, T, &["a=1"]);
-    assert!(matches!(store.set_horizon(Version(1)).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
-    assert_eq!(store.horizon(), Version::ZERO);
-    store.compact(T, &KeyRange::all()).unwrap();
-    store.wait_idle().unwrap();
-}
-
 /// Opens with threads of its own, over a disk in memory.
 fn threaded(disk: &Arc<dyn Disk>, below: Below) -> Store {
     let tiers = hot().over(move |request| below.open(request));

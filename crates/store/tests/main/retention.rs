@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
-use thermocline_store::{Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store};
+use thermocline_store::{Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions};
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Version};
 
 use super::story::Below;
-use super::tiered::{BELOW, entries, hot, open, options};
+use super::tiered::{BELOW, entries, hot, open, open_tiers, options};
 use super::{T, U, commit, get, texts};
 
 const TABLES: [EntryKind; 2] = [T, U];
@@ -181,4 +181,97 @@ fn table_is_not_purged_while_a_pin_reads_it() {
     store.release_pin("of T").unwrap();
     store.purge_table(T).unwrap();
     assert_eq!(get(&store, T, "a", Version::MAX), None);
+}
+
+#[test]
+fn memory_alone_lets_go_of_what_nobody_may_read() {
+    let disk = SimDisk::new(1);
+    let open = || open_tiers(&disk, hot(), options()).unwrap();
+    let store = open();
+    fill(&store, 9);
+    commit(&store, T, &["gone=1"]);
+    commit(&store, T, &["gone"]);
+    let old = store.at(Version(4)).unwrap();
+    store.pin_with("of U", PinRequest { scope: Scope::Table(U), ..PinRequest::one(Version(2)) }).unwrap();
+    store.set_horizon(Version(11)).unwrap();
+    assert_eq!(entries(&store, T), 11, "not at once");
+    store.run_until_idle();
+    let readable = |store: &Store, table| {
+        let is_there = |version: &u64| store.get_at(table, b"k", Version(*version)).is_ok();
+        (1..=11).filter(is_there).collect::<Vec<_>>()
+    };
+    assert_eq!((readable(&store, T), readable(&store, U)), (vec![4, 11], vec![2, 4, 11]));
+    assert_eq!((entries(&store, T), entries(&store, U)), (2, 3));
+    assert_eq!(old.get(T, b"k").unwrap().unwrap(), "4");
+    assert_eq!(get(&store, T, "k", Version::MAX).as_deref(), Some("9"));
+    drop(old);
+    store.run_until_idle();
+    assert_eq!((entries(&store, T), entries(&store, U)), (1, 2));
+    assert_eq!(store.stats().swept_entries, 10 + 7);
+    drop(store);
+
+    // The log has it all; the horizon holds at once.
+    let store = open();
+    assert_eq!((store.horizon(), readable(&store, T), readable(&store, U)), (Version(11), vec![11], vec![2, 11]));
+    assert_eq!(get(&store, U, "k", Version(2)).as_deref(), Some("2"));
+    store.compact(T, &KeyRange::all()).unwrap();
+    assert_eq!((entries(&store, T), entries(&store, U)), (1, 2));
+    assert_eq!(get(&store, U, "k", Version(2)).as_deref(), Some("2"));
+}
+
+#[test]
+fn policies_and_leases_need_nobody_to_apply_them() {
+    for background in [Background::ByHand, Background::Thread] {
+        let disk = SimDisk::new(1);
+        let options = StoreOptions { background, ..options() };
+        let tiers = || hot().over(|request| Below::Warm.open(request));
+        let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
+        let store = Store::open(shared, tiers(), &Environment::real(), options).unwrap();
+        fill(&store, 3);
+        store.set_retention(PolicyScope::Sources, Some(Retention::LatestOnly)).unwrap();
+        store.pin_with("lease", PinRequest { lease: Some(Duration::ZERO), ..PinRequest::one(Version(1)) }).unwrap();
+        while store.table_horizon(T) < Version(3) || !store.pins().is_empty() {
+            if background == Background::ByHand {
+                store.run_until_idle();
+            }
+            thermocline_io::sync::yield_now();
+        }
+        assert_eq!(store.table_horizon(U), Version::ZERO);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn in_time_no_file_holds_what_nobody_may_read() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new()));
+    let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+    let hour = Duration::from_secs(3600);
+    let options = StoreOptions { garbage_max_age: Some(24 * hour), ..options() };
+    let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
+    let store = Store::open(shared, hot().over(|request| Below::Warm.open(request)), &environment, options).unwrap();
+    let secret = "no compression finds anything in 7f3a9c1e5b";
+    for key in 0..200 {
+        commit(&store, T, &[&format!("{key}=v")]);
+    }
+    commit(&store, T, &[&format!("100={secret}")]);
+    rewrite(&store);
+    commit(&store, T, &["100=other"]);
+    store.run_until_idle();
+    assert_eq!(store.stats().garbage_since, None);
+    store.set_horizon(store.last_version()).unwrap();
+    store.run_until_idle();
+    assert!(store.stats().garbage_since.is_some());
+    let holds_secret = || {
+        let is_there = |bytes: Vec<u8>| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+        disk.files().into_iter().filter_map(|(file, _)| disk.file_bytes(file)).any(is_there)
+    };
+    assert!(holds_secret(), "it would not be found");
+    for passed in 1..=24 {
+        clock.advance(hour);
+        store.run_until_idle();
+        assert!(passed >= 12 || holds_secret(), "after {passed} hours");
+    }
+    assert!(!holds_secret());
+    assert_eq!(store.stats().garbage_since, None);
+    assert_eq!(get(&store, T, "100", Version::MAX).as_deref(), Some("other"));
 }

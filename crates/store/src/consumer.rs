@@ -1,0 +1,538 @@
+//! Consumers of the changes that have names: they go on where they were, and may hold back what they have not seen.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thermocline_drop::{Authority, Change as Retained, ConsumerState, Holding, Scope, encode};
+use thermocline_io::sync::atomic::{AtomicUsize, Ordering, fence};
+use thermocline_io::sync::{Condvar, Mutex};
+use thermocline_tier::{Error, ErrorKind, KeyRef, Lookup, Result, Version};
+use thermocline_wal::{Change, Commit, Durability, LogEntry, LogReader};
+
+use crate::reclaim::Reader;
+use crate::snapshot::Snapshot;
+use crate::store::{Core, Inner, Store};
+
+/// What a consumer wants. A consumer that is there already keeps its position; the rest is as it is asked for now.
+///
+/// ```
+/// use thermocline_store::{ConsumerOptions, Holding, Scope};
+/// use thermocline_tier::EntryKind;
+///
+/// let options = ConsumerOptions {
+///     scope: Scope::Table(EntryKind::source(7)),
+///     holding: Holding::Overtake(1 << 30),
+///     ..ConsumerOptions::default()
+/// };
+/// assert_eq!(options.batch_bytes, 4 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    /// Where a new consumer begins: it gets the commits above this version. `None`, the default, is the last commit there is.
+    pub since: Option<Version>,
+    /// Of which keys it gets the changes. Default: all of all tables.
+    pub scope: Scope,
+    /// What it holds back for as long as it exists, open or not. Default: [`Holding::All`], so that it misses nothing.
+    pub holding: Holding,
+    /// Whether it gets, beside each change, the value that was there before. For consumers that hold back something. Default: no.
+    pub with_previous: bool,
+    /// A batch ends with the first commit that brings it to so many bytes of keys and values, at least 1. Default: 4 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self { since: None, scope: Scope::All, holding: Holding::All, with_previous: false, batch_bytes: 4 << 20 }
+    }
+}
+
+/// The next commits of a consumer.
+///
+/// ```
+/// let batch = thermocline_store::ChangeBatch::default();
+/// assert!(batch.commits.is_empty() && batch.previous.is_empty());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeBatch {
+    /// In order; of each, what the consumer is about. Commits of which that is nothing are left out.
+    pub commits: Vec<Commit>,
+    /// For each commit and each of its changes what was there before: `None` if nothing was, or the table was purged since. Empty unless
+    /// it was asked for.
+    pub previous: Vec<Vec<Option<Bytes>>>,
+    /// With this batch the consumer has every commit up to here: what to [checkpoint](Consumer::checkpoint).
+    pub up_to: Version,
+}
+
+/// What a store says about a consumer.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// let _view = store.consumer("view", Default::default())?;
+/// let consumers = store.consumers();
+/// assert_eq!((consumers[0].name.as_str(), consumers[0].backlog_bytes, consumers[0].is_open), ("view", 0, true));
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    /// Its name.
+    pub name: String,
+    /// Where it is, and what it holds.
+    pub state: ConsumerState,
+    /// How many bytes of the log lie ahead of its position, up to 64 KiB too many; 0 if there is no commit above it.
+    pub backlog_bytes: u64,
+    /// Whether somebody has it open.
+    pub is_open: bool,
+}
+
+/// A consumer of the changes, from [`Store::consumer`]. Its position is kept by the store: what was [checkpointed](Self::checkpoint) is not
+/// given again, also after a restart; what was not, is. Dropping it closes it, and leaves it where it is.
+///
+/// It keeps the store open, and holds no lock.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// use std::time::Duration;
+/// use thermocline_store::Batch;
+/// use thermocline_tier::EntryKind;
+///
+/// let mut view = store.consumer("view", Default::default())?;
+/// let mut batch = Batch::new();
+/// batch.put(EntryKind::Multi, b"k", b"v");
+/// store.commit(batch)?;
+///
+/// let changes = view.wait(Duration::from_secs(1))?;
+/// assert_eq!(changes.commits[0].changes[0].value.as_deref(), Some(b"v".as_slice()));
+/// view.checkpoint(changes.up_to)?;
+/// assert!(view.poll()?.commits.is_empty());
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+pub struct Consumer {
+    claim: Claim,
+    options: ConsumerOptions,
+    /// `None` before the first read, and after one that failed.
+    reader: Option<LogReader>,
+    /// What was given out.
+    delivered: Version,
+}
+
+/// Names of consumers that somebody has open, and who waits for commits.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    open: Mutex<Vec<String>>,
+    waiting: AtomicUsize,
+    turn: Mutex<()>,
+    published: Condvar,
+}
+
+impl Consumers {
+    /// Wakes those who wait for commits. To be called when one has been published.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        // Either this sees who waits, or that one sees what was published.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            drop(self.turn.lock());
+            self.published.notify_all();
+        }
+    }
+
+    /// Waits until there is a commit above `seen`, for `duration` at most; whether there is.
+    fn wait_above(&self, core: &Core, seen: Version, duration: Duration) -> bool {
+        let mut turn = self.turn.lock();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let is_quiet = |(): &mut ()| core.latest() <= seen && core.check_open().is_ok();
+        let waited = self.published.wait_while_for(&mut turn, is_quiet, duration);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        !waited.timed_out()
+    }
+}
+
+impl Consumer {
+    fn open(inner: &Arc<Inner>, name: &str, options: ConsumerOptions) -> Result<Self> {
+        inner.check_open()?;
+        if options.batch_bytes == 0 {
+            return Err(ErrorKind::InvalidArgument { what: format!("consumer {name:?} with batches of 0 bytes") }.into());
+        }
+        if options.with_previous && options.holding == Holding::Nothing {
+            let what = format!("consumer {name:?} asks for previous values, which it does not hold back");
+            return Err(ErrorKind::InvalidArgument { what }.into());
+        }
+        let claim = Claim::new(inner, name)?;
+        let delivered = inner.set_up(name, &options)?;
+        Ok(Self { claim, options, reader: None, delivered })
+    }
+
+    fn core(&self) -> &Core {
+        &self.claim.inner
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.claim.name
+    }
+
+    /// It has given out every commit up to here.
+    pub fn delivered(&self) -> Version {
+        self.delivered
+    }
+
+    /// What the store knows of it: its checkpoint among others.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it was removed.
+    pub fn state(&self) -> Result<ConsumerState> {
+        self.core().reclaim.read().consumer(self.name()).cloned()
+    }
+
+    /// The next commits, without waiting; none if the consumer has them all. After an error it is where it was, and may be asked again.
+    ///
+    /// # Errors
+    /// [`Overtaken`](ErrorKind::Overtaken) if it was left behind: go on with [`resynchronize`](Self::resynchronize);
+    /// [`NotFound`](ErrorKind::NotFound) if it was removed; [`Closed`](ErrorKind::Closed), or what reading the log fails with.
+    pub fn poll(&mut self) -> Result<ChangeBatch> {
+        let mut batch = ChangeBatch { up_to: self.delivered, ..ChangeBatch::default() };
+        let read = self.read(&mut batch);
+        if read.is_err() {
+            self.reader = None;
+        }
+        // What was read before a failure is good.
+        if batch.up_to == self.delivered {
+            read?;
+        }
+        if self.options.with_previous {
+            let found: Result<_> = batch.commits.iter().map(|commit| self.core().find_previous(commit)).collect();
+            batch.previous = found.inspect_err(|_| self.reader = None)?;
+        }
+        self.delivered = batch.up_to;
+        Ok(batch)
+    }
+
+    /// Reads on behind what was given out.
+    fn read(&mut self, batch: &mut ChangeBatch) -> Result<()> {
+        let core: &Core = &self.claim.inner;
+        core.check_open()?;
+        let state = core.reclaim.read().consumer(&self.claim.name).cloned()?;
+        if state.is_overtaken && self.delivered <= state.position {
+            return Err(core.overtaken(self.delivered));
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(core.changes_above(self.delivered)?),
+        };
+        let (latest, mut bytes) = (core.latest(), 0);
+        while bytes < self.options.batch_bytes {
+            let next = reader.next_commit(latest).map_err(|error| core.as_overtaken(error, batch.up_to))?;
+            let Some(mut commit) = next else { break };
+            batch.up_to = commit.version;
+            if keep_scope(&mut commit, &self.options.scope) {
+                bytes += size_bytes(&commit);
+                batch.commits.push(commit);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next commits, as soon as there are some; none if there are none for so long.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn wait(&mut self, at_most: Duration) -> Result<ChangeBatch> {
+        let begun = self.core().clock.now();
+        let mut left = at_most;
+        loop {
+            let batch = self.poll()?;
+            if !batch.commits.is_empty() || left.is_zero() {
+                return Ok(batch);
+            }
+            let core = self.core();
+            left = if core.consumers.wait_above(core, self.delivered, left) {
+                at_most.saturating_sub(core.clock.now().saturating_sub(begun))
+            } else {
+                Duration::ZERO
+            };
+        }
+    }
+
+    /// Keeps durably that everything up to `version` was taken, and lets go of what was held for it. What is not above the checkpoint
+    /// before changes nothing. Costs a sync of the log, shared with commits at the same time.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a version above [`delivered`](Self::delivered); [`Overtaken`](ErrorKind::Overtaken) if
+    /// it is to hold again what it has begun anew from, and commits above that are gone already; [`NotFound`](ErrorKind::NotFound) if it was
+    /// removed; else as [`Store::commit`].
+    pub fn checkpoint(&self, version: Version) -> Result<()> {
+        if version > self.delivered {
+            let (name, delivered) = (self.name(), self.delivered);
+            let what =
+                format!("checkpoint of consumer {name:?} at version {version}, above what was given out, up to {delivered}");
+            return Err(ErrorKind::InvalidArgument { what }.into());
+        }
+        let core = self.core();
+        core.check_writable()?;
+        let _turn = core.retention_turn.lock();
+        let state = self.state()?;
+        if version <= state.position && !state.is_overtaken {
+            return Ok(());
+        }
+        let next = ConsumerState { position: version, is_overtaken: false, since: core.moment(), ..state };
+        core.put_consumer(self.name(), &next)?;
+        core.let_go();
+        Ok(())
+    }
+
+    /// The latest state, from which to begin anew; the commits after it come next. The checkpoint stays where it is until what the
+    /// snapshot holds was taken, and [`checkpoint`](Self::checkpoint) is called with its version.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed), or what reading the log fails with.
+    #[track_caller]
+    pub fn resynchronize(&mut self) -> Result<Snapshot> {
+        loop {
+            let snapshot = Snapshot::pin(&self.claim.inner, Version::MAX, "consumer that begins anew")?;
+            match self.core().changes_above(snapshot.version()) {
+                // Opened now, it reads the segment that it has to the end, also if that is cut off meanwhile.
+                Ok(reader) => {
+                    self.reader = Some(reader);
+                    self.delivered = snapshot.version();
+                    return Ok(snapshot);
+                }
+                // A commit and a flush came in between.
+                Err(error) if is_overtaken(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn is_overtaken(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Overtaken { .. })
+}
+
+/// Leaves of a commit what a scope is about, and says whether that is anything.
+fn keep_scope(commit: &mut Commit, scope: &Scope) -> bool {
+    let Some(table) = scope.table() else { return true };
+    commit.clears.retain(|cleared| *cleared == table);
+    commit.changes.retain(|change| scope.covers(change.table, &change.prefix));
+    commit.purged = commit.purged.filter(|purged| *purged == table);
+    !commit.clears.is_empty() || !commit.changes.is_empty() || commit.purged.is_some()
+}
+
+/// How much a commit counts in a batch; one without changes counts too.
+fn size_bytes(commit: &Commit) -> usize {
+    let of_change = |change: &Change| change.prefix.len() + change.suffix.len() + change.value.as_ref().map_or(0, Bytes::len);
+    size_of::<Commit>() + commit.changes.iter().map(of_change).sum::<usize>()
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("name", &self.name()).field("delivered", &self.delivered).finish_non_exhaustive()
+    }
+}
+
+/// A consumer's name, taken until this is dropped.
+struct Claim {
+    inner: Arc<Inner>,
+    name: String,
+}
+
+impl Claim {
+    fn new(inner: &Arc<Inner>, name: &str) -> Result<Self> {
+        let mut open = inner.consumers.open.lock();
+        if open.iter().any(|other| other == name) {
+            return Err(ErrorKind::Locked { holder: format!("another handle of consumer {name:?}") }.into());
+        }
+        open.push(name.to_owned());
+        Ok(Self { inner: Arc::clone(inner), name: name.to_owned() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.inner.consumers.open.lock().retain(|name| *name != self.name);
+    }
+}
+
+impl Core {
+    /// Makes a consumer, or gives one that is there other options. Returns where it is.
+    fn set_up(&self, name: &str, options: &ConsumerOptions) -> Result<Version> {
+        let _turn = self.retention_turn.lock();
+        let known = self.reclaim.read().consumer(name).ok().cloned();
+        let latest = self.latest();
+        let (scope, holding) = (options.scope.clone(), options.holding);
+        let state = if let Some(known) = &known {
+            ConsumerState { scope, holding, ..known.clone() }
+        } else {
+            let position = options.since.unwrap_or(latest);
+            ConsumerState { position, scope, holding, is_overtaken: false, since: self.moment() }
+        };
+        if state.position > latest {
+            let what = format!("consumer {name:?} at version {}, above the last commit {latest}", state.position);
+            return Err(ErrorKind::InvalidArgument { what }.into());
+        }
+        if known.as_ref() != Some(&state) {
+            self.check_writable()?;
+            match self.put_consumer(name, &state) {
+                // One that is there is told when it reads, and can begin anew.
+                Err(error) if known.is_some() && is_overtaken(&error) => {}
+                put => put?,
+            }
+        }
+        Ok(state.position)
+    }
+
+    /// Has a state of a consumer hold, durably, and with it whatever it holds back. The caller has the turn.
+    fn put_consumer(&self, name: &str, state: &ConsumerState) -> Result<()> {
+        let was_there = self.reclaim.read().consumer(name).is_ok();
+        let set = |authority: &Authority| authority.set_consumer(name, state.clone());
+        let lost = match self.note_pinning(set).map_err(|error| self.as_overtaken(error, state.position)) {
+            Err(error) if is_overtaken(&error) => error,
+            Err(error) => return Err(error),
+            // From now on the log is kept from its position on; but what it was about to be cut off before is lost.
+            Ok(()) if state.holds() && state.position < self.storage.log_from() => self.overtaken(state.position),
+            Ok(()) => return Ok(()),
+        };
+        let is_there = self.reclaim.read().consumer(name).is_ok();
+        let (name, consumer) = (name.to_owned(), ConsumerState { is_overtaken: true, ..state.clone() });
+        match (was_there, is_there) {
+            (true, _) => self.note(vec![Retained::Consumer { name, consumer }])?,
+            (false, true) => self.note(vec![Retained::RemoveConsumer { name }])?,
+            (false, false) => {}
+        }
+        Err(lost)
+    }
+
+    /// Tells those who wait for it that less is held.
+    fn let_go(&self) {
+        self.storage.signals.ring();
+        self.storage.signals.step_done();
+    }
+
+    /// Leaves behind the consumers that are too far behind, durably, before anything goes that they hold. The caller is the leader.
+    pub(crate) fn overtake_consumers(&self) -> Result<()> {
+        // Whoever has the turn may be about to move the same consumer; then it is for the next time.
+        let Some(_turn) = self.retention_turn.try_lock() else { return Ok(()) };
+        let changes = self.consumers_to_overtake();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.storage.log.append(&[LogEntry::Note { bytes: &encode(&changes) }], Durability::Sync)?;
+        self.reclaim.apply(&changes);
+        Ok(())
+    }
+
+    fn changes_above(&self, since: Version) -> Result<LogReader> {
+        self.storage.log.reader(since).map_err(|error| self.as_overtaken(error, since))
+    }
+
+    fn overtaken(&self, wanted: Version) -> Error {
+        ErrorKind::Overtaken { wanted, oldest: self.storage.log_from() }.into()
+    }
+
+    /// What is gone, as consumers hear of it.
+    fn as_overtaken(&self, error: Error, wanted: Version) -> Error {
+        match error.kind() {
+            ErrorKind::VersionReclaimed { horizon, .. } => {
+                let oldest = (*horizon).max(self.storage.log_from());
+                Error::with_source(ErrorKind::Overtaken { wanted, oldest }, error)
+            }
+            _ => error,
+        }
+    }
+
+    /// What was there before each change of a commit. Nothing, for tables that were purged since.
+    fn find_previous(&self, commit: &Commit) -> Result<Vec<Option<Bytes>>> {
+        let before = Version(commit.version.0.saturating_sub(1));
+        let find = || -> Result<Vec<Option<Bytes>>> {
+            let is_there = |change: &Change| self.marks.check_floor(change.table, before).is_ok();
+            let there: Vec<bool> = commit.changes.iter().map(is_there).collect();
+            let asked = commit.changes.iter().zip(&there).filter(|(_, is_there)| **is_there);
+            let keys: Vec<KeyRef<'_>> = asked.map(|(change, _)| KeyRef { table: change.table, prefix: &change.prefix }).collect();
+            let mut found = self.lookup_many_at(&keys, before, Reader::Unpinned)?.into_iter();
+            let value = |is_there: bool| is_there.then(|| found.next()).flatten().and_then(Lookup::into_value);
+            Ok(there.into_iter().map(value).collect())
+        };
+        let found = match find() {
+            // A table that is purged at the same moment is seen as such the next time.
+            Err(error) if matches!(error.kind(), ErrorKind::VersionReclaimed { .. }) => find(),
+            found => found,
+        };
+        found.map_err(|error| self.as_overtaken(error, before))
+    }
+
+    /// A consumer that is further behind than it may be while writers go on: its name, how many bytes it is behind, and may be.
+    pub(crate) fn consumer_behind(&self) -> Option<(String, u64, u64)> {
+        let authority = self.reclaim.read();
+        let mut held = authority.consumers().filter(|(_, consumer)| consumer.holds());
+        held.find_map(|(name, consumer)| match consumer.holding {
+            Holding::HoldWriters(max) => {
+                let behind = self.backlog_bytes(consumer);
+                (behind > max).then(|| (name.to_owned(), behind, max))
+            }
+            _ => None,
+        })
+    }
+
+    /// The consumers that are further behind than they may be without being overtaken.
+    fn consumers_to_overtake(&self) -> Vec<Retained> {
+        let authority = self.reclaim.read();
+        let overtake = |(name, consumer): (&str, &ConsumerState)| match consumer.holding {
+            Holding::Overtake(max) if consumer.holds() && self.backlog_bytes(consumer) > max => {
+                tracing::warn!(consumer = name, position = %consumer.position, "a consumer is overtaken");
+                let consumer = ConsumerState { is_overtaken: true, ..consumer.clone() };
+                Some(Retained::Consumer { name: name.to_owned(), consumer })
+            }
+            _ => None,
+        };
+        authority.consumers().filter_map(overtake).collect()
+    }
+
+    /// How much of the log lies ahead of a consumer, about, in bytes.
+    fn backlog_bytes(&self, consumer: &ConsumerState) -> u64 {
+        if consumer.position >= self.latest() { 0 } else { self.storage.log.bytes_above(consumer.position) }
+    }
+}
+
+impl Store {
+    /// Opens the consumer of that name, and makes it if there is none. A durable consumer: it goes on from its last
+    /// [checkpoint](Consumer::checkpoint), and what it [holds](Holding) stays for it until it is [removed](Self::remove_consumer).
+    ///
+    /// Without a durable tier the log is never cut: then no consumer is overtaken.
+    ///
+    /// # Errors
+    /// [`Locked`](ErrorKind::Locked) while another handle has it open; [`Overtaken`](ErrorKind::Overtaken) for a new one that is to hold what
+    /// is gone already; [`InvalidArgument`](ErrorKind::InvalidArgument) for an empty name, a version above the last commit, batches of 0 bytes, and
+    /// previous values that are not held; [`LimitExceeded`](ErrorKind::LimitExceeded) for a name of more than 255 bytes; else as
+    /// [`commit`](Self::commit).
+    pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer> {
+        Consumer::open(&self.inner, name, options)
+    }
+
+    /// The consumers, in the order of their names.
+    pub fn consumers(&self) -> Vec<ConsumerInfo> {
+        let open = self.inner.consumers.open.lock().clone();
+        let authority = self.inner.reclaim.read();
+        let info = |(name, state): (&str, &ConsumerState)| ConsumerInfo {
+            name: name.to_owned(),
+            state: state.clone(),
+            backlog_bytes: self.inner.backlog_bytes(state),
+            is_open: open.iter().any(|open| open == name),
+        };
+        authority.consumers().map(info).collect()
+    }
+
+    /// Removes a consumer, and lets go of what it holds. Whoever has it open hears of it with the next call.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name; else as [`commit`](Self::commit).
+    pub fn remove_consumer(&self, name: &str) -> Result<()> {
+        self.inner.check_writable()?;
+        let _turn = self.inner.retention_turn.lock();
+        let change = self.inner.reclaim.read().remove_consumer(name)?;
+        self.inner.note(vec![change])?;
+        self.inner.let_go();
+        Ok(())
+    }
+}
