@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thermocline::{Bytes, Durability, KeyRange, Table, Version};
+use thermocline::{Bytes, Durability, Holding, KeyRange, Table, Version};
 
 use crate::failure::Failure;
 use crate::sizes;
@@ -33,7 +34,7 @@ pub(crate) enum Command {
     History(History),
     /// Print the keys whose values differ between two versions
     Diff(Diff),
-    /// Print the commits above a version, in order, as they were made
+    /// Print the commits above a version, or those that a consumer has not had, in order, as they were made
     Changes(Changes),
     /// Print what the store holds
     Stats(Report),
@@ -47,6 +48,14 @@ pub(crate) enum Command {
     Compact(Compact),
     /// Print a table in the change format that `import --tsv` reads
     Export(Export),
+    /// Print from which version on what can be read
+    Horizon(Report),
+    /// Give up the versions below one, but for those that are pinned, and rewrite the files without them
+    Drop(Drop),
+    /// Print the policies of retention, or set one
+    Retention(Retention),
+    /// Print who keeps old versions or the log, and since when; or make and release pins
+    Pins(Pins),
 }
 
 /// How output looks.
@@ -268,14 +277,114 @@ pub(crate) struct Changes {
     /// The store's directory
     #[arg(value_name = "STORE")]
     pub(crate) directory: PathBuf,
-    /// Only commits above this version; 0 gives all
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) since: u64,
+    /// Only commits above this version; 0 gives all. For a consumer, where a new one begins [default: what comes from now on]
+    #[arg(long, value_name = "VERSION", required_unless_present_any = ["consumer", "follow"])]
+    pub(crate) since: Option<u64>,
     /// At most so many commits that changed the table
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// For a consumer with this name, which is made if there is none: what was printed once is not printed again
+    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    pub(crate) consumer: Option<String>,
+    /// What the consumer keeps from going before it has had it
+    #[arg(long, requires = "consumer", default_value = "all", value_name = "nothing|all|BYTES", value_parser = parse_holding)]
+    pub(crate) hold: Holding,
+    /// Remove the consumer, and print nothing
+    #[arg(long, requires = "consumer", conflicts_with = "follow")]
+    pub(crate) forget: bool,
+    /// Go on with what comes: look again and again, and wait while another process has the store open
+    #[arg(long, conflicts_with = "at")]
+    pub(crate) follow: bool,
+    /// How long to wait between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "follow", value_parser = humantime::parse_duration)]
+    pub(crate) every: Duration,
     #[command(flatten)]
     pub(crate) view: View,
+}
+
+/// What a consumer holds back: `nothing`, `all`, or all until so many bytes of the log lie ahead of it.
+fn parse_holding(text: &str) -> Result<Holding, String> {
+    match text {
+        "nothing" => Ok(Holding::Nothing),
+        "all" => Ok(Holding::All),
+        bytes => sizes::parse(bytes).map(Holding::Overtake).map_err(|error| format!("neither `nothing` nor `all`: {error}")),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drop {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// The first version that stays readable; above the last commit that is the last commit
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) before: u64,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retention {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Set this policy: all, latest, newest:N, since:VERSION, age:TIME, or ladder:TIME,TIME/STEP,.. such as ladder:1d,30d/1h
+    #[arg(long, value_name = "POLICY", requires = "scope", value_parser = crate::retain::parse_policy)]
+    pub(crate) set: Option<thermocline::Retention>,
+    /// Take the policy away
+    #[arg(long, requires = "scope", conflicts_with = "set")]
+    pub(crate) unset: bool,
+    #[command(flatten)]
+    pub(crate) scope: PolicyOf,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// For which tables a policy is.
+#[derive(Debug, Args)]
+#[group(id = "scope", multiple = false)]
+pub(crate) struct PolicyOf {
+    /// For this table: multi, source:N or operator:N
+    #[arg(long)]
+    pub(crate) table: Option<Table>,
+    /// For all tables of sources that have none of their own
+    #[arg(long)]
+    pub(crate) sources: bool,
+    /// For all tables of operators that have none of their own
+    #[arg(long)]
+    pub(crate) operators: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pins {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Make a pin of this name, or another one in its place
+    #[arg(long, value_name = "NAME", requires = "version")]
+    pub(crate) set: Option<String>,
+    /// With --set: keep this version
+    #[arg(long = "at", value_name = "VERSION", requires = "set", group = "version")]
+    pub(crate) at: Option<u64>,
+    /// With --set: keep this version and all above
+    #[arg(long, value_name = "VERSION", requires = "set", group = "version")]
+    pub(crate) from: Option<u64>,
+    /// With --set: only of this table
+    #[arg(long, requires = "set")]
+    pub(crate) table: Option<Table>,
+    /// With --set: only for so long, such as 12h or 7d
+    #[arg(long, value_name = "TIME", requires = "set", value_parser = humantime::parse_duration)]
+    pub(crate) lease: Option<Duration>,
+    /// Release the pin of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "set")]
+    pub(crate) release: Option<String>,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

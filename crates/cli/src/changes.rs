@@ -36,19 +36,23 @@ impl TableChanges {
     pub(crate) fn new(store: &Store, table: Table, since: Version, until: Version) -> Result<Self, Failure> {
         Ok(Self { commits: store.changes(since)?, table, until })
     }
+}
 
-    fn select(&self, commit: &Commit) -> TableCommit {
+impl TableCommit {
+    /// What a commit did to a table, if it did anything.
+    pub(crate) fn of(table: Table, commit: &Commit) -> Option<Self> {
         let removal = match commit.purged {
-            Some(purged) if purged == self.table => Removal::Purged,
-            _ if commit.clears.contains(&self.table) => Removal::Cleared,
+            Some(purged) if purged == table => Removal::Purged,
+            _ if commit.clears.contains(&table) => Removal::Cleared,
             _ => Removal::None,
         };
-        let own = commit.changes.iter().filter(|change| change.table == self.table);
+        let own = commit.changes.iter().filter(|change| change.table == table);
         let key = |prefix: &Bytes, suffix: &Bytes| {
             if suffix.is_empty() { prefix.clone() } else { Bytes::from([&prefix[..], &suffix[..]].concat()) }
         };
-        let changes = own.map(|change| (key(&change.prefix, &change.suffix), change.value.clone())).collect();
-        TableCommit { version: commit.version, removal, changes }
+        let changes: Vec<_> = own.map(|change| (key(&change.prefix, &change.suffix), change.value.clone())).collect();
+        let is_any = removal != Removal::None || !changes.is_empty();
+        is_any.then_some(Self { version: commit.version, removal, changes })
     }
 }
 
@@ -62,8 +66,7 @@ impl Iterator for TableChanges {
                 Ok(_) => return None,
                 Err(error) => return Some(Err(error.into())),
             };
-            let selected = self.select(&commit);
-            if selected.removal != Removal::None || !selected.changes.is_empty() {
+            if let Some(selected) = TableCommit::of(self.table, &commit) {
                 return Some(Ok(selected));
             }
         }

@@ -13,23 +13,23 @@ use crate::sizes::Size;
 use crate::{open, progress};
 
 /// What the files and the log were at one moment.
-struct Moment {
+pub(crate) struct Moment {
     files: FileSum,
     log_size_bytes: u64,
 }
 
 impl Moment {
-    fn of(store: &Store) -> Self {
+    pub(crate) fn of(store: &Store) -> Self {
         Self { files: FileSum::of(&store.files()), log_size_bytes: store.stats().log.size_bytes }
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         let mut value = self.files.json();
         files::merge(&mut value, json!({ "log_bytes": self.log_size_bytes }));
         value
     }
 
-    fn put(&self, when: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(crate) fn put(&self, when: &str, out: &mut dyn Write) -> Result<(), Failure> {
         let FileSum { files, size_bytes, counts } = &self.files;
         let (size, log) = (Size(*size_bytes), Size(self.log_size_bytes));
         let old = files::old_versions(counts);

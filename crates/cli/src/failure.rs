@@ -116,6 +116,10 @@ fn store_hint(kind: &ErrorKind) -> Option<&'static str> {
             "`thermocline stats` names the horizon, from which on every version can be read; `changes` and `export --history` go back only \
              as far as the log, of which `--log-keep` says how much stays"
         }
+        ErrorKind::Overtaken { .. } => {
+            "`thermocline changes --consumer NAME --forget` removes the consumer; print the state with `scan`, and begin anew with \
+             `--since` its version"
+        }
         ErrorKind::Poisoned | ErrorKind::CommitUnknown { .. } => {
             "look at the disk and the system's log, then run the command again: the store recovers when it is opened"
         }

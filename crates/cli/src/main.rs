@@ -1,5 +1,5 @@
 //! The thermocline command line: imports histories into stores, and reads, compares, checks, inspects,
-//! compacts and exports them.
+//! compacts, thins out and exports them.
 //!
 //! It relies on the facade crate for everything about stores, and on the `git` program for git histories. A command is one function
 //! from its parsed arguments to lines on an output; this file only picks it and turns its failure into an exit code: 0 for
@@ -14,12 +14,14 @@ mod dump;
 mod export;
 mod failure;
 mod files;
+mod follow;
 mod import;
 mod inspect;
 mod open;
 mod output;
 mod progress;
 mod read;
+mod retain;
 mod sizes;
 mod stats;
 
@@ -53,12 +55,16 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Scan(arguments) => read::scan(arguments, out),
         Command::History(arguments) => read::history(arguments, out),
         Command::Diff(arguments) => read::diff(arguments, out),
-        Command::Changes(arguments) => read::changes(arguments, out),
+        Command::Changes(arguments) => follow::changes(arguments, out),
         Command::Stats(arguments) => stats::stats(arguments, out),
         Command::Verify(arguments) => stats::verify(arguments, out),
         Command::Inspect(arguments) => inspect::run(arguments, out),
         Command::Dump(arguments) => dump::run(arguments, out),
         Command::Compact(arguments) => compact::run(arguments, out),
         Command::Export(arguments) => export::run(arguments, out),
+        Command::Horizon(arguments) => retain::horizon(arguments, out),
+        Command::Drop(arguments) => retain::drop_before(arguments, out),
+        Command::Retention(arguments) => retain::retention(arguments, out),
+        Command::Pins(arguments) => retain::pins(arguments, out),
     }
 }

@@ -1,12 +1,12 @@
-//! The reading commands: get, scan, history, diff and changes. All of them open the store read-only.
+//! The reading commands: get, scan, history and diff. All of them open the store read-only.
 
 use std::io::Write;
 
 use serde_json::json;
 use thermocline::{DiffEntry, Table, Version};
 
-use crate::arguments::{Changes, Diff, Format, Get, History, Scan};
-use crate::changes::{self, Removal, TableChanges, TableCommit};
+use crate::arguments::{Diff, Format, Get, History, Scan};
+use crate::changes::{Removal, TableCommit};
 use crate::failure::Failure;
 use crate::open;
 use crate::output::{Shown, json_bytes, json_value, put, put_fields, put_json};
@@ -97,23 +97,6 @@ fn put_difference(out: &mut dyn Write, format: Format, entry: &DiffEntry) -> Res
             put_json(out, &json!({ "key": json_bytes(key), "before": json_value(before), "after": json_value(after) }))
         }
     }
-}
-
-/// Prints the commits above a version that changed the table.
-pub(crate) fn changes(arguments: &Changes, out: &mut dyn Write) -> Result<(), Failure> {
-    let (view, table) = (&arguments.view, arguments.view.table);
-    let store = open::for_reading(&arguments.directory)?;
-    let commits = TableChanges::new(&store, table, Version(arguments.since), view.version())?;
-    for commit in commits.take(arguments.limit.unwrap_or(usize::MAX)) {
-        let commit = commit?;
-        let version = commit.version;
-        put_removal(out, view.format, table, &commit)?;
-        let changes = if view.format == Format::Tsv { changes::spell_out(&store, table, commit)? } else { commit.changes };
-        for (key, value) in changes {
-            put_change(out, view.format, table, version, &key, value.as_deref())?;
-        }
-    }
-    Ok(())
 }
 
 /// The head of a commit where the format has one, and that it emptied the table, where the format can say so.

@@ -17,5 +17,6 @@ mod program;
 mod read;
 mod refuse;
 mod repository;
+mod retain;
 mod tables;
 mod tsv;

@@ -1,0 +1,115 @@
+//! The changes command: commits above a version, those that a consumer has not had, and those to come.
+
+use std::io::Write;
+use std::time::Duration;
+
+use thermocline::{ConsumerOptions, ErrorKind, Scope, Store, Table, Version};
+
+use crate::arguments::{Changes, Format};
+use crate::changes::{self, TableChanges, TableCommit};
+use crate::failure::Failure;
+use crate::read::{put_change, put_removal};
+use crate::{open, retain};
+
+/// How far the command has got.
+struct Progress {
+    /// What was printed; `None` before the first look, if it is to begin there.
+    since: Option<Version>,
+    /// How many commits may still be printed.
+    left: usize,
+}
+
+/// Prints the commits that changed the table.
+pub(crate) fn changes(arguments: &Changes, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut progress = Progress { since: arguments.since.map(Version), left: arguments.limit.unwrap_or(usize::MAX) };
+    loop {
+        let looked = match &arguments.consumer {
+            Some(name) => look_for_consumer(arguments, name, &mut progress, out),
+            None => look(arguments, &mut progress, out),
+        };
+        match looked {
+            // Whoever writes to the store will close it some time.
+            Err(Failure::Store(error)) if arguments.follow && matches!(error.kind(), ErrorKind::Locked { .. }) => {}
+            looked => looked?,
+        }
+        if !arguments.follow || progress.left == 0 {
+            return Ok(());
+        }
+        pause(arguments.every);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process has the store: there is nothing here to wait on")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Prints what there is; nothing in the directory changes.
+fn look(arguments: &Changes, progress: &mut Progress, out: &mut dyn Write) -> Result<(), Failure> {
+    let (view, store) = (&arguments.view, open::for_reading(&arguments.directory)?);
+    let since = progress.since.unwrap_or(store.last_version());
+    let printer = Printer { store: &store, table: view.table, format: view.format };
+    for commit in TableChanges::new(&store, view.table, since, view.version())?.take(progress.left) {
+        let commit = commit?;
+        progress.since = Some(commit.version);
+        progress.left -= 1;
+        printer.put(commit, out)?;
+    }
+    if progress.left > 0 {
+        progress.since = Some(store.last_version());
+    }
+    out.flush().map_err(Failure::Output)
+}
+
+/// Prints what the consumer has not had, and keeps that it has.
+fn look_for_consumer(arguments: &Changes, name: &str, progress: &mut Progress, out: &mut dyn Write) -> Result<(), Failure> {
+    let store = retain::for_keeping(&arguments.directory)?;
+    if arguments.forget {
+        return Ok(store.remove_consumer(name)?);
+    }
+    let table = arguments.view.table;
+    let printer = Printer { store: &store, table, format: arguments.view.format };
+    let options = ConsumerOptions {
+        since: progress.since,
+        scope: Scope::Table(table),
+        holding: arguments.hold,
+        ..ConsumerOptions::default()
+    };
+    let mut consumer = store.consumer(name, options)?;
+    while progress.left > 0 {
+        let before = consumer.delivered();
+        let batch = consumer.poll()?;
+        let printed = batch.commits.iter().take(progress.left);
+        let mut up_to = if batch.commits.len() > progress.left { before } else { batch.up_to };
+        for commit in printed {
+            if let Some(commit) = TableCommit::of(table, commit) {
+                up_to = up_to.max(commit.version);
+                printer.put(commit, out)?;
+            }
+            progress.left -= 1;
+        }
+        out.flush().map_err(Failure::Output)?;
+        consumer.checkpoint(up_to)?;
+        if batch.up_to == before {
+            break;
+        }
+    }
+    drop(consumer);
+    Ok(store.close()?)
+}
+
+/// Prints commits of one table.
+struct Printer<'a> {
+    store: &'a Store,
+    table: Table,
+    format: Format,
+}
+
+impl Printer<'_> {
+    fn put(&self, commit: TableCommit, out: &mut dyn Write) -> Result<(), Failure> {
+        let (table, version) = (self.table, commit.version);
+        put_removal(out, self.format, table, &commit)?;
+        let changes = if self.format == Format::Tsv { changes::spell_out(self.store, table, commit)? } else { commit.changes };
+        changes.iter().try_for_each(|(key, value)| put_change(out, self.format, table, version, key, value.as_deref()))
+    }
+}

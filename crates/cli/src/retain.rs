@@ -1,0 +1,295 @@
+//! The commands about what is kept: horizon, drop, retention, pins.
+
+use std::io::Write;
+use std::ops::Bound;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use thermocline::{
+    Background, ConsumerInfo, Holding, KeyRange, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope, Store,
+    Version,
+};
+
+use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Report};
+use crate::compact::Moment;
+use crate::failure::Failure;
+use crate::open;
+use crate::output::{Shown, put, put_values};
+
+/// The first moment that cannot be printed as a date.
+const YEAR_10_000: Duration = Duration::from_secs(253_402_300_799);
+
+/// Opens a store to change what it knows, and nothing else.
+pub(crate) fn for_keeping(directory: &Path) -> Result<Store, Failure> {
+    Ok(Store::builder(directory).mode(OpenMode::MustExist).background(Background::ByHand).log_keep(u64::MAX).open()?)
+}
+
+/// Prints from which version on what can be read.
+pub(crate) fn horizon(arguments: &Report, out: &mut dyn Write) -> Result<(), Failure> {
+    let store = open::for_reading(&arguments.directory)?;
+    let own = |table| (table, store.table_horizon(table));
+    let tables: Vec<_> = store.tables()?.into_iter().map(own).filter(|(_, own)| *own > store.horizon()).collect();
+    if arguments.format != Format::Text {
+        let tables: Map<String, Value> = tables.iter().map(|(table, own)| (table.to_string(), json!(own.0))).collect();
+        let values = json!({ "horizon": store.horizon().0, "last_version": store.last_version().0, "tables": tables });
+        return put_values(out, arguments.format, &values);
+    }
+    put!(out, "every version from {} to {} can be read", store.horizon(), store.last_version())?;
+    tables.iter().try_for_each(|(table, own)| put!(out, "of table {table}: from {own} on, by its policy"))
+}
+
+/// Moves the horizon, and rewrites the files without what nobody may read any more.
+pub(crate) fn drop_before(arguments: &Drop, out: &mut dyn Write) -> Result<(), Failure> {
+    let builder = open::for_writing(&arguments.directory, &arguments.writing);
+    let store = builder.mode(OpenMode::MustExist).background(Background::ByHand).open()?;
+    let before = Moment::of(&store);
+    store.flush()?;
+    store.set_horizon(Version(arguments.before))?;
+    for table in store.tables()? {
+        store.compact(table, &KeyRange::all())?;
+    }
+    let after = Moment::of(&store);
+    let horizon = store.horizon();
+    store.close()?;
+    if arguments.format != Format::Text {
+        let values = json!({ "horizon": horizon.0, "before": before.json(), "after": after.json() });
+        return put_values(out, arguments.format, &values);
+    }
+    put!(out, "horizon {horizon}: every version from there on can be read")?;
+    before.put("before", out)?;
+    after.put("after", out)
+}
+
+/// Prints the policies, or sets one.
+pub(crate) fn retention(arguments: &arguments::Retention, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(scope) = arguments.scope.scope().filter(|_| arguments.set.is_some() || arguments.unset) else {
+        let store = open::for_reading(&arguments.directory)?;
+        let policies = store.retentions();
+        if arguments.format != Format::Text {
+            let policies: Map<String, Value> =
+                policies.iter().map(|(scope, policy)| (scope_name(*scope), policy_text(policy).into())).collect();
+            return put_values(out, arguments.format, &Value::Object(policies));
+        }
+        if policies.is_empty() {
+            return put!(out, "none: tables keep every version from the horizon on");
+        }
+        return policies.iter().try_for_each(|(scope, policy)| put!(out, "{}: {}", scope_name(*scope), policy_text(policy)));
+    };
+    let store = for_keeping(&arguments.directory)?;
+    store.set_retention(scope, arguments.set.clone())?;
+    store.apply_retention()?;
+    Ok(store.close()?)
+}
+
+impl PolicyOf {
+    fn scope(&self) -> Option<PolicyScope> {
+        match (self.table, self.sources, self.operators) {
+            (Some(table), _, _) => Some(PolicyScope::Table(table)),
+            (None, true, _) => Some(PolicyScope::Sources),
+            (None, false, true) => Some(PolicyScope::Operators),
+            (None, false, false) => None,
+        }
+    }
+}
+
+fn scope_name(scope: PolicyScope) -> String {
+    match scope {
+        PolicyScope::Sources => "sources".to_owned(),
+        PolicyScope::Operators => "operators".to_owned(),
+        PolicyScope::Table(table) => table.to_string(),
+    }
+}
+
+/// A policy as it is written on the command line.
+pub(crate) fn parse_policy(text: &str) -> Result<Retention, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_not_digits| format!("`{text}` is no number"));
+    let policy = match text.split_once(':') {
+        None if text == "all" => Retention::KeepAll,
+        None if text == "latest" => Retention::LatestOnly,
+        Some(("newest", count)) => Retention::NewestVersions(number(count)?),
+        Some(("since", version)) => Retention::Since(Version(number(version)?)),
+        Some(("age", age)) => Retention::Age(parse_time(age)?),
+        Some(("ladder", rungs)) => Retention::Ladder(rungs.split(',').map(parse_rung).collect::<Result<_, _>>()?),
+        _ => return Err("none of all, latest, newest:N, since:VERSION, age:TIME and ladder:TIME,TIME/STEP,..".to_owned()),
+    };
+    policy.check().map_err(|error| error.to_string())?;
+    Ok(policy)
+}
+
+fn parse_rung(text: &str) -> Result<Rung, String> {
+    let (age, every) = text.split_once('/').unwrap_or((text, "0s"));
+    Ok(Rung { age: parse_time(age)?, every: parse_time(every)? })
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("`{text}`: {error}"))
+}
+
+fn time_text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+fn policy_text(policy: &Retention) -> String {
+    match policy {
+        Retention::KeepAll => "all".to_owned(),
+        Retention::LatestOnly => "latest".to_owned(),
+        Retention::NewestVersions(count) => format!("newest:{count}"),
+        Retention::Since(version) => format!("since:{version}"),
+        Retention::Age(age) => format!("age:{}", time_text(*age)),
+        Retention::Ladder(rungs) => {
+            let rung = |rung: &Rung| match rung.every {
+                Duration::ZERO => time_text(rung.age),
+                every => format!("{}/{}", time_text(rung.age), time_text(every)),
+            };
+            format!("ladder:{}", rungs.iter().map(rung).collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+/// Prints who keeps old versions or the log, or makes and releases pins.
+pub(crate) fn pins(arguments: &Pins, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(name) = &arguments.release {
+        let store = for_keeping(&arguments.directory)?;
+        store.release_pin(name)?;
+        return Ok(store.close()?);
+    }
+    if let Some(name) = &arguments.set {
+        let store = for_keeping(&arguments.directory)?;
+        let one = |version| PinVersions::One(Version(version));
+        let versions = arguments.at.map(one).or(arguments.from.map(|from| PinVersions::From(Version(from))));
+        let request = PinRequest {
+            versions: versions.unwrap_or(PinVersions::One(store.last_version())),
+            scope: arguments.table.map_or(Scope::All, Scope::Table),
+            lease: arguments.lease,
+        };
+        store.pin_with(name, request)?;
+        return Ok(store.close()?);
+    }
+    let store = open::for_reading(&arguments.directory)?;
+    let (pins, consumers) = (store.pins(), store.consumers());
+    if arguments.format != Format::Text {
+        let lease = |pin: &thermocline::Pin| pin.lease_until.map(thermocline::Moment::as_micros);
+        let pins: Map<String, Value> = pins
+            .iter()
+            .map(|(name, pin)| {
+                let (one, from) = match pin.versions {
+                    PinVersions::One(version) => (Some(version.0), None),
+                    PinVersions::From(version) => (None, Some(version.0)),
+                };
+                let of = scope_text(&pin.scope);
+                let since = pin.created.as_micros();
+                let value = json!({ "at": one, "from": from, "of": of, "since_micros": since, "lease_until_micros": lease(pin) });
+                (name.clone(), value)
+            })
+            .collect();
+        let consumers: Map<String, Value> =
+            consumers.iter().map(|consumer| (consumer.name.clone(), consumer_json(consumer))).collect();
+        return put_values(out, arguments.format, &json!({ "pins": pins, "consumers": consumers }));
+    }
+    for (name, pin) in &pins {
+        let versions = match pin.versions {
+            PinVersions::One(version) => format!("version {version}"),
+            PinVersions::From(version) => format!("every version from {version} on"),
+        };
+        let until = pin.lease_until.map(|until| format!(", until {}", moment_text(until))).unwrap_or_default();
+        let (name, of) = (Shown(name.as_bytes()), scope_text(&pin.scope));
+        put!(out, "pin {name}: {versions} of {of}, since {}{until}", moment_text(pin.created))?;
+    }
+    for consumer in &consumers {
+        let state = &consumer.state;
+        let holds = match state.holding {
+            _ if state.is_overtaken => "holds nothing: it was overtaken".to_owned(),
+            Holding::Nothing => "holds nothing".to_owned(),
+            Holding::All => "holds what comes after".to_owned(),
+            Holding::HoldWriters(bytes) => format!("holds what comes after, and writers at {bytes} bytes"),
+            Holding::Overtake(bytes) => format!("holds what comes after, up to {bytes} bytes"),
+        };
+        put!(
+            out,
+            "consumer {}: at version {} of {}, since {}; {holds}; {} bytes of the log lie ahead",
+            Shown(consumer.name.as_bytes()),
+            state.position,
+            scope_text(&state.scope),
+            moment_text(state.since),
+            consumer.backlog_bytes
+        )?;
+    }
+    if pins.is_empty() && consumers.is_empty() { put!(out, "none") } else { Ok(()) }
+}
+
+fn consumer_json(consumer: &ConsumerInfo) -> Value {
+    let state = &consumer.state;
+    let holding = match state.holding {
+        Holding::Nothing => "nothing",
+        Holding::All => "all",
+        Holding::HoldWriters(_) => "hold writers",
+        Holding::Overtake(_) => "overtake",
+    };
+    json!({
+        "position": state.position.0,
+        "of": scope_text(&state.scope),
+        "holding": holding,
+        "limit_bytes": state.holding.limit_bytes(),
+        "is_overtaken": state.is_overtaken,
+        "since_micros": state.since.as_micros(),
+        "backlog_bytes": consumer.backlog_bytes,
+    })
+}
+
+fn scope_text(scope: &Scope) -> String {
+    match scope {
+        Scope::All => "all tables".to_owned(),
+        Scope::Table(table) => table.to_string(),
+        Scope::Range(table, range) => {
+            let start = match &range.start {
+                Bound::Included(key) => format!(" from {}", Shown(key)),
+                Bound::Excluded(key) => format!(" after {}", Shown(key)),
+                Bound::Unbounded => String::new(),
+            };
+            let end = match &range.end {
+                Bound::Included(key) => format!(" up to {}", Shown(key)),
+                Bound::Excluded(key) => format!(" below {}", Shown(key)),
+                Bound::Unbounded => String::new(),
+            };
+            format!("the keys of {table}{start}{end}")
+        }
+    }
+}
+
+fn moment_text(moment: thermocline::Moment) -> String {
+    let since_epoch = Duration::from_micros(moment.as_micros());
+    if since_epoch > YEAR_10_000 {
+        return "the year 10000 or later".to_owned();
+    }
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since_epoch).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_dates_as_far_as_dates_go() {
+        assert_eq!(moment_text(thermocline::Moment::from_micros(1_700_000_000_000_000)), "2023-11-14T22:13:20Z");
+        assert_eq!(moment_text(thermocline::Moment::from_micros(u64::MAX)), "the year 10000 or later");
+    }
+
+    #[test]
+    fn ranges_are_named_by_their_bounds() {
+        let text = |range| scope_text(&Scope::Range(thermocline::Table::Multi, range));
+        assert_eq!(text(KeyRange::new("a".."b")), "the keys of multi from a below b");
+        assert_eq!(text(KeyRange::new(..="b\n")), "the keys of multi up to b\\n");
+    }
+
+    #[test]
+    fn policies_are_printed_as_they_are_read() {
+        for text in ["all", "latest", "newest:3", "since:17", "age:12h", "ladder:1day,30days/1h", "ladder:2h/1m"] {
+            assert_eq!(policy_text(&parse_policy(text).unwrap()), text);
+        }
+        for text in ["", "some", "newest:", "newest:0", "since:x", "age:12", "age:soon", "ladder:", "ladder:1h,1h", "latest:1"] {
+            assert!(parse_policy(text).is_err(), "{text}");
+        }
+        assert!(parse_policy("newest:x").unwrap_err().contains("`x`"));
+    }
+}

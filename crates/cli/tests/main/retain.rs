@@ -1,0 +1,104 @@
+//! Horizon, drop, retention, pins, and consumers of changes.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::program::{Folder, sample};
+
+#[test]
+fn drop_moves_the_horizon_and_takes_what_nobody_may_read() {
+    let folder = sample();
+    assert_eq!(folder.say("horizon").ok(), "every version from 0 to 4 can be read\n");
+    let dropped = folder.say("drop --before 3").ok();
+    assert!(dropped.starts_with("horizon 3: every version from there on can be read\nbefore: "), "{dropped}");
+    folder.say("get b --at 2").refused(1, "version 2 was reclaimed");
+    assert_eq!(folder.say("get b --at 3").ok(), "2\n");
+    assert_eq!(folder.say("history b").ok(), "version 2: 2\n");
+    assert_eq!(folder.say("horizon --format json").ok(), "{\"horizon\":3,\"last_version\":4,\"tables\":{}}\n");
+    let json = folder.say("drop --before 99 --format json").ok();
+    assert!(json.starts_with("{\"after\":{") && json.contains("\"horizon\":4"), "{json}");
+}
+
+#[test]
+fn pins_keep_their_versions_from_being_dropped() {
+    let folder = sample();
+    assert_eq!(folder.say("pins").ok(), "none\n");
+    folder.say("pins --set report --at 1").ok();
+    folder.say("pins --set rest --from 3 --table source:7 --lease 7d").ok();
+    let pins = folder.say("pins").ok();
+    assert!(pins.starts_with("pin report: version 1 of all tables, since 2"), "{pins}");
+    assert!(pins.contains("pin rest: every version from 3 on of source:7, since 2") && pins.contains(", until 2"), "{pins}");
+    let json = folder.say("pins --format json").ok();
+    assert!(json.contains("\"report\":{\"at\":1,\"from\":null,\"lease_until_micros\":null,\"of\":\"all tables\""), "{json}");
+    folder.say("drop --before 3").ok();
+    assert_eq!(folder.say("get b --at 1").ok(), "1\n");
+    folder.say("pins --release report").ok();
+    folder.say("get b --at 1").refused(1, "version 1 was reclaimed");
+    folder.say("pins --release report").refused(1, "a pin named \"report\"");
+    folder.say("pins --set late --at 1").refused(1, "version 1 was reclaimed");
+    folder.say("pins --set two").refused(2, "--at");
+}
+
+#[test]
+fn policies_are_set_shown_and_taken_away() {
+    let folder = sample();
+    assert_eq!(folder.say("retention").ok(), "none: tables keep every version from the horizon on\n");
+    folder.say("retention --set ladder:1d,30d/1h --sources").ok();
+    folder.say("retention --set latest --table multi").ok();
+    assert_eq!(folder.say("retention").ok(), "sources: ladder:1day,30days/1h\nmulti: latest\n");
+    assert_eq!(folder.say("horizon").ok(), "every version from 0 to 4 can be read\nof table multi: from 4 on, by its policy\n");
+    folder.say("get b --at 1").refused(1, "version 1 was reclaimed");
+    folder.say("compact").ok();
+    assert_eq!(folder.say("history b").ok(), "version 2: 2\n");
+    folder.say("retention --unset --table multi").ok();
+    assert_eq!(folder.say("retention --format json").ok(), "{\"sources\":\"ladder:1day,30days/1h\"}\n");
+    folder.say("retention --set newest:0 --sources").refused(2, "at least 1");
+    folder.say("retention --set latest").refused(2, "--table");
+}
+
+#[test]
+fn consumer_is_given_each_commit_once() {
+    let folder = sample();
+    let of = |options: &str| folder.say(&format!("changes --consumer view --format tsv {options}"));
+    assert_eq!(of("--since 0 --limit 1").ok(), "1\tput\ta\t1\n1\tput\tb\t1\n");
+    assert_eq!(of("--limit 1").ok(), "2\tput\tb\t2\n2\tput\tc\t2\n");
+    let pins = folder.say("pins").ok();
+    assert!(pins.starts_with("consumer view: at version 2 of multi, since 2"), "{pins}");
+    assert!(pins.contains("; holds what comes after; "), "{pins}");
+    assert_eq!(of("--hold nothing").ok(), "4\tdel\ta\t\n4\tput\td\t4\n");
+    assert_eq!(of("").ok(), "");
+    folder.say("changes --consumer view --forget").ok();
+    assert_eq!(folder.say("pins").ok(), "none\n");
+    folder.say("changes --consumer view --forget").refused(1, "a consumer named \"view\"");
+    // A new one begins with what is to come.
+    assert_eq!(of("").ok(), "");
+    folder.say("changes").refused(2, "--since");
+    folder.say("changes --since 0 --hold all").refused(2, "--consumer");
+}
+
+#[test]
+fn whoever_follows_hears_of_later_imports() {
+    for options in [vec!["--since", "3"], vec!["--consumer", "view", "--since", "3"]] {
+        let folder = sample();
+        let options = options.into_iter().chain(["--follow", "--every", "10ms", "--format", "json"]);
+        let mut following = folder.command("changes", options).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(lines.next().unwrap(), "{\"key\":\"a\",\"table\":\"multi\",\"value\":null,\"version\":4}");
+        assert!(lines.next().unwrap().contains("\"key\":\"d\""));
+        // Until the follower has let go of the store for a moment.
+        let more = "1 put a 1; 1 put b 1; 2 put b 2; 2 put c 2; 4 del a -; 4 put d 4; 5 put e 5";
+        while folder.import(more).code != Some(0) {}
+        assert_eq!(lines.next().unwrap(), "{\"key\":\"e\",\"table\":\"multi\",\"value\":\"5\",\"version\":5}");
+        following.kill().unwrap();
+        following.wait().unwrap();
+    }
+}
+
+#[test]
+fn help_names_the_commands() {
+    let folder = Folder::new();
+    for command in ["horizon", "drop", "retention", "pins"] {
+        let help = folder.say(&format!("{command} --help")).text;
+        assert!(help.contains("Usage: thermocline"), "{help}");
+    }
+}
