@@ -27,6 +27,7 @@
 mod arguments;
 mod bench;
 mod beside;
+mod consumer_rows;
 mod memory_probe;
 mod read_rows;
 mod reads;
@@ -124,6 +125,7 @@ fn measure(bench: &mut Bench) -> Outcome<()> {
         let workload = Workload::new(500_000 / shrink, 4, seed);
         // First, since it shows what the first load adds to the process.
         write_rows::measure(bench, &workload)?;
+        consumer_rows::measure(bench, &workload)?;
         read_rows::measure_w(bench, &workload)?;
         read_rows::measure_overhead(bench, &workload)?;
         tier_rows::measure_w(bench, &workload)?;

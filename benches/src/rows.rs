@@ -82,6 +82,13 @@ pub(crate) const ROWS: &[Row] = &[
     row("single", "`Buffered` commits of one entry, one thread", COMMITS, Bar::AtLeast(350e3)),
     row("replay", "log replay, checksums verified: reopening the loaded store", ENTRIES, Bar::AtLeast(1.5e6)),
     row("replay-log", "log replay, checksums verified: the log alone, into nothing", ENTRIES, Bar::None),
+    row("changes", "a consumer that reads all changes of W from the log", ENTRIES, Bar::AtLeast(1.5e6)),
+    row(
+        "load-followed",
+        "load W with a consumer that follows and checkpoints, against one without",
+        Unit::Times,
+        Bar::AtLeast(0.95),
+    ),
     row("memory", "memory on W as the tier accounts it, against the user's bytes", Unit::Times, Bar::AtMost(1.7)),
     row("memory-resident", "resident set that W adds, against the user's bytes", Unit::Times, Bar::AtMost(1.7)),
     row("memory-latency-8", "one dependent load from 8 MiB: the machine, not the store", Unit::Nanoseconds, Bar::None),

@@ -287,8 +287,9 @@ pub(crate) struct Changes {
     #[arg(long, value_name = "NAME", conflicts_with = "at")]
     pub(crate) consumer: Option<String>,
     /// What the consumer keeps from going before it has had it
-    #[arg(long, requires = "consumer", default_value = "all", value_name = "nothing|all|BYTES", value_parser = parse_holding)]
-    pub(crate) hold: Holding,
+    /// [default: what it has kept so far, and all for a new one]
+    #[arg(long, requires = "consumer", value_name = "nothing|all|BYTES", value_parser = parse_holding)]
+    pub(crate) hold: Option<Holding>,
     /// Remove the consumer, and print nothing
     #[arg(long, requires = "consumer", conflicts_with = "follow")]
     pub(crate) forget: bool,

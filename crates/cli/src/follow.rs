@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use thermocline::{ConsumerOptions, ErrorKind, Scope, Store, Table, Version};
+use thermocline::{ConsumerOptions, ErrorKind, Holding, Scope, Store, Table, Version};
 
 use crate::arguments::{Changes, Format};
 use crate::changes::{self, TableChanges, TableCommit};
@@ -69,10 +69,18 @@ fn look_for_consumer(arguments: &Changes, name: &str, progress: &mut Progress, o
     }
     let table = arguments.view.table;
     let printer = Printer { store: &store, table, format: arguments.view.format };
+    let known = store.consumers().into_iter().find(|consumer| consumer.name == name).map(|consumer| consumer.state);
+    if let Some(known) = &known
+        && known.scope != Scope::Table(table)
+    {
+        let what = format!("consumer {name:?} is about {}, not {table}", retain::scope_text(&known.scope));
+        return Err(Failure::Refused { what, hint: "say its table with --table, or take another name" });
+    }
+    let kept = known.map_or(Holding::All, |known| known.holding);
     let options = ConsumerOptions {
         since: progress.since,
         scope: Scope::Table(table),
-        holding: arguments.hold,
+        holding: arguments.hold.unwrap_or(kept),
         ..ConsumerOptions::default()
     };
     let mut consumer = store.consumer(name, options)?;

@@ -237,7 +237,7 @@ fn consumer_json(consumer: &ConsumerInfo) -> Value {
     })
 }
 
-fn scope_text(scope: &Scope) -> String {
+pub(crate) fn scope_text(scope: &Scope) -> String {
     match scope {
         Scope::All => "all tables".to_owned(),
         Scope::Table(table) => table.to_string(),

@@ -38,6 +38,13 @@ struct TableState {
     steps: Steps,
 }
 
+/// A consumer, and from where on it holds: not above its position, which may not be durable yet.
+#[derive(Clone, Debug)]
+struct Holder {
+    state: ConsumerState,
+    from: Version,
+}
+
 /// The horizon, the pins, and the policies that move the one and keep the other.
 ///
 /// What must survive is changed in two steps: a method says which [`Change`]s are due, and refuses what would break a promise; once they
@@ -64,7 +71,7 @@ pub struct Authority {
     tables: BTreeMap<EntryKind, TableState>,
     policies: BTreeMap<PolicyScope, Retention>,
     pins: BTreeMap<String, Pin>,
-    consumers: BTreeMap<String, ConsumerState>,
+    consumers: BTreeMap<String, Holder>,
     /// What is about to be pinned.
     reserved: Option<(PinVersions, Scope)>,
     times: Times,
@@ -98,7 +105,10 @@ impl Authority {
                 self.pins.remove(name);
             }
             Change::Consumer { name, consumer } => {
-                self.consumers.insert(name.clone(), consumer.clone());
+                let before =
+                    self.consumers.get(name).filter(|before| before.state.holds() && before.state.scope == consumer.scope);
+                let from = before.map_or(consumer.position, |before| before.from.min(consumer.position));
+                self.consumers.insert(name.clone(), Holder { state: consumer.clone(), from });
             }
             Change::RemoveConsumer { name } => {
                 self.consumers.remove(name);
@@ -118,7 +128,7 @@ impl Authority {
         });
         let pins = self.pins.iter().map(|(name, pin)| Change::Pin { name: name.clone(), pin: pin.clone() });
         let consumers = self.consumers.iter().map(|(name, consumer)| {
-            let (name, consumer) = (name.clone(), consumer.clone());
+            let (name, consumer) = (name.clone(), consumer.state.clone());
             Change::Consumer { name, consumer }
         });
         let horizon = (self.horizon > Version::ZERO).then_some(Change::Horizon(self.horizon));
@@ -163,7 +173,7 @@ impl Authority {
 
     /// The consumers by name.
     pub fn consumers(&self) -> impl Iterator<Item = (&str, &ConsumerState)> {
-        self.consumers.iter().map(|(name, consumer)| (name.as_str(), consumer))
+        self.consumers.iter().map(|(name, consumer)| (name.as_str(), &consumer.state))
     }
 
     /// A consumer.
@@ -171,25 +181,44 @@ impl Authority {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is none of that name.
     pub fn consumer(&self, name: &str) -> Result<&ConsumerState> {
-        self.consumers.get(name).ok_or_else(|| ErrorKind::NotFound { what: format!("a consumer named {name:?}") }.into())
+        let consumer = self.consumers.get(name).map(|consumer| &consumer.state);
+        consumer.ok_or_else(|| ErrorKind::NotFound { what: format!("a consumer named {name:?}") }.into())
     }
 
     /// The version from which on the log must stay for those consumers that hold it; `None` if none does.
     pub fn log_from(&self) -> Option<Version> {
-        self.consumers.values().filter(|consumer| consumer.holds()).map(|consumer| consumer.position).min()
+        self.consumers.values().filter(|consumer| consumer.state.holds()).map(|consumer| consumer.from).min()
+    }
+
+    /// The consumers that hold more than their positions say, with these: what is to be [settled](Self::settle) once it is durable.
+    pub fn unsettled(&self) -> Vec<(String, Version)> {
+        let ahead =
+            self.consumers.iter().filter(|(_, consumer)| consumer.state.holds() && consumer.from < consumer.state.position);
+        ahead.map(|(name, consumer)| (name.clone(), consumer.state.position)).collect()
+    }
+
+    /// Lets consumers go of what lies below positions that are durable by now.
+    pub fn settle(&mut self, durable: &[(String, Version)]) {
+        for (name, position) in durable {
+            if let Some(consumer) = self.consumers.get_mut(name).filter(|consumer| consumer.state.position >= *position) {
+                consumer.from = consumer.from.max(*position);
+            }
+        }
     }
 
     /// What pins with names and consumers keep, and of what.
     fn held(&self) -> impl Iterator<Item = (PinVersions, &Scope)> + Clone {
-        let consumers = self.consumers.values().filter(|consumer| consumer.holds());
-        let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.position), &consumer.scope));
+        let consumers = self.consumers.values().filter(|consumer| consumer.state.holds());
+        let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.from), &consumer.state.scope));
         let reserved = self.reserved.iter().map(|(versions, scope)| (*versions, scope));
         self.pins.values().map(|pin| (pin.versions, &pin.scope)).chain(of_consumers).chain(reserved)
     }
 
     /// Whether time alone may call for something: [`due`](Self::due).
     pub fn has_duties(&self) -> bool {
-        !self.policies.is_empty() || self.pins.values().any(|pin| pin.lease_until.is_some())
+        let has_lease = |pin: &Pin| pin.lease_until.is_some();
+        let has_steps = |state: &TableState| !state.steps.kept().is_empty();
+        !self.policies.is_empty() || self.pins.values().any(has_lease) || self.tables.values().any(has_steps)
     }
 
     /// Keeps what a change of [`pin`](Self::pin) or [`set_consumer`](Self::set_consumer) is going to pin, until it does, or was given up:
@@ -543,6 +572,32 @@ mod tests {
         assert_eq!(readable(&authority, ROWS, "k"), [9, 10, 11]);
         authority.let_go(Version(7), number);
         assert_eq!(readable(&authority, OTHERS, "k"), [9, 10, 11]);
+    }
+
+    #[test]
+    fn consumer_holds_from_where_it_was_until_its_position_is_durable() {
+        let mut authority = Authority::default();
+        let put = |authority: &mut Authority, position, scope: Scope| {
+            let (position, since) = (Version(position), Moment::default());
+            let state = ConsumerState { position, scope, holding: crate::Holding::All, is_overtaken: false, since };
+            let change = authority.set_consumer("view", state).unwrap();
+            authority.apply(&change);
+        };
+        put(&mut authority, 3, Scope::Table(ROWS));
+        assert_eq!((authority.unsettled(), authority.log_from()), (vec![], Some(Version(3))));
+        authority.apply(&Change::Horizon(Version(10)));
+        put(&mut authority, 6, Scope::Table(ROWS));
+        let noted = authority.unsettled();
+        put(&mut authority, 8, Scope::Table(ROWS));
+        assert_eq!((authority.log_from(), readable(&authority, ROWS, "k")), (Some(Version(3)), (3..12).collect()));
+        authority.settle(&noted);
+        assert_eq!((authority.log_from(), readable(&authority, ROWS, "k")), (Some(Version(6)), (6..12).collect()));
+        authority.settle(&authority.unsettled());
+        assert_eq!((authority.unsettled(), readable(&authority, ROWS, "k")), (vec![], (8..12).collect()));
+        // What was held of one table says nothing of another.
+        put(&mut authority, 11, Scope::Table(OTHERS));
+        assert_eq!((readable(&authority, ROWS, "k"), readable(&authority, OTHERS, "k")), (vec![10, 11], vec![10, 11]));
+        assert_eq!(authority.log_from(), Some(Version(11)));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use thermocline_tier::{
     Direction, DropVersion, EntryKind, KeyRange, RangeRequest, ReadWindow, Result, Retained, RetainedTables, TierStorage, Version,
 };
 
+/// How many entries are dropped at once, at most: readers wait for that long.
+const DROPS_MAX: usize = 1024;
+
 /// A pass over all keys of a tier that has nothing below it: drops what is not retained. For tiers that drop at once, such as those in
 /// memory; sorted files do it as they are rewritten.
 ///
@@ -51,7 +54,7 @@ pub struct Swept {
 }
 
 impl Sweep {
-    /// Looks at the next `keys_max` keys, at least one, and drops of each what is not retained, all at once.
+    /// Looks at the next `keys_max` keys, at least one, with all their versions, and drops of each what is not retained.
     ///
     /// # Errors
     /// What the tier fails with; the next step tries the same again.
@@ -78,9 +81,7 @@ impl Sweep {
             drops.extend(of_key.map(|version| DropVersion { table, prefix: prefix.clone(), version }));
             last = Some(prefix);
         }
-        if !drops.is_empty() {
-            tier.drop_versions(&drops)?;
-        }
+        drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
         self.place = match last {
             Some(last) if !cursor.is_exhausted() => Some((table, Some(last))),
             _ => tables.iter().find(|next| **next > table).map(|next| (*next, None)),
@@ -89,7 +90,8 @@ impl Sweep {
     }
 }
 
-/// The versions of a key that are not kept, of all that it has, newest first, each with whether it is a tombstone.
+/// The versions of a key that are not kept, the oldest first, so that they may be dropped one after the other: what a tombstone hides goes
+/// before it. Of all that it has, newest first, each with whether it is a tombstone.
 fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterator<Item = Version> {
     let mut newer = None;
     let mut gone: Vec<bool> = Vec::with_capacity(versions.len());
@@ -98,16 +100,17 @@ fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterato
         newer = Some(*version);
     }
     // Below a tombstone that is the oldest of what is kept there is nothing to hide. A horizon of 0 is none.
-    for ((version, is_tombstone), gone) in versions.iter().zip(&mut gone).rev() {
+    for (position, ((version, is_tombstone), gone)) in versions.iter().zip(&mut gone).enumerate().rev() {
         if *gone {
             continue;
         }
-        if !is_tombstone || *version > retained.horizon() || retained.horizon() == Version::ZERO {
+        let may_go = *version <= retained.horizon() && retained.horizon() > Version::ZERO;
+        if !is_tombstone || !may_go || retained.keeps_anyway(position as u64) {
             break;
         }
         *gone = true;
     }
-    let of_gone = versions.iter().zip(gone).filter_map(|((version, _), gone)| gone.then_some(*version));
+    let of_gone = versions.iter().zip(gone).rev().filter_map(|((version, _), gone)| gone.then_some(*version));
     of_gone.collect::<Vec<_>>().into_iter()
 }
 
@@ -125,17 +128,19 @@ mod tests {
         };
         let horizon = Retained::new(Version(25), []);
         assert_eq!(gone(&[60, 40, 30, 20, 10], &horizon), [10]);
-        assert_eq!(gone(&[60, 40, 30, -20, 10], &horizon), [20, 10]);
+        assert_eq!(gone(&[60, 40, 30, -20, 10], &horizon), [10, 20]);
         assert_eq!(gone(&[-60, 20], &horizon), [0; 0]);
-        assert_eq!(gone(&[-20, 10], &horizon), [20, 10]);
+        assert_eq!(gone(&[-20, 10], &horizon), [10, 20]);
         assert_eq!(gone(&[-20], &horizon), [20]);
         assert_eq!(gone(&[-26, 24], &horizon), [0; 0]);
         assert_eq!(gone(&[20], &horizon), [0; 0]);
         // A pin sees the value below the tombstone, which stays with it.
         let pinned = Retained::new(Version(25), [Version(12)]);
-        assert_eq!(gone(&[-20, -15, 10, 5], &pinned), [15, 5]);
-        assert_eq!(gone(&[-20, -11, 10], &pinned), [20, 11, 10]);
+        assert_eq!(gone(&[-20, -15, 10, 5], &pinned), [5, 15]);
+        assert_eq!(gone(&[-20, -11, 10], &pinned), [10, 11, 20]);
         assert_eq!(gone(&[-20, 10], &Retained::default()), [0; 0]);
-        assert_eq!(gone(&[24, 23, 22, 21], &horizon.with_newest(3)), [21]);
+        assert_eq!(gone(&[24, 23, 22, 21], &horizon.clone().with_newest(3)), [21]);
+        assert_eq!(gone(&[24, -20], &horizon.clone().with_newest(3)), [0; 0]);
+        assert_eq!(gone(&[24, -20], &horizon), [20]);
     }
 }

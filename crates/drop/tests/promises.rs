@@ -147,6 +147,8 @@ impl Run {
         for change in &stored {
             self.authority.apply(change);
         }
+        let noted = self.authority.unsettled();
+        self.authority.settle(&noted);
         for change in stored {
             match change {
                 Change::Pin { name, pin } => drop(self.pins.insert(name, pin)),

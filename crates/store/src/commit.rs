@@ -69,8 +69,12 @@ impl Core {
     /// Logs changes of what is retained, and then makes them hold: durably, unless they only say when versions were committed.
     pub(crate) fn note(&self, changes: Vec<Change>) -> Result<()> {
         let is_time = changes.iter().all(|change| matches!(change, Change::Time { .. }));
-        let durability = Some(if is_time { Durability::Buffered } else { Durability::Sync });
-        let options = CommitOptions { durability, ..CommitOptions::default() };
+        self.note_as(changes, if is_time { Durability::Buffered } else { Durability::Sync })
+    }
+
+    /// The same, as durably as it is said.
+    pub(crate) fn note_as(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        let options = CommitOptions { durability: Some(durability), ..CommitOptions::default() };
         self.submit(Action::Note(changes), options).map(drop)
     }
 
@@ -138,7 +142,9 @@ impl Core {
             // After one that is in the log and not in the tier, those behind it are not applied either.
             let is_behind = !writer.late.is_empty();
             let result = self.storage.poison.check().and_then(|()| {
-                if is_behind { Err(ErrorKind::DiskFull.into()) } else { self.apply(request, unpurged.as_deref_mut()) }
+                // What is retained needs no tier, and must hold before what it retains can go.
+                let must_wait = is_behind && !matches!(request.action, Action::Note(_));
+                if must_wait { Err(ErrorKind::DiskFull.into()) } else { self.apply(request, unpurged.as_deref_mut()) }
             });
             match result {
                 Ok(()) => applied = Some(version),
@@ -200,14 +206,16 @@ impl Core {
     /// Puts a fresh table above the one that takes the writes.
     pub(crate) fn seal(&self, writer: &mut Writer) -> Result<()> {
         let log = &self.storage.log;
-        if let Err(error) = self.overtake_consumers().and_then(|()| log.rotate()) {
-            if log.is_poisoned() {
+        match self.overtake_as_leader().and_then(|()| log.rotate()) {
+            // With the segments before the new one all notes are durable.
+            Ok(()) => self.reclaim.settle(),
+            Err(error) if log.is_poisoned() => {
                 // What is not known concerns earlier commits, not what was to come.
                 self.storage.poison.set(&error);
                 return self.storage.poison.check();
             }
             // The checkpoint covers what it covers; only the log stays longer.
-            tracing::warn!(%error, "could not begin another log segment");
+            Err(error) => tracing::warn!(%error, "could not begin another log segment"),
         }
         // From one moment: what the checkpoint says of consumers, and the log that it keeps for them.
         let authority = self.reclaim.read();
@@ -323,6 +331,7 @@ impl Core {
                 Ok(())
             }
             Action::Purge(table) => {
+                self.note_garbage();
                 self.marks.purge(*table, version);
                 match unpurged {
                     Some(unpurged) => self.storage.purge(unpurged, *table),
@@ -384,7 +393,8 @@ impl Store {
     /// every reader, or nothing does. An empty batch advances the version.
     ///
     /// # Errors
-    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, [`MemoryExhausted`](ErrorKind::MemoryExhausted),
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, or, [by hand](crate::Background::ByHand), while a consumer
+    /// [holds writers](crate::Holding::HoldWriters); [`MemoryExhausted`](ErrorKind::MemoryExhausted),
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), [`Poisoned`](ErrorKind::Poisoned),
     /// [`VersionExhausted`](ErrorKind::VersionExhausted), [`Closed`](ErrorKind::Closed): nothing was committed. If the process
     /// or the machine dies after an `Io` or a `DiskFull`, before another commit succeeds, opening the store again may find the

@@ -38,7 +38,8 @@ pub struct ConsumerOptions {
     pub holding: Holding,
     /// Whether it gets, beside each change, the value that was there before. For consumers that hold back something. Default: no.
     pub with_previous: bool,
-    /// A batch ends with the first commit that brings it to so many bytes of keys and values, at least 1. Default: 4 MiB.
+    /// A batch ends with the first commit that brings it to so many bytes of keys and values, at least 1; those that the consumer is not
+    /// about count too, so that a batch may be empty. Default: 4 MiB.
     pub batch_bytes: usize,
 }
 
@@ -88,6 +89,9 @@ pub struct ConsumerInfo {
 
 /// A consumer of the changes, from [`Store::consumer`]. Its position is kept by the store: what was [checkpointed](Self::checkpoint) is not
 /// given again, also after a restart; what was not, is. Dropping it closes it, and leaves it where it is.
+///
+/// It gets commits as soon as readers see them, which for others than [`Sync`](Durability::Sync) is before they are on disk: a power cut may take
+/// back what it was given, and its place with that. What it has made of them elsewhere must then be made anew.
 ///
 /// It keeps the store open, and holds no lock.
 ///
@@ -193,8 +197,14 @@ impl Consumer {
     /// [`Overtaken`](ErrorKind::Overtaken) if it was left behind: go on with [`resynchronize`](Self::resynchronize);
     /// [`NotFound`](ErrorKind::NotFound) if it was removed; [`Closed`](ErrorKind::Closed), or what reading the log fails with.
     pub fn poll(&mut self) -> Result<ChangeBatch> {
+        self.next_batch().map(|(batch, _)| batch)
+    }
+
+    /// The next batch, and how many bytes of commits it has passed.
+    fn next_batch(&mut self) -> Result<(ChangeBatch, usize)> {
         let mut batch = ChangeBatch { up_to: self.delivered, ..ChangeBatch::default() };
-        let read = self.read(&mut batch);
+        let mut bytes = 0;
+        let read = self.read(&mut batch, &mut bytes);
         if read.is_err() {
             self.reader = None;
         }
@@ -207,11 +217,11 @@ impl Consumer {
             batch.previous = found.inspect_err(|_| self.reader = None)?;
         }
         self.delivered = batch.up_to;
-        Ok(batch)
+        Ok((batch, bytes))
     }
 
     /// Reads on behind what was given out.
-    fn read(&mut self, batch: &mut ChangeBatch) -> Result<()> {
+    fn read(&mut self, batch: &mut ChangeBatch, bytes: &mut usize) -> Result<()> {
         let core: &Core = &self.claim.inner;
         core.check_open()?;
         let state = core.reclaim.read().consumer(&self.claim.name).cloned()?;
@@ -222,32 +232,40 @@ impl Consumer {
             Some(reader) => reader,
             none => none.insert(core.changes_above(self.delivered)?),
         };
-        let (latest, mut bytes) = (core.latest(), 0);
-        while bytes < self.options.batch_bytes {
+        let latest = core.latest();
+        while *bytes < self.options.batch_bytes {
             let next = reader.next_commit(latest).map_err(|error| core.as_overtaken(error, batch.up_to))?;
             let Some(mut commit) = next else { break };
             batch.up_to = commit.version;
+            *bytes += size_bytes(&commit);
             if keep_scope(&mut commit, &self.options.scope) {
-                bytes += size_bytes(&commit);
                 batch.commits.push(commit);
             }
         }
         Ok(())
     }
 
-    /// The next commits, as soon as there are some; none if there are none for so long.
+    /// The next commits, as soon as there are some. None if there are none for so long, or if so many commits have passed that the consumer is
+    /// not about that they make a batch, or half of how far it may be behind: a checkpoint of [`up_to`](ChangeBatch::up_to) says that
+    /// it is not.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn wait(&mut self, at_most: Duration) -> Result<ChangeBatch> {
         let begun = self.core().clock.now();
-        let mut left = at_most;
+        let (mut left, mut passed) = (at_most, 0);
         loop {
-            let batch = self.poll()?;
-            if !batch.commits.is_empty() || left.is_zero() {
+            let (batch, bytes) = self.next_batch()?;
+            passed += bytes;
+            if !batch.commits.is_empty() || left.is_zero() || passed >= self.options.batch_bytes {
                 return Ok(batch);
             }
             let core = self.core();
+            let state = self.state()?;
+            let is_far = |max: u64| core.backlog_bytes(&state) > max / 2;
+            if passed > 0 && state.holding.limit_bytes().is_some_and(is_far) {
+                return Ok(batch);
+            }
             left = if core.consumers.wait_above(core, self.delivered, left) {
                 at_most.saturating_sub(core.clock.now().saturating_sub(begun))
             } else {
@@ -256,8 +274,8 @@ impl Consumer {
         }
     }
 
-    /// Keeps durably that everything up to `version` was taken, and lets go of what was held for it. What is not above the checkpoint
-    /// before changes nothing. Costs a sync of the log, shared with commits at the same time.
+    /// Keeps that everything up to `version` was taken, as durably as the store's commits are by default, and lets go of what was held for
+    /// it, as soon as that is on disk. What is not above the checkpoint before changes nothing. Costs as much as a commit of one entry.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a version above [`delivered`](Self::delivered); [`Overtaken`](ErrorKind::Overtaken) if
@@ -274,13 +292,12 @@ impl Consumer {
         core.check_writable()?;
         let _turn = core.retention_turn.lock();
         let state = self.state()?;
-        if version <= state.position && !state.is_overtaken {
+        if version < state.position || version == state.position && !state.is_overtaken {
             return Ok(());
         }
+        let is_new_beginning = state.is_overtaken;
         let next = ConsumerState { position: version, is_overtaken: false, since: core.moment(), ..state };
-        core.put_consumer(self.name(), &next)?;
-        core.let_go();
-        Ok(())
+        if is_new_beginning { core.put_consumer(self.name(), &next) } else { core.move_consumer(self.name(), next) }
     }
 
     /// The latest state, from which to begin anew; the commits after it come next. The checkpoint stays where it is until what the
@@ -359,6 +376,16 @@ impl Core {
     /// Makes a consumer, or gives one that is there other options. Returns where it is.
     fn set_up(&self, name: &str, options: &ConsumerOptions) -> Result<Version> {
         let _turn = self.retention_turn.lock();
+        loop {
+            match self.try_set_up(name, options) {
+                // Asked for what comes from now on, and meanwhile commits came, and a flush.
+                Err(error) if options.since.is_none() && is_overtaken(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_set_up(&self, name: &str, options: &ConsumerOptions) -> Result<Version> {
         let known = self.reclaim.read().consumer(name).ok().cloned();
         let latest = self.latest();
         let (scope, holding) = (options.scope.clone(), options.holding);
@@ -404,14 +431,36 @@ impl Core {
         Err(lost)
     }
 
-    /// Tells those who wait for it that less is held.
-    fn let_go(&self) {
-        self.storage.signals.ring();
+    /// Moves a consumer forward. The caller has the turn.
+    fn move_consumer(&self, name: &str, state: ConsumerState) -> Result<()> {
+        let change = self.reclaim.read().set_consumer(name, state)?;
+        self.note_as(vec![change], self.options.durability)?;
+        if self.options.durability == Durability::Sync {
+            self.reclaim.settle();
+        }
         self.storage.signals.step_done();
+        Ok(())
     }
 
-    /// Leaves behind the consumers that are too far behind, durably, before anything goes that they hold. The caller is the leader.
+    /// Has consumers let go of what lies below their positions once these are durable.
+    pub(crate) fn settle_consumers(&self) -> Result<()> {
+        let noted = self.reclaim.read().unsettled();
+        if !noted.is_empty() {
+            self.storage.log.sync()?;
+            self.reclaim.lock().settle(&noted);
+        }
+        Ok(())
+    }
+
+    /// Leaves behind the consumers that are too far behind, durably.
     pub(crate) fn overtake_consumers(&self) -> Result<()> {
+        let _turn = self.retention_turn.lock();
+        let changes = self.consumers_to_overtake();
+        if changes.is_empty() { Ok(()) } else { self.note(changes) }
+    }
+
+    /// The same, before the log is cut. The caller is the leader.
+    pub(crate) fn overtake_as_leader(&self) -> Result<()> {
         // Whoever has the turn may be about to move the same consumer; then it is for the next time.
         let Some(_turn) = self.retention_turn.try_lock() else { return Ok(()) };
         let changes = self.consumers_to_overtake();
@@ -491,7 +540,7 @@ impl Core {
 
     /// How much of the log lies ahead of a consumer, about, in bytes.
     fn backlog_bytes(&self, consumer: &ConsumerState) -> u64 {
-        if consumer.position >= self.latest() { 0 } else { self.storage.log.bytes_above(consumer.position) }
+        self.storage.log.bytes_above(consumer.position)
     }
 }
 
@@ -499,7 +548,7 @@ impl Store {
     /// Opens the consumer of that name, and makes it if there is none. A durable consumer: it goes on from its last
     /// [checkpoint](Consumer::checkpoint), and what it [holds](Holding) stays for it until it is [removed](Self::remove_consumer).
     ///
-    /// Without a durable tier the log is never cut: then no consumer is overtaken.
+    /// Without a durable tier the log is never cut; a consumer that may be overtaken lets go of old versions all the same.
     ///
     /// # Errors
     /// [`Locked`](ErrorKind::Locked) while another handle has it open; [`Overtaken`](ErrorKind::Overtaken) for a new one that is to hold what
@@ -532,7 +581,8 @@ impl Store {
         let _turn = self.inner.retention_turn.lock();
         let change = self.inner.reclaim.read().remove_consumer(name)?;
         self.inner.note(vec![change])?;
-        self.inner.let_go();
+        self.inner.storage.signals.ring();
+        self.inner.storage.signals.step_done();
         Ok(())
     }
 }

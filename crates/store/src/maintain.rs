@@ -101,8 +101,8 @@ impl Store {
     }
 
     /// Moves the horizon forward, durably, at most to the last commit: versions below it can be read only while they are pinned,
-    /// and what no allowed read can see is removed with later rewrites; without a durable tier, soon. A version at or below the present
-    /// horizon changes nothing. All commits so far are made durable first.
+    /// and what no allowed read can see is removed with later rewrites; without a durable tier, by sweeping memory when an eighth of it is
+    /// old. A version at or below the present horizon changes nothing. All commits so far are made durable first.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).

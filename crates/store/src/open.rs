@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use thermocline_drop::Change;
 use thermocline_format::StoreId;
 use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
-use thermocline_tier::{Error, ErrorKind, Result, RetentionSource, VerifiedFiles};
+use thermocline_tier::{Error, ErrorKind, Result, VerifiedFiles};
 use thermocline_wal::Log;
 use thermocline_wal::VerifyReport as LogVerifyReport;
 use thermocline_wal::group::GroupCommit;
@@ -102,12 +101,6 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     let directory = Arc::new(Directory::new(Arc::clone(&disk)));
     let recovery = Recovery { directory, tiers, environment, options: &options, store };
     let Recovered { storage, marks, reclaim, report, last, covered } = recovery.run()?;
-    let reclaim = Arc::new(reclaim);
-    if let Some(durable) = storage.durable() {
-        // What a crash took from the log was never part of what the horizon was moved over.
-        reclaim.apply(&[Change::Horizon(durable.horizon().min(last))]);
-        durable.set_retention(Arc::clone(&reclaim) as Arc<dyn RetentionSource>);
-    }
     let core = Arc::new(Core {
         store_id: storage.log.store_id(),
         storage,

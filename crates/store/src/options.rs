@@ -31,7 +31,8 @@ pub enum OpenMode {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
-    /// Threads of the store's own: one for the log, and over a durable tier one for flushing and some for the tier's work.
+    /// Threads of the store's own: one for the log, one for what time calls for, such as policies of retention, and over a durable tier one
+    /// for flushing and some for the tier's work.
     Thread,
     /// The caller, through [`Store::run_until_idle`](crate::Store::run_until_idle): for tests and simulations. A commit that would
     /// have to wait for such work does it itself.
@@ -69,8 +70,12 @@ pub struct StoreOptions {
     /// whole segments. Default: 0.
     pub log_keep_bytes: u64,
     /// Within this time from when it need not be kept any more, what is stored is gone from memory, files and log, also when nothing is
-    /// written: after half of it, everything is flushed, and the files are rewritten that may hold such entries. `None`, the default,
-    /// leaves them until there are enough of them in a file. Without a durable tier it has no effect: what is in memory goes soon.
+    /// written: after half of it, everything is flushed, and the files are rewritten that may hold such entries, as one rewrite where they
+    /// overlap, with which flushes may have to wait. `None`, the default, leaves them until there are enough of them in a file.
+    ///
+    /// The time begins anew when the store is opened. Not meant are the rows of a [cleared](crate::Batch::clear_table) table, which the
+    /// clear hides, and the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it. Without a durable tier it has
+    /// no effect: memory is swept when an eighth of it is old.
     pub garbage_max_age: Option<Duration>,
     /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
     pub tier_threads: usize,

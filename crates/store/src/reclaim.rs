@@ -55,6 +55,25 @@ impl Reclaim {
         self.may_hold_writers.store(authority.consumers().any(|(_, consumer)| may_hold(consumer)), Ordering::Release);
     }
 
+    /// Leaves consumers behind that would hold a part of the log that is gone: a crash came before one that could not be made was taken
+    /// back.
+    pub(crate) fn overtake_below(&self, log_from: Version) {
+        let behind = |(name, consumer): (&str, &ConsumerState)| {
+            let consumer = ConsumerState { is_overtaken: true, ..consumer.clone() };
+            Change::Consumer { name: name.to_owned(), consumer }
+        };
+        let is_behind = |(_, consumer): &(&str, &ConsumerState)| consumer.holds() && consumer.position < log_from;
+        let changes: Vec<Change> = self.read().consumers().filter(is_behind).map(behind).collect();
+        self.apply(&changes);
+    }
+
+    /// Has consumers let go of what lies below their positions, all of which are durable.
+    pub(crate) fn settle(&self) {
+        let mut authority = self.lock();
+        let noted = authority.unsettled();
+        authority.settle(&noted);
+    }
+
     /// Whether writers must ask if some consumer holds them.
     pub(crate) fn may_hold_writers(&self) -> bool {
         self.may_hold_writers.load(Ordering::Acquire)

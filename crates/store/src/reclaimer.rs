@@ -45,9 +45,18 @@ impl Core {
         if self.reclaim.read().has_duties() {
             self.apply_retention()?;
         }
+        self.settle_consumers()?;
+        self.overtake_consumers()?;
         self.keep_deadline()?;
         while !self.storage.signals.is_stopping() && self.sweep_step(is_patient)? {}
         Ok(())
+    }
+
+    /// Notes that something was removed that files may hold.
+    pub(crate) fn note_garbage(&self) {
+        if self.options.garbage_max_age.is_some() {
+            self.garbage.lock().since.get_or_insert(self.moment());
+        }
     }
 
     /// Has what need not be kept rewritten when half of the time is over in which it must be gone: the rest is for the rewriting.
@@ -121,7 +130,7 @@ impl Core {
 
 fn is_worth_it(tier: &dyn TierStorage) -> bool {
     let sum = |(old, entries), (_, stats): &(_, thermocline_tier::TableStats)| {
-        (old + (stats.entries - stats.keys) + stats.tombstones, entries + stats.entries)
+        (old + stats.entries.saturating_sub(stats.keys) + stats.tombstones, entries + stats.entries)
     };
     let (old, entries) = tier.stats().tables.iter().fold((0, 0), sum);
     old > 0 && old * SWEEP_SHARE >= entries

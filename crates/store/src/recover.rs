@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thermocline_drop::decode;
+use thermocline_drop::{Change as Retained, decode};
 use thermocline_format::StoreId;
 use thermocline_io::{Disk, Environment};
-use thermocline_tier::{DurableTier, EntryKind, Error, ErrorKind, Result, TierBatch, TierStorage, Version};
+use thermocline_tier::{DurableTier, EntryKind, Error, ErrorKind, Result, RetentionSource, TierBatch, TierStorage, Version};
 use thermocline_wal::{Commit, Log, LogBase, OpenLog, RecoveryReport, Replayed};
 
 use crate::directory::Directory;
@@ -37,7 +37,7 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Recovered {
     pub(crate) storage: Arc<Storage>,
     pub(crate) marks: TableMarks,
-    pub(crate) reclaim: Reclaim,
+    pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) report: RecoveryReport,
     pub(crate) last: Version,
     /// The last version that a checkpoint covers.
@@ -68,7 +68,7 @@ impl Recovery<'_> {
         let state = State::decode(&checkpoint.state)?;
         let marks = TableMarks::default();
         marks.restore(state.marks);
-        let reclaim = Reclaim::default();
+        let reclaim = Arc::new(Reclaim::default());
         reclaim.apply(&state.retention);
         let mut replay = Replay::new(self, durable.as_deref(), &marks, &reclaim, checkpoint.version)?;
         let request = OpenLog {
@@ -98,6 +98,15 @@ impl Recovery<'_> {
         let view = View::new(active, is_used, Vec::new(), durable);
         let log_from = state.base.as_ref().map_or(Version::ZERO, |base| base.after);
         let storage = Storage::new(Arc::clone(&self.directory), view, make_hot, log, self.options, unpurged, log_from);
+        if let Some(durable) = storage.durable() {
+            // What a crash took from the log was never part of what the horizon was moved over.
+            reclaim.apply(&[Retained::Horizon(durable.horizon().min(last))]);
+            // Before anything is written to it: that may rewrite files.
+            durable.set_retention(Arc::clone(&reclaim) as Arc<dyn RetentionSource>);
+        }
+        // What was in the log is durable now.
+        reclaim.settle();
+        reclaim.overtake_below(log_from);
         if is_full && applied < last {
             if self.is_read_only() {
                 return Err(cannot_write());

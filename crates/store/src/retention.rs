@@ -182,8 +182,7 @@ impl Store {
 
     /// Moves the horizons of tables to where their policies have them now, durably, and ends the pins whose lease is over: what a thread
     /// does every second by itself, or [`run_until_idle`](Self::run_until_idle). What no allowed
-    /// read can see is removed with later rewrites: what is in memory leaves it only with a [flush](Self::flush), and nothing is freed
-    /// without a durable tier. Whether anything moved.
+    /// read can see is removed with later flushes and rewrites, or without a durable tier by sweeping memory. Whether anything moved.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).

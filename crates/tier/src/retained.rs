@@ -83,7 +83,12 @@ impl Retained {
     /// Whether an entry must be kept: some allowed read [sees](Self::sees) it, or it is one of the newest of its key that are kept in any
     /// case. `position` counts the newer entries of the key.
     pub fn keeps(&self, version: Version, newer: Option<Version>, position: u64) -> bool {
-        position < self.newest || self.sees(version, newer)
+        self.keeps_anyway(position) || self.sees(version, newer)
+    }
+
+    /// Whether an entry with so many newer ones of its key is kept whoever may see it.
+    pub fn keeps_anyway(&self, position: u64) -> bool {
+        position < self.newest
     }
 }
 

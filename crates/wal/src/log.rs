@@ -207,8 +207,8 @@ impl Log {
         LogReader::new(Arc::clone(&self.shared), since)
     }
 
-    /// How many bytes of the log hold the commits above `since`, counted from a place up to 64 KiB before them, or more if a group is longer:
-    /// what a reader has ahead of it, and what [`base`](Self::base) must be told for them to stay.
+    /// How many bytes of the log hold the commits above `since`, 0 if there are none; counted from a place up to 64 KiB before them, or more
+    /// if a group is longer: what a reader has ahead of it, and what [`base`](Self::base) must be told for them to stay.
     pub fn bytes_above(&self, since: Version) -> u64 {
         self.shared.index.read().bytes_above(since)
     }

@@ -171,7 +171,8 @@ impl Plan {
             let hull = Hull::of([*segment]);
             let is_met =
                 |other: &Arc<Segment>| !Arc::ptr_eq(segment, other) && hull.as_ref().is_some_and(|hull| hull.meets(other));
-            meta.number < number && meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met))
+            let is_old = || meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met));
+            meta.number < number && (is_marked(view, std::slice::from_ref(*segment)) || is_old())
         };
         Self::all_that_meets(view, Hull::of([view.segments().find(may_hold)?])?)
     }

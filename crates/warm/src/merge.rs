@@ -453,8 +453,9 @@ impl Merge {
     fn take(&mut self, row: Row) {
         if matches!(row.value, Moved::Tombstone) && self.keep.is_lowest {
             // A horizon of 0 is none.
-            let horizon = self.keep.retained.of(self.key.table, &self.key.prefix).horizon();
-            if horizon > Version::ZERO && row.version <= horizon {
+            let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
+            let (horizon, position) = (retained.horizon(), self.position.saturating_sub(1));
+            if horizon > Version::ZERO && row.version <= horizon && !retained.keeps_anyway(position) {
                 self.tombstones.push(row.version);
                 return;
             }

@@ -67,6 +67,8 @@ fn consumer_is_given_each_commit_once() {
     assert!(pins.contains("; holds what comes after; "), "{pins}");
     assert_eq!(of("--hold nothing").ok(), "4\tdel\ta\t\n4\tput\td\t4\n");
     assert_eq!(of("").ok(), "");
+    assert!(folder.say("pins").ok().contains("; holds nothing; "), "what was said once is kept");
+    of("--table source:7").refused(1, "consumer \"view\" is about multi, not source:7");
     folder.say("changes --consumer view --forget").ok();
     assert_eq!(folder.say("pins").ok(), "none\n");
     folder.say("changes --consumer view --forget").refused(1, "a consumer named \"view\"");

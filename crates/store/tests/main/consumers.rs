@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use thermocline_io::SimDisk;
 use thermocline_store::{
-    Background, Batch, ChangeBatch, Consumer, ConsumerOptions, Holding, OpenMode, PolicyScope, Retention, Scope, Store,
-    StoreOptions,
+    Background, Batch, ChangeBatch, Consumer, ConsumerOptions, Durability, Holding, OpenMode, PolicyScope, Retention, Scope,
+    Store, StoreOptions,
 };
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
 
@@ -121,6 +121,25 @@ fn log_stays_for_whom_it_is_held_and_goes_once_nobody_holds_it() {
         assert!(store.changes(Version(12)).is_err(), "{below:?}");
         assert!(matches!(store.remove_consumer("held").unwrap_err().kind(), ErrorKind::NotFound { .. }));
     }
+}
+
+#[test]
+fn what_is_held_goes_only_when_the_checkpoint_is_on_disk() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, BELOW[1], StoreOptions { durability: Durability::Buffered, ..options() });
+    fill(&store, T, 4);
+    let mut view = store.consumer("view", from_start(Holding::All)).unwrap();
+    store.set_horizon(Version(4)).unwrap();
+    assert_eq!(take(&mut view), [1, 2, 3, 4]);
+    view.checkpoint(Version(3)).unwrap();
+    assert_eq!(view.state().unwrap().position, Version(3));
+    assert!(store.get_at(T, b"k", Version(2)).is_ok());
+    store.run_until_idle();
+    assert!(store.get_at(T, b"k", Version(2)).is_err() && store.get_at(T, b"k", Version(3)).is_ok());
+    // A flush makes it durable too.
+    view.checkpoint(Version(4)).unwrap();
+    store.flush().unwrap();
+    assert!(store.get_at(T, b"k", Version(3)).is_err());
 }
 
 #[test]
@@ -315,6 +334,46 @@ fn whoever_waits_gets_what_comes_and_hears_of_the_end() {
         store.close().unwrap();
         assert_eq!(waiting.join().unwrap().kind(), &ErrorKind::Closed);
     });
+}
+
+#[test]
+fn consumer_that_hears_of_nothing_holds_nobody() {
+    let store = threaded();
+    let holding = Holding::HoldWriters(200_000);
+    let options = ConsumerOptions { holding, scope: Scope::Table(T), ..ConsumerOptions::default() };
+    let mut view = store.consumer("view", options).unwrap();
+    std::thread::scope(|scope| {
+        let following = scope.spawn(|| {
+            loop {
+                let batch = view.wait(SOON).unwrap();
+                view.checkpoint(batch.up_to).unwrap();
+                if !batch.commits.is_empty() {
+                    return versions(&batch);
+                }
+            }
+        });
+        for _ in 0..100 {
+            store.commit(batch(U, &[&format!("k={}", "x".repeat(10_000))])).unwrap();
+        }
+        store.commit(batch(T, &["k=1"])).unwrap();
+        assert_eq!(following.join().unwrap(), [101]);
+    });
+}
+
+#[test]
+fn new_consumer_that_is_far_behind_is_overtaken_where_nothing_is_flushed_too() {
+    let store = super::store().0;
+    let mut view = store.consumer("view", ConsumerOptions { holding: Holding::Overtake(50_000), ..Default::default() }).unwrap();
+    fill(&store, T, 40);
+    store.set_horizon(Version(40)).unwrap();
+    store.run_until_idle();
+    assert_eq!(overtaken(view.poll()).0, 0);
+    store.run_until_idle();
+    assert_eq!(super::tiered::entries(&store, T), 1, "what it held is gone");
+    drop(view.resynchronize().unwrap());
+    view.checkpoint(Version(40)).unwrap();
+    view.checkpoint(Version(3)).unwrap();
+    assert_eq!(view.state().unwrap().position, Version(40));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod differences;
 mod faults;
 mod pressure;
 mod ranges;
+mod retained_crashes;
 mod retention;
 mod story;
 mod tables;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
-use thermocline_store::{Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions};
+use thermocline_store::{Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions, Tiers};
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Version};
 
 use super::story::Below;
@@ -274,4 +274,27 @@ fn in_time_no_file_holds_what_nobody_may_read() {
     assert!(!holds_secret());
     assert_eq!(store.stats().garbage_since, None);
     assert_eq!(get(&store, T, "100", Version::MAX).as_deref(), Some("other"));
+}
+
+#[test]
+fn reopening_a_tier_of_files_alone_takes_nothing_that_is_pinned() {
+    let disk = SimDisk::new(1);
+    let open = || open_tiers(&disk, Tiers::durable(|request| Below::Warm.open(request)), options()).unwrap();
+    let store = open();
+    fill(&store, 9);
+    store.pin("report", Version(3)).unwrap();
+    store.set_horizon(Version(9)).unwrap();
+    rewrite(&store);
+    // So many files at level 0 that each commit that is put back rewrites some.
+    for _ in 0..12 {
+        fill(&store, 1);
+        drop(store.pin("other", store.last_version()));
+    }
+    drop(store);
+    let store = open();
+    for table in TABLES {
+        assert_eq!(readable(&store, table), [vec![3], (9..=21).collect()].concat());
+    }
+    rewrite(&store);
+    assert_eq!(readable(&store, T), [vec![3], (9..=21).collect()].concat());
 }

@@ -21,6 +21,8 @@ struct Job {
     request: Option<u64>,
     /// The last mark that it knows of.
     applied: u64,
+    /// What it finds when it begins of [`WarmTier::reclaim_below`].
+    reclaim_below: u64,
     /// Parts that nobody works on at the moment.
     idle: Vec<Part>,
     /// How many parts are being worked on.
@@ -131,6 +133,7 @@ impl WarmTier {
             let State { marker_last, drops, clears, .. } = &self.catalog.lock().state;
             (*marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
         };
+        let reclaim_below = self.reclaim_below.load(Ordering::Relaxed);
         let keep = Keep { retained: self.retained(), markers, is_lowest: plan.is_lowest };
         let middle = plan.middle(&self.options)?;
         let output = || self.output(self.options.compression);
@@ -139,7 +142,7 @@ impl WarmTier {
             idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
         }
         tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
-        Ok(Job { plan, request, applied, idle, working: 0, done: Vec::new(), failure: None })
+        Ok(Job { plan, request, applied, reclaim_below, idle, working: 0, done: Vec::new(), failure: None })
     }
 
     /// Begins what is needed most, if nothing is under way; false if nothing is needed.
@@ -169,10 +172,17 @@ impl WarmTier {
     /// A rewrite for what need not be kept any more.
     fn pick_garbage(&self, view: &View) -> Option<Plan> {
         let (retained, below) = (self.retained(), self.reclaim_below.load(Ordering::Relaxed));
-        if retained == RetainedTables::default() {
-            return None;
+        if retained != RetainedTables::default()
+            && let Some(plan) = Plan::garbage(view, &retained)
+        {
+            return Some(plan);
         }
-        Plan::garbage(view, &retained).or_else(|| Plan::any_garbage(view, &retained, below))
+        let plan = Plan::any_garbage(view, &retained, below);
+        if plan.is_none() {
+            // Unless it is asked for again at the same time.
+            self.reclaim_below.compare_exchange(below, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
+        plan
     }
 
     /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did.
@@ -241,7 +251,7 @@ impl WarmTier {
 
     /// Takes a complete rewrite over, or gives it up.
     fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, done: mut files, failure, .. } = job;
+        let Job { plan, applied, reclaim_below, done: mut files, failure, .. } = job;
         if let Some(error) = failure {
             for file in &files {
                 self.maker.discard(file.number);
@@ -258,6 +268,10 @@ impl WarmTier {
         self.install(&mut catalog, Edit { add: files, remove, ..Edit::default() })?;
         self.written_bytes.fetch_add(written, Ordering::Relaxed);
         self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+        if self.reclaim_below.load(Ordering::Relaxed) > reclaim_below {
+            // It was asked for meanwhile: what this one has written may hold what need not be kept since.
+            self.reclaim_all();
+        }
         Ok(())
     }
 }
