@@ -56,6 +56,10 @@ pub(crate) enum Command {
     Retention(Retention),
     /// Print who keeps old versions or the log, and since when; or make and release pins
     Pins(Pins),
+    /// Print how much each pin and consumer keeps that nobody else does; reads everything
+    WhyRetained(Report),
+    /// Print how much a rewrite of everything would free, with the horizon where it is or elsewhere; reads everything
+    WouldFree(WouldFree),
 }
 
 /// How output looks.
@@ -322,6 +326,19 @@ pub(crate) struct Drop {
     pub(crate) before: u64,
     #[command(flatten)]
     pub(crate) writing: Writing,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WouldFree {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// As if this were the first version that stays readable
+    #[arg(long, value_name = "VERSION", default_value = "0")]
+    pub(crate) before: u64,
     /// How the output looks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

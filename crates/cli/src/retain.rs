@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use thermocline::{
-    Background, ConsumerInfo, Holding, KeyRange, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope, Store,
-    Version,
+    Amount, Background, ConsumerInfo, Holding, KeyRange, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope,
+    Store, Version,
 };
 
-use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Report};
+use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Report, WouldFree};
 use crate::compact::Moment;
 use crate::failure::Failure;
 use crate::open;
@@ -216,6 +216,45 @@ pub(crate) fn pins(arguments: &Pins, out: &mut dyn Write) -> Result<(), Failure>
         )?;
     }
     if pins.is_empty() && consumers.is_empty() { put!(out, "none") } else { Ok(()) }
+}
+
+/// Prints how much each pin and consumer keeps that nobody else does.
+pub(crate) fn why_retained(arguments: &Report, out: &mut dyn Write) -> Result<(), Failure> {
+    let why = open::for_reading(&arguments.directory)?.why_retained()?;
+    if arguments.format != Format::Text {
+        let holders = why.holders.iter().map(|holder| {
+            let alone = amount_json(holder.alone);
+            let value = json!({ "version": holder.version.0, "since_micros": holder.since.as_micros(), "alone": alone });
+            (holder.name.clone(), value)
+        });
+        let holders: Map<String, Value> = holders.collect();
+        let (shared, reclaimable) = (amount_json(why.shared), amount_json(why.reclaimable));
+        let values = json!({ "holders": holders, "shared": shared, "reclaimable": reclaimable });
+        return put_values(out, arguments.format, &values);
+    }
+    for holder in &why.holders {
+        let (name, since) = (Shown(holder.name.as_bytes()), moment_text(holder.since));
+        put!(out, "{name}: from version {}, since {since}; alone {}", holder.version, amount_text(holder.alone))?;
+    }
+    put!(out, "several together: {}", amount_text(why.shared))?;
+    put!(out, "nobody: {}", amount_text(why.reclaimable))
+}
+
+/// Prints how much a rewrite of everything would free.
+pub(crate) fn would_free(arguments: &WouldFree, out: &mut dyn Write) -> Result<(), Failure> {
+    let freed = open::for_reading(&arguments.directory)?.would_free(Version(arguments.before))?;
+    match arguments.format {
+        Format::Text => put!(out, "{}", amount_text(freed)),
+        _ => put_values(out, arguments.format, &amount_json(freed)),
+    }
+}
+
+fn amount_text(amount: Amount) -> String {
+    format!("{} entries with {} bytes of keys and values", amount.entries, amount.bytes)
+}
+
+fn amount_json(amount: Amount) -> Value {
+    json!({ "entries": amount.entries, "bytes": amount.bytes })
 }
 
 fn consumer_json(consumer: &ConsumerInfo) -> Value {

@@ -30,6 +30,23 @@ pub enum PolicyScope {
     Table(EntryKind),
 }
 
+/// Somebody who keeps versions.
+///
+/// ```
+/// use thermocline_drop::HolderId;
+///
+/// assert_ne!(HolderId::Pin("a".into()), HolderId::Consumer("a".into()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HolderId {
+    /// A pin, by its name.
+    Pin(String),
+    /// A consumer, by its name.
+    Consumer(String),
+    /// A reader, by its version and number.
+    Reader(Version, u64),
+}
+
 /// What is known of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct TableState {
@@ -65,7 +82,7 @@ struct Holder {
 /// assert!(authority.check_read(rows, &KeyRange::all(), Version(4)).is_err());
 /// # Ok::<(), thermocline_tier::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Authority {
     horizon: Version,
     tables: BTreeMap<EntryKind, TableState>,
@@ -212,6 +229,33 @@ impl Authority {
         let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.from), &consumer.state.scope));
         let reserved = self.reserved.iter().map(|(versions, scope)| (*versions, scope));
         self.pins.values().map(|pin| (pin.versions, &pin.scope)).chain(of_consumers).chain(reserved)
+    }
+
+    /// What would be retained without a holder: all but what it alone keeps.
+    pub fn retained_without(&self, holder: &HolderId) -> RetainedTables {
+        let mut others = self.clone();
+        match holder {
+            HolderId::Pin(name) => drop(others.pins.remove(name)),
+            HolderId::Consumer(name) => drop(others.consumers.remove(name)),
+            HolderId::Reader(version, number) => others.let_go(*version, *number),
+        }
+        others.retained()
+    }
+
+    /// What would be retained if nobody held anything but the horizon and the policies.
+    pub fn retained_by_nobody(&self) -> RetainedTables {
+        let mut others = self.clone();
+        others.pins.clear();
+        others.consumers.clear();
+        others.readers = Readers::default();
+        others.retained()
+    }
+
+    /// What would be retained with the horizon at a version, or where it is if that is above.
+    pub fn retained_from(&self, horizon: Version) -> RetainedTables {
+        let mut others = self.clone();
+        others.apply(&Change::Horizon(horizon));
+        others.retained()
     }
 
     /// Whether time alone may call for something: [`due`](Self::due).

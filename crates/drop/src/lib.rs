@@ -16,10 +16,10 @@ mod retention;
 mod sweep;
 mod times;
 
-pub use authority::{Authority, PolicyScope};
+pub use authority::{Authority, HolderId, PolicyScope};
 pub use change::{Change, decode, encode, format_tables};
 pub use consumers::{ConsumerState, Holding};
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
 pub use retention::{LADDER_STEPS_MAX, Retention, Rung};
-pub use sweep::{Sweep, Swept};
+pub use sweep::{Sweep, Swept, superseded};
 pub use times::{Moment, Times};

@@ -167,7 +167,7 @@ impl Reader {
 /// ```
 /// assert_eq!(thermocline_drop::Readers::default().iter().count(), 0);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Readers {
     last_number: u64,
     live: BTreeMap<(Version, u64), Reader>,

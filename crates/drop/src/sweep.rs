@@ -91,8 +91,17 @@ impl Sweep {
 }
 
 /// The versions of a key that are not kept, the oldest first, so that they may be dropped one after the other: what a tombstone hides goes
-/// before it. Of all that it has, newest first, each with whether it is a tombstone.
-fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterator<Item = Version> {
+/// before it. Of all that it has, newest first, each with whether it is a tombstone; nothing of the key may lie anywhere else.
+///
+/// ```
+/// use thermocline_drop::superseded;
+/// use thermocline_tier::{Retained, Version};
+///
+/// let versions = [(Version(9), false), (Version(5), false), (Version(3), true)];
+/// let gone: Vec<_> = superseded(&versions, &Retained::new(Version(6), [])).collect();
+/// assert_eq!(gone, [Version(3)]);
+/// ```
+pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterator<Item = Version> {
     let mut newer = None;
     let mut gone: Vec<bool> = Vec::with_capacity(versions.len());
     for (position, (version, _)) in versions.iter().enumerate() {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
-use thermocline_store::{Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions, Tiers};
+use thermocline_store::{
+    Amount, Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions, Tiers, WhyRetained,
+};
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Version};
 
 use super::story::Below;
@@ -297,4 +299,56 @@ fn reopening_a_tier_of_files_alone_takes_nothing_that_is_pinned() {
     }
     rewrite(&store);
     assert_eq!(readable(&store, T), [vec![3], (9..=21).collect()].concat());
+}
+
+/// The bytes of keys and values that the tiers hold.
+fn stored_bytes(store: &Store) -> u64 {
+    store.stats().tiers.tables.iter().map(|(_, stats)| stats.user_bytes).sum()
+}
+
+#[test]
+fn ledger_says_what_each_holder_keeps_and_that_is_freed_when_it_goes() {
+    for setup in [hot(), hot().over(|request| Below::Warm.open(request)), hot().over(|request| Below::Model.open(request))] {
+        let store = open_tiers(&SimDisk::new(1), setup, options()).unwrap();
+        fill(&store, 12);
+        commit(&store, T, &["gone=a long value that somebody pins"]);
+        commit(&store, T, &["gone"]);
+        fill(&store, 2);
+        store.pin("report", Version(3)).unwrap();
+        store.pin_with("of T", PinRequest { scope: Scope::Table(T), ..PinRequest::from(Version(13)) }).unwrap();
+        store.pin("twin", Version(7)).unwrap();
+        let reader = store.at(Version(7)).unwrap();
+        let before = stored_bytes(&store);
+        let freed = store.would_free(Version(16)).unwrap();
+        store.set_horizon(Version(16)).unwrap();
+        let why = store.why_retained().unwrap();
+        assert_eq!(why.reclaimable, freed);
+        let rewritten = |store: &Store| {
+            rewrite(store);
+            stored_bytes(store)
+        };
+        assert_eq!(rewritten(&store), before - freed.bytes);
+        let names =
+            |why: &WhyRetained| why.holders.iter().map(|holder| (holder.name.clone(), holder.version.0)).collect::<Vec<_>>();
+        let report = ("pin \"report\"".to_owned(), 3);
+        assert_eq!(names(&why)[0], report);
+        assert_eq!(names(&why).len(), 4, "{why:?}");
+        assert!(
+            why.holders[1].alone == Amount::default() && why.holders[2].alone == Amount::default(),
+            "each keeps it for the other"
+        );
+        assert!(why.shared.entries >= 2, "{why:?}");
+        assert!(why.holders.iter().any(|holder| holder.place.is_some_and(|place| place.file().ends_with("retention.rs"))));
+        // One after the other goes, and takes along what it alone kept.
+        drop(reader);
+        for name in ["of T", "report", "twin"] {
+            let why = store.why_retained().unwrap();
+            let holder = why.holders.iter().find(|holder| holder.name == format!("pin {name:?}")).unwrap();
+            assert!(holder.alone.bytes > 0, "{holder:?}");
+            let before = stored_bytes(&store);
+            store.release_pin(name).unwrap();
+            assert_eq!(rewritten(&store), before - holder.alone.bytes, "{name}");
+        }
+        assert_eq!(store.why_retained().unwrap(), WhyRetained::default());
+    }
 }

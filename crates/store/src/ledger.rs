@@ -1,0 +1,180 @@
+//! Who keeps what: how much each pin, consumer and reader alone keeps from being reclaimed.
+
+use std::ops::AddAssign;
+use std::panic::Location;
+
+use thermocline_drop::{Authority, HolderId, Moment, superseded};
+use thermocline_tier::{EntryKind, Result, RetainedTables, Version};
+
+use crate::store::{Core, Store};
+
+/// A number of entries, and the bytes of their keys and values.
+///
+/// ```
+/// let mut amount = thermocline_store::Amount::default();
+/// amount += thermocline_store::Amount { entries: 1, bytes: 10 };
+/// assert_eq!(amount.bytes, 10);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their keys and values, as [`TableStats::user_bytes`](thermocline_tier::TableStats::user_bytes) counts them.
+    pub bytes: u64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+}
+
+/// One who keeps versions, and how much.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// let _snapshot = store.snapshot()?;
+/// assert!(store.why_retained()?.holders[0].name.starts_with("snapshot "));
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// What it is, and its number or its name in quotes.
+    pub name: String,
+    /// The oldest version that it keeps.
+    pub version: Version,
+    /// Since when, as the wall clock showed.
+    pub since: Moment,
+    /// Where in the program it was made, for a reader.
+    pub place: Option<&'static Location<'static>>,
+    /// What nobody else keeps: what could go if it went.
+    pub alone: Amount,
+}
+
+/// Why old versions are still there.
+///
+/// ```
+/// # let store = thermocline::Store::in_memory()?;
+/// assert_eq!(store.why_retained()?, thermocline_store::WhyRetained::default());
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhyRetained {
+    /// Pins, consumers that hold something, and readers; the oldest version first.
+    pub holders: Vec<Holder>,
+    /// What nobody keeps any more, and is still stored.
+    pub reclaimable: Amount,
+    /// What lies below the horizon of its table, and several keep, none of them alone.
+    pub shared: Amount,
+}
+
+impl Core {
+    /// How much of what is stored is not kept by each of several rules.
+    fn not_kept(&self, rules: &[RetainedTables]) -> Result<Vec<Amount>> {
+        let mut tally = Tally { rules, amounts: vec![Amount::default(); rules.len()], key: None, versions: Vec::new() };
+        let view = self.storage.view_owned();
+        view.merged()?.visit_entries(&mut |table, entry| {
+            let bytes = entry.prefix.len() + entry.suffix.len() + entry.value.map_or(0, <[u8]>::len);
+            tally.add(table, entry.prefix, (entry.version, entry.value.is_none()), bytes as u64);
+            Ok(())
+        })?;
+        tally.end_key();
+        Ok(tally.amounts)
+    }
+}
+
+/// Adds up what rules do not keep, key by key.
+struct Tally<'a> {
+    rules: &'a [RetainedTables],
+    amounts: Vec<Amount>,
+    key: Option<(EntryKind, Vec<u8>)>,
+    /// Of the key, newest first: version, whether it is a tombstone, and bytes.
+    versions: Vec<((Version, bool), u64)>,
+}
+
+impl Tally<'_> {
+    fn add(&mut self, table: EntryKind, prefix: &[u8], version: (Version, bool), bytes: u64) {
+        let is_same = self.key.as_ref().is_some_and(|(of, key)| *of == table && key == prefix);
+        if !is_same {
+            self.end_key();
+            self.key = Some((table, prefix.to_vec()));
+        }
+        self.versions.push((version, bytes));
+    }
+
+    fn end_key(&mut self) {
+        let Some((table, prefix)) = &self.key else { return };
+        let versions: Vec<(Version, bool)> = self.versions.iter().map(|(version, _)| *version).collect();
+        for (rule, amount) in self.rules.iter().zip(&mut self.amounts) {
+            for gone in superseded(&versions, rule.of(*table, prefix)) {
+                let bytes = self.versions.iter().find(|((version, _), _)| *version == gone).map_or(0, |(_, bytes)| *bytes);
+                *amount += Amount { entries: 1, bytes };
+            }
+        }
+        self.versions.clear();
+    }
+}
+
+/// All who keep something, with how to name them to the authority.
+fn holders(authority: &Authority) -> Vec<(HolderId, Holder)> {
+    let alone = Amount::default();
+    let pins = authority.pins().map(|(name, pin)| {
+        let (version, since) = (pin.versions.first(), pin.created);
+        (HolderId::Pin(name.to_owned()), Holder { name: format!("pin {name:?}"), version, since, place: None, alone })
+    });
+    let held = authority.consumers().filter(|(_, consumer)| consumer.holds());
+    let consumers = held.map(|(name, consumer)| {
+        let (version, since) = (consumer.position, consumer.since);
+        (HolderId::Consumer(name.to_owned()), Holder { name: format!("consumer {name:?}"), version, since, place: None, alone })
+    });
+    let readers = authority.readers().iter().map(|(version, number, reader)| {
+        let (name, place) = (format!("{} {number}", reader.holder), Some(reader.place));
+        (HolderId::Reader(version, number), Holder { name, version, since: reader.since, place, alone })
+    });
+    let mut all: Vec<(HolderId, Holder)> = pins.chain(consumers).chain(readers).collect();
+    all.sort_by_key(|(_, holder)| holder.version);
+    all
+}
+
+impl Store {
+    /// Who keeps old versions, and how much each alone: what a [compaction](Self::compact) of everything would free if it went. Exact
+    /// while nothing is written. Cost: reads everything that is stored, once, and asks for each key as many times as there are holders.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn why_retained(&self) -> Result<WhyRetained> {
+        self.inner.check_open()?;
+        let (holders, rules) = {
+            let authority = self.inner.reclaim.read();
+            let holders = holders(&authority);
+            let rules: Vec<_> = holders.iter().map(|(id, _)| authority.retained_without(id)).collect();
+            (holders, [vec![authority.retained(), authority.retained_by_nobody()], rules].concat())
+        };
+        let amounts = self.inner.not_kept(&rules)?;
+        let (now, nobody) = (amounts[0], amounts[1]);
+        let less = |more: Amount, less: Amount| Amount {
+            entries: more.entries.saturating_sub(less.entries),
+            bytes: more.bytes.saturating_sub(less.bytes),
+        };
+        let mut shared = less(nobody, now);
+        let alone = amounts[2..].iter().map(|without| less(*without, now));
+        let holders: Vec<Holder> =
+            holders.into_iter().zip(alone).map(|((_, holder), alone)| Holder { alone, ..holder }).collect();
+        for holder in &holders {
+            shared = less(shared, holder.alone);
+        }
+        Ok(WhyRetained { holders, reclaimable: now, shared })
+    }
+
+    /// How much a [compaction](Self::compact) of everything would free if the horizon were at `horizon`: with [`Version::ZERO`], as it is.
+    /// Exact, and at the cost, as [`why_retained`](Self::why_retained).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn would_free(&self, horizon: Version) -> Result<Amount> {
+        self.inner.check_open()?;
+        let rule = self.inner.reclaim.read().retained_from(horizon.min(self.inner.latest()));
+        Ok(self.inner.not_kept(&[rule])?[0])
+    }
+}
