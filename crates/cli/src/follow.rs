@@ -63,11 +63,14 @@ fn look(arguments: &Changes, progress: &mut Progress, out: &mut dyn Write) -> Re
 
 /// Prints what the consumer has not had, and keeps that it has.
 fn look_for_consumer(arguments: &Changes, name: &str, progress: &mut Progress, out: &mut dyn Write) -> Result<(), Failure> {
+    let table = arguments.view.table;
+    if !arguments.forget && has_all(arguments, name, table)? {
+        return Ok(());
+    }
     let store = retain::for_keeping(&arguments.directory)?;
     if arguments.forget {
         return Ok(store.remove_consumer(name)?);
     }
-    let table = arguments.view.table;
     let printer = Printer { store: &store, table, format: arguments.view.format };
     let known = store.consumers().into_iter().find(|consumer| consumer.name == name).map(|consumer| consumer.state);
     if let Some(known) = &known
@@ -104,6 +107,16 @@ fn look_for_consumer(arguments: &Changes, name: &str, progress: &mut Progress, o
     }
     drop(consumer);
     Ok(store.close()?)
+}
+
+/// Whether the consumer is there as it is asked for, and has had everything: then nothing is to be written, and a look leaves no trace.
+fn has_all(arguments: &Changes, name: &str, table: Table) -> Result<bool, Failure> {
+    let store = open::for_reading(&arguments.directory)?;
+    let known = store.consumers().into_iter().find(|consumer| consumer.name == name).map(|consumer| consumer.state);
+    Ok(known.is_some_and(|known| {
+        let is_same = known.scope == Scope::Table(table) && arguments.hold.is_none_or(|hold| hold == known.holding);
+        is_same && !known.is_overtaken && known.position >= store.last_version()
+    }))
 }
 
 /// Prints commits of one table.

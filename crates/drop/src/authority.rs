@@ -89,8 +89,8 @@ pub struct Authority {
     policies: BTreeMap<PolicyScope, Retention>,
     pins: BTreeMap<String, Pin>,
     consumers: BTreeMap<String, Holder>,
-    /// What is about to be pinned.
-    reserved: Option<(PinVersions, Scope)>,
+    /// What is about to be pinned: a change that makes a pin, or a consumer that holds something.
+    reserved: Option<Change>,
     times: Times,
     readers: Readers,
 }
@@ -227,7 +227,13 @@ impl Authority {
     fn held(&self) -> impl Iterator<Item = (PinVersions, &Scope)> + Clone {
         let consumers = self.consumers.values().filter(|consumer| consumer.state.holds());
         let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.from), &consumer.state.scope));
-        let reserved = self.reserved.iter().map(|(versions, scope)| (*versions, scope));
+        let reserved = self.reserved.iter().filter_map(|change| match change {
+            Change::Pin { pin, .. } => Some((pin.versions, &pin.scope)),
+            Change::Consumer { consumer, .. } if consumer.holds() => {
+                Some((PinVersions::From(consumer.position), &consumer.scope))
+            }
+            _ => None,
+        });
         self.pins.values().map(|pin| (pin.versions, &pin.scope)).chain(of_consumers).chain(reserved)
     }
 
@@ -268,13 +274,7 @@ impl Authority {
     /// Keeps what a change of [`pin`](Self::pin) or [`set_consumer`](Self::set_consumer) is going to pin, until it does, or was given up:
     /// others may let go of it meanwhile. There is one reservation at a time.
     pub fn reserve(&mut self, change: &Change) {
-        self.reserved = match change {
-            Change::Pin { pin, .. } => Some((pin.versions, pin.scope.clone())),
-            Change::Consumer { consumer, .. } if consumer.holds() => {
-                Some((PinVersions::From(consumer.position), consumer.scope.clone()))
-            }
-            _ => None,
-        };
+        self.reserved = Some(change.clone());
     }
 
     /// Ends what [`reserve`](Self::reserve) began.
@@ -511,8 +511,12 @@ impl Authority {
     pub fn check_no_pin_below(&self, table: EntryKind, version: Version) -> Result<()> {
         let reader = self.readers.iter().next().map(|(pinned, number, reader)| (pinned, format!("{} {number}", reader.holder)));
         let of_table = |pin: &Pin| pin.scope.table().is_none_or(|own| own == table);
-        let named =
-            self.pins.iter().filter(|(_, pin)| of_table(pin)).map(|(name, pin)| (pin.versions.first(), format!("{name:?}")));
+        let reserved = self.reserved.iter().filter_map(|change| match change {
+            Change::Pin { name, pin } => Some((name, pin)),
+            _ => None,
+        });
+        let named = self.pins.iter().chain(reserved).filter(|(_, pin)| of_table(pin));
+        let named = named.map(|(name, pin)| (pin.versions.first(), format!("{name:?}")));
         match reader.into_iter().chain(named).find(|(pinned, _)| *pinned < version) {
             Some((pinned, pin)) => Err(ErrorKind::Pinned { pin, version: pinned }.into()),
             None => Ok(()),
@@ -654,6 +658,9 @@ mod tests {
         authority.let_go(Version(3), number);
         assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);
         assert_eq!(readable(&authority, OTHERS, "k"), [10, 11]);
+        // Nor is it purged meanwhile.
+        assert!(authority.check_no_pin_below(ROWS, Version(12)).unwrap_err().to_string().contains("\"report\""));
+        assert!(authority.check_no_pin_below(OTHERS, Version(12)).is_ok());
         authority.apply(&change);
         authority.end_reservation();
         assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);

@@ -15,7 +15,7 @@ use crate::reclaim::Reader;
 use crate::snapshot::Snapshot;
 use crate::store::{Core, Inner, Store};
 
-/// What a consumer wants. A consumer that is there already keeps its position; the rest is as it is asked for now.
+/// What a consumer wants. A consumer that is there already keeps its position; all else is as these options say.
 ///
 /// ```
 /// use thermocline_store::{ConsumerOptions, Holding, Scope};

@@ -39,7 +39,8 @@ pub(crate) struct Garbage {
 impl Core {
     /// One round of all that time calls for. A pass over memory is taken as far as it goes.
     pub(crate) fn reclaim_round(&self, is_patient: bool) -> Result<()> {
-        if self.options.mode == OpenMode::ReadOnly {
+        // Whoever asks for work hears of a poisoned store from that.
+        if self.options.mode == OpenMode::ReadOnly || self.storage.check_poison().is_err() {
             return Ok(());
         }
         if self.reclaim.read().has_duties() {
@@ -63,22 +64,21 @@ impl Core {
     fn keep_deadline(&self) -> Result<()> {
         let (Some(max_age), Some(durable)) = (self.options.garbage_max_age, self.storage.durable()) else { return Ok(()) };
         let now = self.moment();
-        let is_due = {
+        let due = {
             let retained = self.reclaim.read().retained();
             let mut garbage = self.garbage.lock();
             if retained != garbage.seen {
                 garbage.seen = retained;
                 garbage.since.get_or_insert(now);
             }
-            garbage.since.is_some_and(|since| now.since(since) >= max_age / 2)
+            // From now on something else is noted anew.
+            garbage.since.take_if(|since| now.since(*since) >= max_age / 2)
         };
-        if is_due {
-            self.flush()?;
-            durable.reclaim_all();
-            self.garbage.lock().since = None;
-            self.storage.signals.ring();
-            tracing::debug!("what need not be kept is rewritten");
-        }
+        let Some(since) = due else { return Ok(()) };
+        self.flush().inspect_err(|_| self.garbage.lock().since = Some(since))?;
+        durable.reclaim_all();
+        self.storage.signals.ring();
+        tracing::debug!("what need not be kept is rewritten");
         Ok(())
     }
 

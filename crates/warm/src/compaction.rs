@@ -165,6 +165,9 @@ impl Plan {
     pub(crate) fn any_garbage(view: &View, retained: &RetainedTables, number: u64) -> Option<Self> {
         let may_hold = |segment: &&Arc<Segment>| {
             let meta = &segment.meta;
+            if meta.number >= number {
+                return false;
+            }
             let horizon = |table: EntryKind| retained.parts(table).map(|(_, retained)| retained.horizon()).max();
             let is_below =
                 |(table, _): &(EntryKind, TableStats)| horizon(*table).is_some_and(|horizon| meta.version_min <= horizon);
@@ -172,7 +175,7 @@ impl Plan {
             let is_met =
                 |other: &Arc<Segment>| !Arc::ptr_eq(segment, other) && hull.as_ref().is_some_and(|hull| hull.meets(other));
             let is_old = || meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met));
-            meta.number < number && (is_marked(view, std::slice::from_ref(*segment)) || is_old())
+            is_marked(view, std::slice::from_ref(*segment)) || is_old()
         };
         Self::all_that_meets(view, Hull::of([view.segments().find(may_hold)?])?)
     }

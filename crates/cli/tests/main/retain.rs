@@ -91,6 +91,9 @@ fn consumer_is_given_each_commit_once() {
     assert_eq!(of("--hold nothing").ok(), "4\tdel\ta\t\n4\tput\td\t4\n");
     assert_eq!(of("").ok(), "");
     assert!(folder.say("pins").ok().contains("; holds nothing; "), "what was said once is kept");
+    let content = folder.content();
+    assert_eq!(of("").ok(), "");
+    assert!(folder.content() == content, "a look at nothing new leaves no trace");
     of("--table source:7").refused(1, "consumer \"view\" is about multi, not source:7");
     folder.say("changes --consumer view --forget").ok();
     assert_eq!(folder.say("pins").ok(), "none\n");

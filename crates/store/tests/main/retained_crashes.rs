@@ -72,7 +72,7 @@ fn check(store: &Store, has_files: bool, before: &Promised, after: &Promised, re
     let horizon = store.horizon().0;
     assert!((before.horizon..=after.horizon).contains(&horizon), "{repro}: horizon {horizon}");
     let position = store.consumers()[0].state.position.0;
-    // Over files a checkpoint is as durable as commits are by default there: not yet. What it lets go of is.
+    // Over files commits are in memory by default, and so is a checkpoint, until what it held may go.
     let least = if has_files { 0 } else { before.position };
     assert!((least..=after.position).contains(&position), "{repro}: position {position}");
     let kept = before.pins.iter().filter(|(name, version)| after.pins.get(*name) == Some(*version));

@@ -483,6 +483,24 @@ fn what_must_be_gone_is_rewritten_however_little_it_is_and_once() {
 }
 
 #[test]
+fn rows_of_a_removed_table_in_a_file_of_others_go_when_they_must() {
+    let disk = SimDisk::new(1);
+    let (tier, _) = two_versions(&disk);
+    let model = ModelTier::new();
+    model.set(&one(3, SOURCE, "k=1")).unwrap();
+    model.set(&one(3, MULTI, "5=3")).unwrap();
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(stored(&tier), 22);
+    tier.clear_table(SOURCE).unwrap();
+    step_to_the_end(&tier);
+    assert_eq!((stored(&tier), tier.stats().tables.len()), (22, 2), "one row is not worth it");
+    tier.reclaim_all();
+    step_to_the_end(&tier);
+    assert_eq!(stored(&tier), 21);
+}
+
+#[test]
 fn what_need_not_be_kept_is_not_flushed() {
     let tier = open(&SimDisk::new(1), small()).unwrap();
     let model = ModelTier::new();
