@@ -11,12 +11,6 @@ use crate::tree::{Leaf, Ordered, SLOTS};
 
 /// Entries that go through the steps together: while one such group is copied, memory answers for the next.
 const GROUP: usize = 16;
-/// After so many entries a page knows what room the rest will take.
-const SAMPLE: usize = 8;
-/// Room for the first entries, before anything is known.
-const SAMPLE_BYTES: usize = 1024;
-/// Room is made for no more entries than this at once: a page may be asked for more than there are.
-const ENTRIES_RESERVED_MAX: usize = 1024;
 
 /// What a page is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -251,11 +245,7 @@ impl State {
                 out.has_more = true;
                 return false;
             }
-            match out.len() {
-                0 => out.reserve(page.entries_max.min(SAMPLE), SAMPLE_BYTES),
-                SAMPLE => out.reserve_like(page.entries_max.min(ENTRIES_RESERVED_MAX) - SAMPLE),
-                _ => {}
-            }
+            out.make_room(page.entries_max);
             self.values.push(out, *record, visible.version, visible.value);
         }
         true

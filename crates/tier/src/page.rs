@@ -11,6 +11,13 @@ use crate::version::Version;
 /// ones are shared.
 pub const INLINE_VALUE_SIZE_BYTES_MAX: usize = 1024;
 
+/// After so many entries a batch knows what room the rest will take.
+const SAMPLE_ENTRIES: usize = 8;
+/// Room for the first entries, before anything is known.
+const SAMPLE_SIZE_BYTES: usize = 1024;
+/// Room is made for no more entries than this at once: a batch may be asked for more than there are.
+const RESERVED_ENTRIES_MAX: usize = 1024;
+
 /// Entries of one table in the order of a scan, in one buffer: no allocation and no reference count for each entry.
 ///
 /// ```
@@ -56,17 +63,24 @@ impl RangeBatch {
         Self::default()
     }
 
-    /// Makes room for `entries` more entries, whose keys and values take `bytes` bytes together.
-    pub fn reserve(&mut self, entries: usize, bytes: usize) {
+    fn reserve(&mut self, entries: usize, bytes: usize) {
         self.slots.reserve(entries);
         self.buffer.reserve(bytes);
     }
 
-    /// Makes room for `entries` more entries of the average size of those that are there: a scan that has seen the first few
-    /// knows well enough what the rest will take, and need not grow the buffers step by step.
-    pub fn reserve_like(&mut self, entries: usize) {
-        let average = self.buffer.len().checked_div(self.slots.len()).unwrap_or(0);
-        self.reserve(entries, (average + average / 8).saturating_mul(entries));
+    /// To be called before each push by a scan that fills the batch with up to `entries_max` entries: makes room for some at the beginning,
+    /// and for the rest when the first few have shown what they take, so that buffers need not grow step by step.
+    #[inline]
+    pub fn make_room(&mut self, entries_max: usize) {
+        match self.slots.len() {
+            0 => self.reserve(entries_max.min(SAMPLE_ENTRIES), SAMPLE_SIZE_BYTES),
+            SAMPLE_ENTRIES => {
+                let average = self.buffer.len() / SAMPLE_ENTRIES;
+                let entries = entries_max.min(RESERVED_ENTRIES_MAX).saturating_sub(SAMPLE_ENTRIES);
+                self.reserve(entries, (average + average / 8).saturating_mul(entries));
+            }
+            _ => {}
+        }
     }
 
     /// Appends an entry, copying its value.

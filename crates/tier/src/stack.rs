@@ -233,6 +233,7 @@ impl TierScan for MergeScan {
                 source.refill(entries_max)?;
             }
             let Some(winner) = self.winner() else { break };
+            out.make_room(entries_max);
             out.push_from(&self.sources[winner].page, self.sources[winner].index);
             let emitted = out.last().map(|entry| entry.prefix);
             for source in &mut self.sources {

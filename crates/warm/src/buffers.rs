@@ -14,9 +14,9 @@ use thermocline_io::sync::atomic::{AtomicUsize, Ordering};
 const ALIGNMENT: usize = 64;
 const PAGE_BYTES: usize = 4 << 10;
 /// Contents of these sizes, in bytes, have mappings; smaller ones would waste them, larger ones are rare.
-const MAPPED_BYTES: RangeInclusive<usize> = 3 * PAGE_BYTES + 1..=16 * PAGE_BYTES;
+const MAPPED_BYTES: RangeInclusive<usize> = PAGE_BYTES + 1..=16 * PAGE_BYTES;
 /// So many mappings at most: a process may have 65,530 by default, and each may be one of its own.
-const MAPPINGS_MAX: usize = 16_384;
+const MAPPINGS_MAX: usize = 32_768;
 /// So many buffers wait for use at most. Mostly it is one: a new block takes the place of another.
 const FREE_MAX: usize = 16;
 
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(free(), [20_480; FREE_MAX]);
         assert_eq!(buffers.mappings.load(Ordering::Relaxed), FREE_MAX);
         // Tiny and huge ones are the heap's.
-        for len in [0, 1, 100, 12_288, 65_537, 100_000] {
+        for len in [0, 1, 100, 4096, 65_537, 100_000] {
             let bytes = filled(&buffers, len, 1);
             assert_eq!((bytes.len(), bytes.as_ptr().align_offset(ALIGNMENT)), (len, 0), "{len}");
         }

@@ -250,15 +250,14 @@ impl Plan {
 pub(crate) struct FileMaker {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store: thermocline_format::StoreId,
-    pub(crate) sizes: Sizes,
     pub(crate) next_number: thermocline_io::sync::atomic::AtomicU64,
 }
 
 impl FileMaker {
-    pub(crate) fn begin(&self, compression: Compression) -> Result<SstWriter> {
+    pub(crate) fn begin(&self, compression: Compression, sizes: Sizes) -> Result<SstWriter> {
         let number = self.next_number.fetch_add(1, thermocline_io::sync::atomic::Ordering::Relaxed);
         let file = self.disk.create_new(FileId::Sst(number), Reason::SstWrite).map_err(disk_error)?;
-        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, self.sizes))
+        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, sizes))
     }
 
     /// Removes a file that will not be used.
@@ -274,6 +273,7 @@ impl FileMaker {
 pub(crate) struct Output {
     maker: Arc<FileMaker>,
     compression: Compression,
+    sizes: Sizes,
     file_size_bytes: u64,
     writer: Option<SstWriter>,
     last: Option<TableKey>,
@@ -281,8 +281,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(maker: &Arc<FileMaker>, compression: Compression, file_size_bytes: u64) -> Self {
-        Self { maker: Arc::clone(maker), compression, file_size_bytes, writer: None, last: None, done: Vec::new() }
+    pub(crate) fn new(maker: &Arc<FileMaker>, compression: Compression, sizes: Sizes, file_size_bytes: u64) -> Self {
+        Self { maker: Arc::clone(maker), compression, sizes, file_size_bytes, writer: None, last: None, done: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, entry: &NewVersion<'_>) -> Result<()> {
@@ -301,7 +301,7 @@ impl Output {
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => self.writer.insert(self.maker.begin(self.compression)?),
+            None => self.writer.insert(self.maker.begin(self.compression, self.sizes)?),
         };
         writer.push(entry)
     }
@@ -386,7 +386,7 @@ mod tests {
 
     /// A file of a level with a key for each number.
     fn segment(maker: &Arc<FileMaker>, level: u8, numbers: std::ops::Range<u32>, value_len: usize) -> Arc<Segment> {
-        let mut output = Output::new(maker, Compression::None, u64::MAX);
+        let mut output = Output::new(maker, Compression::None, sizes(), u64::MAX);
         let value = vec![b'v'; value_len];
         for number in numbers {
             let prefix = format!("key/{number:06}").into_bytes();
@@ -402,11 +402,14 @@ mod tests {
         Arc::new(Segment::new(meta, identity, files, Arc::new(Cache::new(1 << 20))))
     }
 
+    fn sizes() -> Sizes {
+        Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() }, 0)
+    }
+
     fn maker() -> Arc<FileMaker> {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        let sizes = Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() });
         let next_number = thermocline_io::sync::atomic::AtomicU64::new(1);
-        Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), sizes, next_number })
+        Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), next_number })
     }
 
     fn middle(inputs: &[Arc<Segment>]) -> Option<String> {
@@ -458,7 +461,8 @@ mod tests {
             let inputs = ranges.map(|numbers| segment(&maker, 1, numbers, 50)).to_vec();
             let plan = Plan { inputs, level: 2, is_lowest: true, is_move: false };
             let keep = Keep { retained: RetainedTables::default(), markers: Markers::default(), is_lowest: true };
-            let mut part = Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, u64::MAX)).unwrap();
+            let mut part =
+                Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, sizes(), u64::MAX)).unwrap();
             part.step(u64::MAX)
         };
         assert!(step([0..10, 10..20]).unwrap(), "one behind the other");

@@ -38,7 +38,8 @@ pub struct WarmOptions {
     /// The compression of files that come from compaction.
     pub compression: Compression,
     /// How large a block of a file becomes before compression: 256 bytes to 16 KiB. A read of one key reads one block; small ones take
-    /// more index.
+    /// more index. While the tier holds more than `cache_size_bytes` of keys and values, new files get blocks of half the size: most
+    /// reads then take a block for one value.
     pub block_size_bytes: u64,
     /// How many blocks of a file share an index and a filter, which are read and given up together. 1 to 256.
     pub partition_blocks: usize,

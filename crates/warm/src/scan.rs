@@ -340,6 +340,7 @@ impl Cursor {
                 if out.len() == entries_max {
                     return Ok(false);
                 }
+                out.make_room(entries_max);
                 push([common, entry.rest], &seen, &segment, &index, out)?;
             }
             self.place = match request.direction {
@@ -561,6 +562,7 @@ impl TierScan for WarmScan {
                 out.has_more = true;
                 break;
             }
+            out.make_room(entries_max);
             self.push(number, out)?;
             self.advance()?;
         }

@@ -132,8 +132,7 @@ impl WarmTier {
         let next_number = sweep(&*disk, &state, is_read_only)?;
         let cache = Arc::new(Cache::new(options.cache_size_bytes));
         let files = Arc::new(OpenFiles::new(Arc::clone(&disk), options.open_files_max));
-        let sizes = Sizes::new(&options);
-        let maker = Arc::new(FileMaker { disk, store, sizes, next_number: AtomicU64::new(next_number) });
+        let maker = Arc::new(FileMaker { disk, store, next_number: AtomicU64::new(next_number) });
         let tier = Self {
             view: ArcSwap::from_pointee(View::new(vec![Vec::new(); LEVELS], Markers::default(), state.tables.clone())),
             options,
@@ -249,7 +248,10 @@ impl WarmTier {
     }
 
     fn output(&self, compression: Compression) -> Output {
-        Output::new(&self.maker, compression, self.options.file_size_bytes)
+        let view = self.view.load();
+        let tables = view.segments().flat_map(|segment| &segment.meta.tables);
+        let user_bytes = tables.fold(0, |sum: u64, (_, stats)| sum.saturating_add(stats.user_bytes));
+        Output::new(&self.maker, compression, Sizes::new(&self.options, user_bytes), self.options.file_size_bytes)
     }
 
     fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {

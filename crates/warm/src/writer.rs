@@ -113,10 +113,13 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    pub(crate) fn new(options: &WarmOptions) -> Self {
+    /// For a tier that holds so much, in bytes of keys and values.
+    pub(crate) fn new(options: &WarmOptions, user_bytes: u64) -> Self {
+        // What does not fit is read again and again: half of a block for one value is half of the work.
+        let share = if user_bytes > options.cache_size_bytes { 2 } else { 1 };
         Self {
             write: usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX),
-            block: usize::try_from(options.block_size_bytes).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES),
+            block: usize::try_from(options.block_size_bytes / share).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES),
             partition_blocks: options.partition_blocks,
         }
     }
@@ -490,8 +493,9 @@ impl SstWriter {
 fn dictionary_that_pays(sample: &[Built], compression: Compression) -> Option<Vec<u8>> {
     /// The trainer wants many samples, each far smaller than the dictionary.
     const PIECE_SIZE_BYTES: usize = 1024;
-    /// Larger blocks hold enough to learn from by themselves (measured: 1 to 2 % at 16 KiB, 10 % at 4 KiB), and training takes time.
-    const BLOCK_SIZE_BYTES_WORTH: usize = BLOCK_SIZE_BYTES / 2;
+    /// Larger blocks hold enough to learn from by themselves (measured: 1 to 2 % at 16 KiB, 10 % at 4 KiB), and training and looking for
+    /// more takes time (measured: a third more of it for a rewrite at 8 KiB).
+    const BLOCK_SIZE_BYTES_WORTH: usize = BLOCK_SIZE_BYTES / 4;
     let size: usize = sample.iter().map(|block| block.raw().len()).sum();
     if size / sample.len().max(1) > BLOCK_SIZE_BYTES_WORTH {
         return None;
