@@ -5,6 +5,9 @@
 //! the store is compacted. Then come rounds in which the import, and then the compaction, is killed at random moments and started
 //! again until it ends by itself; the store must then hold exactly the same states, and again after it was compacted. It hunts
 //! commits that are lost, doubled or torn by a kill, by moving them to files, or by rewriting those.
+//!
+//! At last each store is told to keep the latest alone, and compacted, with kills too: the last state must be right, the files must
+//! hold no second version and no tombstone, and a read as of any older version must be refused as reclaimed.
 
 mod expected;
 mod options;
@@ -13,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::histories::expected::{Sample, State, samples, state_of};
 use crate::histories::options::{Options, Random};
 use crate::process::{Failure, capture, cargo, run as run_command};
@@ -20,6 +25,8 @@ use crate::workspace::Workspace;
 
 /// A store that needs more kills than this in one round is left to finish: the point is made, and the loop must end.
 const KILLS_PER_ROUND_MAX: u32 = 5;
+/// The table that histories are imported into.
+const TABLE: &str = "multi";
 const POLL: Duration = Duration::from_micros(200);
 
 /// Runs the checks on every history in the folder; says so loudly if there is none.
@@ -106,6 +113,7 @@ impl Check<'_> {
             import_duration.as_secs_f64(),
             compact_duration.as_secs_f64()
         );
+        self.keep_the_latest_alone("compacted", || finish(&mut self.compact()).map(|_| ()))?;
         let (mut import_kills, mut compact_kills) = (0, 0);
         for round in 1..=kill_rounds {
             self.start_anew()?;
@@ -115,11 +123,15 @@ impl Check<'_> {
             self.compare(&format!("round {round}, {during_import} kills before, compacted with {during_compact} kills"))?;
             import_kills += during_import;
             compact_kills += during_compact;
+            self.keep_the_latest_alone(&format!("round {round}"), || {
+                compact_kills += self.with_kills(|| self.compact(), &mut compact_duration, random)?;
+                Ok(())
+            })?;
         }
         if kill_rounds > 0 {
             println!(
                 "{name}: {kill_rounds} rounds with {import_kills} kills of imports and {compact_kills} of compactions; {count} of \
-                 {count} sampled versions equal after each"
+                 {count} sampled versions equal after each, and the last one alone where the latest is kept"
             );
         }
         self.start_anew()
@@ -175,10 +187,44 @@ impl Check<'_> {
         Ok(KILLS_PER_ROUND_MAX)
     }
 
+    /// Sets the policy, compacts by `compact`, and looks for what must be there, and for what must not.
+    fn keep_the_latest_alone(&self, when: &str, compact: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let Some((last, older)) = self.history.samples.split_last() else { return Ok(()) };
+        capture(self.command("retention").args(["--table", TABLE, "--set", "latest"]))?;
+        compact()?;
+        self.compare_with(&format!("{when}, latest only"), std::slice::from_ref(last))?;
+        let failed = |what: String| Err(Failure::new(format!("{when}, latest only: {}: {what}", self.history.name)));
+        let stats = capture(self.command("stats").args(["--format", "json"]))?;
+        let stats: Value = serde_json::from_slice(&stats)
+            .map_err(|error| Failure::new(format!("`stats --format json` printed no JSON: {error}")))?;
+        let count = |name: &str| stats["tables"][TABLE][name].as_u64();
+        let (keys, entries, tombstones) = (count("keys"), count("entries"), count("tombstones"));
+        if (keys, entries, tombstones) != (Some(last.state.count), Some(last.state.count), Some(0)) {
+            return failed(format!(
+                "expected {} keys with one entry each, found {keys:?} keys, {entries:?} entries and {tombstones:?} tombstones",
+                last.state.count
+            ));
+        }
+        for sample in older {
+            let mut scan = self.command("scan");
+            let output = scan.args(["--at", &sample.version.to_string()]).output();
+            let output = output.map_err(|error| Failure::new(format!("cannot run the program: {error}")))?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() || !said.contains(&format!("version {} was reclaimed", sample.version)) {
+                return failed(format!("a scan at version {} was not refused as reclaimed: {said}", sample.version));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every byte of the store, then compares each sampled version. `when` says what was done to it.
     fn compare(&self, when: &str) -> Result<(), Failure> {
+        self.compare_with(when, &self.history.samples)
+    }
+
+    fn compare_with(&self, when: &str, samples: &[Sample]) -> Result<(), Failure> {
         capture(&mut self.command("verify")).map_err(|failure| Failure::new(format!("{when}: {}", failure.message())))?;
-        for sample in &self.history.samples {
+        for sample in samples {
             let mut scan = self.command("scan");
             scan.args(["--at", &sample.version.to_string(), "--format", "tsv"]);
             let found = state_of(&capture(&mut scan)?);
