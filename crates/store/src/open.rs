@@ -119,6 +119,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         consumers: Consumers::default(),
         sweeping: Mutex::default(),
         garbage: Mutex::default(),
+        warned_until: Mutex::default(),
     });
     let workers = match core.options.background {
         Background::Thread if !is_read_only => Some(Workers::start(&core, &*environment.spawner)?),

@@ -77,6 +77,9 @@ pub struct StoreOptions {
     /// clear hides, and the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it. Without a durable tier it has
     /// no effect: memory is swept when an eighth of it is old.
     pub garbage_max_age: Option<Duration>,
+    /// A snapshot, or a scan of one, that lives for longer than this is named in a warning, once, with the place where it was made: it keeps
+    /// what it can read, and may have been forgotten. An hour by default; `None`: never.
+    pub snapshot_warn_age: Option<Duration>,
     /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
     pub tier_threads: usize,
 }
@@ -108,6 +111,7 @@ impl Default for StoreOptions {
             sealed_tables_max: 1,
             log_keep_bytes: 0,
             garbage_max_age: None,
+            snapshot_warn_age: Some(Duration::from_secs(3600)),
             tier_threads: 1,
         }
     }

@@ -43,6 +43,7 @@ impl Core {
         if self.options.mode == OpenMode::ReadOnly || self.storage.check_poison().is_err() {
             return Ok(());
         }
+        self.name_old_readers();
         if self.reclaim.read().has_duties() {
             self.apply_retention()?;
         }
@@ -51,6 +52,20 @@ impl Core {
         self.keep_deadline()?;
         while !self.storage.signals.is_stopping() && self.sweep_step(is_patient)? {}
         Ok(())
+    }
+
+    /// Warns of readers that have become older than they should, once of each.
+    fn name_old_readers(&self) {
+        let Some(age) = self.options.snapshot_warn_age else { return };
+        let now = self.moment();
+        let until = now.before(age);
+        let from = std::mem::replace(&mut *self.warned_until.lock(), until);
+        for (version, number, reader) in self.reclaim.read().readers().iter() {
+            if from < reader.since && reader.since <= until {
+                let (holder, place, age) = (reader.holder, reader.place, now.since(reader.since));
+                tracing::warn!(%version, %place, ?age, "{holder} {number} is still there, and keeps what it can read");
+            }
+        }
     }
 
     /// Notes that something was removed that files may hold.

@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) consumers: Consumers,
     pub(crate) sweeping: Mutex<Sweeping>,
     pub(crate) garbage: Mutex<Garbage>,
+    /// Readers made up to this moment that live on have been named in a warning.
+    pub(crate) warned_until: Mutex<thermocline_drop::Moment>,
 }
 
 impl Core {

@@ -171,6 +171,13 @@ impl Builder {
         self
     }
 
+    /// For how long a snapshot may live before a warning names it, once, with the place where it was made; by default an hour. See
+    /// [`snapshot_warn_age`](StoreOptions::snapshot_warn_age).
+    pub fn snapshot_warn_age(mut self, age: Option<Duration>) -> Self {
+        self.options.snapshot_warn_age = age;
+        self
+    }
+
     /// Where keys split into prefix and suffix; by default the whole key is prefix.
     pub fn layout(mut self, layout: impl KeyLayout + 'static) -> Self {
         self.options.layout = Arc::new(layout);

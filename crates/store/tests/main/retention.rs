@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
+use thermocline_io::{Clock, Disk, Environment, MemoryDisk, SimClock, SimDisk};
 use thermocline_store::{
     Amount, Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions, Tiers, WhyRetained,
 };
@@ -351,4 +351,63 @@ fn ledger_says_what_each_holder_keeps_and_that_is_freed_when_it_goes() {
         }
         assert_eq!(store.why_retained().unwrap(), WhyRetained::default());
     }
+}
+
+/// Notes what is said, as text.
+#[derive(Clone, Default)]
+struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Vec::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            fields.push(format!("{}={value:?}", field.name()));
+        });
+        self.0.lock().unwrap().push(fields.join(" "));
+    }
+
+    fn enter(&self, _span: &tracing::span::Id) {}
+
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_snapshot_that_was_forgotten_is_named_once_in_a_warning() {
+    let clock = Arc::new(SimClock::new());
+    let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+    let warnings = Warnings::default();
+    let said = || std::mem::take(&mut *warnings.0.lock().unwrap());
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let store = Store::open(Arc::new(MemoryDisk::new()), hot(), &environment, options()).unwrap();
+        commit(&store, T, &["a=1"]);
+        let (forgotten, line) = (store.snapshot().unwrap(), line!());
+        let step = |minutes: u64| {
+            clock.advance(Duration::from_secs(60 * minutes));
+            store.run_until_idle();
+            said()
+        };
+        assert_eq!(step(50), [""; 0]);
+        let young = store.snapshot().unwrap();
+        assert_eq!(step(9), [""; 0]);
+        let found = step(1);
+        let expected = format!("retention.rs:{line}:");
+        assert!(found.len() == 1 && found[0].contains("snapshot 1 is still there") && found[0].contains(&expected), "{found:?}");
+        assert_eq!(step(30), [""; 0]);
+        drop(young);
+        assert_eq!(step(60), [""; 0], "the younger one has gone in time, the older one was named");
+        drop(forgotten);
+        store.close().unwrap();
+    });
 }
