@@ -102,7 +102,7 @@ fn read(store: &Inner, workload: &Workload, slice: Duration, seed: u64) -> Outco
 
 /// Commits of 100 entries to random keys, one in five of them new.
 #[derive(Debug)]
-struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     store: &'a Inner,
     workload: &'a Workload,
     random: Random,
@@ -114,11 +114,11 @@ impl<'a> Writer<'a> {
     /// The writer's values belong to a round after the workload's.
     const ROUNDS_MAX: u32 = 8;
 
-    fn new(store: &'a Inner, workload: &'a Workload, seed: u64) -> Self {
+    pub(crate) fn new(store: &'a Inner, workload: &'a Workload, seed: u64) -> Self {
         Self { store, workload, random: Random::new(seed), next_new: workload.keys, last: store.last_version() }
     }
 
-    fn run(&mut self, slice: Duration) -> Outcome<Timed> {
+    pub(crate) fn run(&mut self, slice: Duration) -> Outcome<Timed> {
         let Self { store, workload, random, next_new, last } = self;
         let mut value = Vec::new();
         run_for(slice, 1, |_| {

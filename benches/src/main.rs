@@ -31,11 +31,13 @@ mod consumer_rows;
 mod memory_probe;
 mod read_rows;
 mod reads;
+mod reclaim_rows;
 mod report;
 mod rows;
 mod stores;
 mod sync_rows;
 mod tier_rows;
+mod warm_rows;
 mod write_rows;
 
 use std::error::Error as _;
@@ -127,13 +129,19 @@ fn measure(bench: &mut Bench) -> Outcome<()> {
         write_rows::measure(bench, &workload)?;
         consumer_rows::measure(bench, &workload)?;
         read_rows::measure_w(bench, &workload)?;
+        reclaim_rows::measure_beside(bench, &workload)?;
         read_rows::measure_overhead(bench, &workload)?;
+        warm_rows::measure_overhead(bench, &workload)?;
+        if bench.wants("open-warm") {
+            warm_rows::measure_open(bench, &Workload::new(1_250_000 / shrink, 4, seed))?;
+        }
         tier_rows::measure_w(bench, &workload)?;
     }
     if bench.arguments.has_data(Data::D) {
         let deep = Workload::new(40_000 / shrink, 50, seed);
         let flat = Workload::new(40_000 / shrink, 1, seed);
         read_rows::measure_d(bench, &deep, &flat)?;
+        reclaim_rows::measure_steady(bench, &deep)?;
         tier_rows::measure_d(bench, &deep, &flat)?;
     }
     if bench.arguments.has_data(Data::Commits) {

@@ -126,20 +126,30 @@ pub(crate) fn measure_overhead(bench: &mut Bench, workload: &Workload) -> Outcom
     stores::load(&store, workload, &workload.commits())?;
     store.sync()?;
     let tier_reads = TierReads { tier, latest: workload.last_version() };
-    let store_reads = StoreReads::new(&store)?;
+    overhead(bench, "overhead", workload, &tier_reads, &StoreReads::new(&store)?)?;
+    store.close()?;
+    std::fs::remove_dir_all(&directory).map_err(thermocline_yardstick::failure::Failure::machine("remove a store's directory"))
+}
+
+/// What a point read of a store takes more than the same read of its tier, in nanoseconds.
+pub(crate) fn overhead(
+    bench: &mut Bench,
+    name: &'static str,
+    workload: &Workload,
+    tier: &TierReads,
+    store: &StoreReads<'_>,
+) -> Outcome<()> {
     let slice = bench.slice();
     for round in 0..bench.arguments.rounds() {
         progress(&format!("the store over its tier, round {}", round + 1));
         let seed = bench.arguments.seed + u64::from(round);
-        let outcome = bench.rate(|| points(&tier_reads, workload, Point::Latest, slice, seed)).and_then(|of_tier| {
-            let of_store = bench.rate(|| points(&store_reads, workload, Point::Latest, slice, seed))?;
+        let outcome = bench.rate(|| points(tier, workload, Point::Latest, slice, seed)).and_then(|of_tier| {
+            let of_store = bench.rate(|| points(store, workload, Point::Latest, slice, seed))?;
             Ok(Sample::new(nanoseconds(&of_store) - nanoseconds(&of_tier), of_store.load.worse(of_tier.load)))
         });
-        bench.settle("overhead", outcome)?;
+        bench.settle(name, outcome)?;
     }
-    drop(store_reads);
-    store.close()?;
-    std::fs::remove_dir_all(&directory).map_err(thermocline_yardstick::failure::Failure::machine("remove a store's directory"))
+    Ok(())
 }
 
 /// The processor time of one operation: unlike elapsed time, free of waits for a processor that others use.

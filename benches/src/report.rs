@@ -220,6 +220,7 @@ fn figure(unit: Unit, value: f64) -> String {
         Unit::PerSecond(_) if value >= 1e6 => format!("{:.2} M", value / 1e6),
         Unit::PerSecond(_) => format!("{:.1} k", value / 1e3),
         Unit::Times => format!("{value:.2}"),
+        Unit::Nanoseconds if value >= 1e6 => format!("{:.2} ms", value / 1e6),
         Unit::Nanoseconds => format!("{value:.0} ns"),
     }
 }

@@ -93,7 +93,28 @@ pub(crate) const ROWS: &[Row] = &[
     row("memory-resident", "resident set that W adds, against the user's bytes", Unit::Times, Bar::AtMost(1.7)),
     row("memory-latency-8", "one dependent load from 8 MiB: the machine, not the store", Unit::Nanoseconds, Bar::None),
     row("memory-latency-256", "one dependent load from 256 MiB: the machine, not the store", Unit::Nanoseconds, Bar::None),
+    row(
+        "reclaim-reader",
+        "point reads beside the reclaim of W, the 99th percentile of their latency against that without",
+        Unit::Times,
+        Bar::AtMost(2.0),
+    ),
+    row("reclaim-writer", "commits beside the reclaim of W, against their rate without", Unit::Times, Bar::AtLeast(0.7)),
+    row(
+        "steady-size",
+        "40,000 keys written 50 times, the latest alone kept: size on disk, against that of the first tenth",
+        Unit::Times,
+        Bar::AtMost(1.5),
+    ),
+    row("steady-memory", "the same: resident set", Unit::Times, Bar::AtMost(1.2)),
     row("overhead", "the store over its tier, for a point read", Unit::Nanoseconds, Bar::AtMost(OVERHEAD_NS_MAX)),
+    row("overhead-warm", "the store over its tier of files, for a point read", Unit::Nanoseconds, Bar::AtMost(OVERHEAD_NS_MAX)),
+    row(
+        "open-warm",
+        "opening 5 million entries in files after a clean close, until the first answer",
+        Unit::Nanoseconds,
+        Bar::AtMost(20e6),
+    ),
 ];
 
 /// The same at the level of the tier, without store and log: shown on demand.

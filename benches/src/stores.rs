@@ -142,15 +142,18 @@ pub(crate) fn batch_of(entries: usize) -> Batch {
 
 /// Commits the rounds in order.
 pub(crate) fn load(store: &Inner, workload: &Workload, rounds: &[Vec<u32>]) -> Outcome<()> {
+    (0..).zip(rounds).try_for_each(|(round, order)| load_round(store, workload, round, order))
+}
+
+/// Commits one round.
+pub(crate) fn load_round(store: &Inner, workload: &Workload, round: u32, order: &[u32]) -> Outcome<()> {
     let mut value = Vec::new();
-    for (round, order) in (0..).zip(rounds) {
-        for commit in order.chunks(COMMIT_ENTRIES) {
-            let mut batch = batch_of(commit.len());
-            for index in commit {
-                write(&mut batch, workload, *index, round, &mut value);
-            }
-            store.commit(batch)?;
+    for commit in order.chunks(COMMIT_ENTRIES) {
+        let mut batch = batch_of(commit.len());
+        for index in commit {
+            write(&mut batch, workload, *index, round, &mut value);
         }
+        store.commit(batch)?;
     }
     Ok(())
 }
