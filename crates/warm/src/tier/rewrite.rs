@@ -151,8 +151,15 @@ impl WarmTier {
             return Ok(jobs.job.is_some());
         }
         let view = self.view.load_full();
-        if self.remove_hidden(&view)? {
-            return Ok(true);
+        match self.remove_hidden(&view) {
+            Ok(false) => {}
+            Ok(true) => return Ok(true),
+            Err(error) => {
+                // Whoever waits must hear of it, or would try for ever.
+                let asked = jobs.wanted.pop_front().map(|request| request.number);
+                jobs.answer(asked, &Err(error.clone()));
+                return Err(error);
+            }
         }
         let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
             let Some(plan) = Plan::pick(&view, &self.options).or_else(|| self.pick_garbage(&view)) else { return Ok(false) };

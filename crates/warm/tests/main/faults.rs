@@ -16,7 +16,7 @@ use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
 use crate::backends::{compact, open, small};
 use crate::script::{Act, Look, Script};
-use crate::support::{MULTI, Random, batch, check_no_orphans, live_files, one, sorted_files};
+use crate::support::{MULTI, Random, SOURCE, batch, check_no_orphans, live_files, one, sorted_files};
 
 /// What a run has left.
 struct Left {
@@ -236,7 +236,7 @@ fn short_transfers_change_nothing() {
 
 /// A tier with some files, and a batch that makes a large one.
 fn filled(disk: &SimDisk) -> Arc<WarmTier> {
-    let tier = Arc::new(open(disk, WarmOptions { level0_files: 100, level0_files_slow: 200, ..small() }).unwrap());
+    let tier = Arc::new(open(disk, WarmOptions { level0_flushes: 100, level0_flushes_slow: 200, ..small() }).unwrap());
     for version in 1..9 {
         let value = Random(version).bytes(3000);
         let writes = [b"a", b"b", b"c"].map(|key| (MULTI, &key[..], Some(&value[..])));
@@ -434,4 +434,28 @@ fn rewrite_that_panics_fails_and_nobody_waits_for_it() {
     tier.compact(MULTI, &KeyRange::all()).unwrap();
     assert_eq!(Look::of_tier(&tier).unwrap(), look);
     check_no_orphans(&disk, &tier).unwrap();
+}
+
+/// It tried again for ever, without a pause, and held whoever wanted to close the store.
+#[test]
+fn rewrite_that_was_asked_for_fails_when_hidden_files_cannot_be_removed_before() {
+    for fault in [DiskErrorKind::DiskFull, DiskErrorKind::Io] {
+        let disk = SimDisk::new(1);
+        let tier = filled(&disk);
+        compact(&tier).unwrap();
+        // Two tables share a file: one clear is a mark, and with the other one nothing of the file is seen any more.
+        tier.set(&batch(50, &[(MULTI, b"a", Some(b"1")), (SOURCE, b"a", Some(b"1"))])).unwrap();
+        for table in tier.tables().unwrap() {
+            tier.clear_table(table).unwrap();
+        }
+        assert!(!tier.files().is_empty(), "nobody has removed the file yet");
+        // Not for ever, or the test would not end without the mending.
+        for number in 0..20 {
+            let kind = FaultKind::Fail(fault);
+            disk.inject(Fault::new(kind, When::Nth(number)).reason(Reason::ManifestWrite).on(Operation::Write));
+        }
+        let refused = tier.compact(MULTI, &KeyRange::all()).unwrap_err();
+        let expected = if fault == DiskErrorKind::DiskFull { ErrorKind::DiskFull } else { ErrorKind::Io };
+        assert_eq!(refused.kind(), &expected);
+    }
 }
