@@ -176,4 +176,11 @@ mod tests {
         assert_eq!([permille(1030, 1000), permille(1000, 1000), permille(900, 1000)], [30, 0, -100]);
         assert_eq!(permille(u64::MAX, 1), i64::MAX - 1000);
     }
+
+    #[test]
+    fn gate_has_a_committed_figure_for_each_of_its_workloads() {
+        let known = Workspace::find().unwrap().read(GATE_FILE).unwrap();
+        let names: Vec<&str> = known.lines().filter_map(|line| line.split_once('\t')).map(|(name, _)| name).collect();
+        assert_eq!(names, GATE);
+    }
 }

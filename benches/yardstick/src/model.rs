@@ -30,6 +30,8 @@ pub enum Mistake {
     LosesCommits,
     /// Nothing is reclaimed.
     KeepsAll,
+    /// What was committed is there until it is closed.
+    ForgetsWhenClosed,
 }
 
 /// The model, and its mistake.
@@ -54,6 +56,7 @@ impl<const MISTAKE: u8> Model<MISTAKE> {
         4 => Mistake::HidesDeletionsInDiffs,
         5 => Mistake::LosesCommits,
         6 => Mistake::KeepsAll,
+        7 => Mistake::ForgetsWhenClosed,
         _ => Mistake::None,
     };
 
@@ -156,7 +159,10 @@ impl<const MISTAKE: u8> Engine for Model<MISTAKE> {
     }
 
     fn close(self) -> Outcome<()> {
-        let rows = self.rows.into_inner().map_err(|_poisoned| Failure::Panicked)?;
+        let mut rows = self.rows.into_inner().map_err(|_poisoned| Failure::Panicked)?;
+        if Self::MISTAKE == Mistake::ForgetsWhenClosed {
+            rows.1.clear();
+        }
         closed()?.insert(self.directory, rows);
         Ok(())
     }

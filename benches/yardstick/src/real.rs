@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::meter::{Timed, on_cpu, run_for};
 use crate::process::{forget_peak, size_on_disk};
 use crate::reading::touch;
-use crate::worker::{Answer, Job, Recorder, faster, write_back};
+use crate::worker::{Answer, Job, Recorder, faster, seconds_each, write_back};
 use crate::workload::Random;
 
 /// Where a history comes from.
@@ -146,7 +146,8 @@ impl History {
     }
 
     /// What differs between two versions: checked whole, then timed.
-    fn diff(&self, engine: &impl Engine, from: u64, to: u64, skip: Skip) -> Outcome<(Duration, usize)> {
+    /// Seconds for one difference, of as many as a slice has room for, and its keys.
+    fn diff(&self, engine: &impl Engine, from: u64, to: u64, skip: Skip, slice: Duration) -> Outcome<(f64, usize)> {
         let mut found = Vec::new();
         engine.diff(0, from, to, skip, &mut |key, before, after| {
             found.push((key.to_vec(), before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)));
@@ -157,13 +158,14 @@ impl History {
         if found != expected {
             return Err(Failure::Wrong(format!("{} keys, not {}", found.len(), expected.len())));
         }
-        let began = Instant::now();
-        engine.diff(0, from, to, skip, &mut |key, before, after| {
-            touch(Some(key));
-            touch(before);
-            touch(after);
+        let seconds = seconds_each(slice, || {
+            engine.diff(0, from, to, skip, &mut |key, before, after| {
+                touch(Some(key));
+                touch(before);
+                touch(after);
+            })
         })?;
-        Ok((began.elapsed(), found.len()))
+        Ok((seconds, expected.len()))
     }
 }
 
@@ -221,9 +223,9 @@ fn phases<E: Engine>(job: &Job, history: &History, options: &Options, recorder: 
     }
     let from = last - (last / 100).max(1);
     read("diff", &|| {
-        let (skip, _) = faster::<E>(|skip| Ok(1.0 / history.diff(&engine, from, last, skip)?.0.as_secs_f64()))?;
-        let (elapsed, keys) = history.diff(&engine, from, last, skip)?;
-        Ok((elapsed.as_secs_f64(), format!("{keys} keys")))
+        let (skip, _) = faster::<E>(|skip| Ok(1.0 / history.diff(&engine, from, last, skip, Duration::ZERO)?.0))?;
+        let (seconds, keys) = history.diff(&engine, from, last, skip, slice)?;
+        Ok((seconds, format!("{keys} keys")))
     });
     engine.close()
 }

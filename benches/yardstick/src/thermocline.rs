@@ -28,10 +28,10 @@ impl Engine for Thermocline {
                  compaction, the rest for blocks and indexes",
                 options.cache_bytes >> 20
             ),
-            other:
-                "hot over warm; lz4 in level 0, Zstandard -1 below; 16 KiB blocks, Bloom filters; log without compression; xxh3 \
+            other: "hot over warm; lz4 in level 0, Zstandard -1 below; blocks of 16 KiB, of 8 where the data is larger than the \
+                 cache, Bloom filters; log without compression; xxh3 \
                     checksums; at rest compacted as a whole"
-                    .to_owned(),
+                .to_owned(),
         }
     }
 

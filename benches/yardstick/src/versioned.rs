@@ -40,6 +40,11 @@ pub trait Ordered: Send + Sync + Sized {
     /// The newest state.
     fn snapshot(&self) -> Outcome<Self::Snapshot<'_>>;
 
+    /// The newest state, for one point read and no more: an engine may spare itself a transaction.
+    fn snapshot_for_one(&self) -> Outcome<Self::Snapshot<'_>> {
+        self.snapshot()
+    }
+
     /// As [`Engine::settle`].
     fn settle(&self) -> Outcome<()>;
 
@@ -385,7 +390,7 @@ impl<O: Ordered> Engine for Versioned<O> {
     }
 
     fn get(&self, table: Table, key: &[u8], at: At, visit: &mut dyn FnMut(Option<&[u8]>)) -> Outcome<()> {
-        self.get_in(&self.store.snapshot()?, table, key, at, visit)
+        self.get_in(&self.store.snapshot_for_one()?, table, key, at, visit)
     }
 
     fn get_many(&self, table: Table, keys: &[&[u8]], at: At, visit: &mut dyn FnMut(Option<&[u8]>)) -> Outcome<()> {

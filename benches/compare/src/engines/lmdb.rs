@@ -1,14 +1,17 @@
-//! LMDB with versions in the keys, through the `heed` crate.
+//! LMDB with versions in the keys, through its C interface (the `lmdb-master-sys` crate): safe wrappers make a transaction or a cursor anew
+//! for each read, which LMDB can use again.
 //!
-//! Settings after `lmdb.h` (flags of `mdb_env_open`, caveats) and heed's documentation. Flags belong to the environment and not to a
-//! commit, but `MDB_NOSYNC` may be changed while it is open: it is on for commits that need not survive the loss of power, and off for
-//! those that do, which then sync data and meta page as LMDB does by default.
+//! Settings after `lmdb.h` (flags of `mdb_env_open`, `mdb_txn_reset`, `mdb_cursor_renew`, caveats). Flags belong to the environment and
+//! not to a commit, but `MDB_NOSYNC` may be changed while it is open: it is on for commits that need not survive the loss of power, and off
+//! for those that do, which then sync data and meta page as LMDB does by default.
 
-use std::ops::Bound;
+use std::ffi::{CStr, CString, c_int, c_uint};
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode, RoRange, RoRevRange, RoTxn, WithoutTls};
+use lmdb_master_sys as ffi;
 use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
 use thermocline_yardstick::failure::{Failure, Outcome};
 use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
@@ -18,26 +21,108 @@ use super::{VERSIONS_IN_KEYS, mebibytes};
 /// The engine.
 pub type Lmdb = Versioned<Store>;
 
-const RELEASE: &str = "heed 0.23 (LMDB 0.9.70)";
-const READERS_MAX: u32 = 512;
+const RELEASE: &str = "lmdb-master-sys 0.2 (LMDB 0.9.70)";
+const READERS_MAX: c_uint = 512;
+const FILE_MODE: u32 = 0o600;
 /// On top of what the data takes.
 const MAP_SIZE_BYTES_MIN: u64 = 1 << 30;
 /// Room for versions, for half-full pages and for pages that readers keep from being used again.
 const MAP_SIZE_FACTOR: u64 = 6;
 
-type Table = Database<'static, Bytes, Bytes>;
-
-/// An open environment.
-pub struct Store {
-    environment: Env<WithoutTls>,
-    table: Table,
-    /// What the flags are set for. Held by the one writer, since flags may only be changed by one thread at a time.
-    durability: Mutex<Durability>,
-}
-
 fn map_size_bytes(options: &Options) -> u64 {
     // A whole number of pages, whatever their size.
     (options.data_bytes.saturating_mul(MAP_SIZE_FACTOR).saturating_add(MAP_SIZE_BYTES_MIN) >> 20) << 20
+}
+
+fn check(code: c_int) -> Outcome<()> {
+    if code == ffi::MDB_SUCCESS {
+        return Ok(());
+    }
+    // SAFETY: for every code it returns a string that lives as long as the program, or until the next call of strerror.
+    let text = unsafe { CStr::from_ptr(ffi::mdb_strerror(code)) };
+    Err(Failure::engine(text.to_string_lossy().into_owned()))
+}
+
+fn value_of(bytes: &[u8]) -> ffi::MDB_val {
+    ffi::MDB_val { mv_size: bytes.len(), mv_data: bytes.as_ptr().cast_mut().cast() }
+}
+
+/// # Safety
+/// LMDB has returned the value, and its transaction lives for `'a` without writing.
+unsafe fn bytes_of<'a>(value: &ffi::MDB_val) -> &'a [u8] {
+    // SAFETY: it points into the map, which does not change below a reader.
+    unsafe { std::slice::from_raw_parts(value.mv_data.cast(), value.mv_size) }
+}
+
+/// An environment, closed when it goes.
+struct Environment(*mut ffi::MDB_env);
+
+// SAFETY: an environment may be used by any thread (lmdb.h, "Caveats"), with MDB_NOTLS readers may wander between them.
+unsafe impl Send for Environment {}
+// SAFETY: as above; flags are changed under a lock.
+unsafe impl Sync for Environment {}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        // SAFETY: all transactions and cursors are gone: they borrow the store, or are dropped before it.
+        unsafe { ffi::mdb_env_close(self.0) };
+    }
+}
+
+/// A read transaction and the cursor of its point reads: used again after each other, which spares LMDB's locks and the allocator.
+struct Reader {
+    transaction: *mut ffi::MDB_txn,
+    cursor: *mut ffi::MDB_cursor,
+}
+
+// SAFETY: with MDB_NOTLS a read transaction may be used by one thread after the other.
+unsafe impl Send for Reader {}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // SAFETY: both are live, and nobody else has them.
+        unsafe {
+            ffi::mdb_cursor_close(self.cursor);
+            ffi::mdb_txn_abort(self.transaction);
+        }
+    }
+}
+
+/// A write transaction, aborted unless it is committed.
+struct Writing(*mut ffi::MDB_txn);
+
+impl Writing {
+    fn begin(environment: &Environment) -> Outcome<Self> {
+        let mut transaction = ptr::null_mut();
+        // SAFETY: the environment is open.
+        check(unsafe { ffi::mdb_txn_begin(environment.0, ptr::null_mut(), 0, &raw mut transaction) })?;
+        Ok(Self(transaction))
+    }
+
+    fn commit(mut self) -> Outcome<()> {
+        let transaction = std::mem::replace(&mut self.0, ptr::null_mut());
+        // SAFETY: it is live; whatever the answer, it is gone afterwards.
+        check(unsafe { ffi::mdb_txn_commit(transaction) })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: it is live.
+            unsafe { ffi::mdb_txn_abort(self.0) };
+        }
+    }
+}
+
+/// An open environment.
+pub struct Store {
+    /// Readers that nobody uses, reset. Before the environment, so that they go first.
+    idle: Mutex<Vec<Reader>>,
+    environment: Environment,
+    table: ffi::MDB_dbi,
+    /// What the flags are set for. Held by the one writer, since flags may only be changed by one thread at a time.
+    durability: Mutex<Durability>,
 }
 
 impl Store {
@@ -45,15 +130,21 @@ impl Store {
     fn lock_for(&self, wanted: Durability) -> Outcome<MutexGuard<'_, Durability>> {
         let mut durability = self.durability.lock().unwrap_or_else(PoisonError::into_inner);
         if *durability != wanted {
-            let mode = match wanted {
-                Durability::Sync => FlagSetMode::Disable,
-                Durability::Buffered => FlagSetMode::Enable,
-            };
+            let is_on = c_int::from(wanted == Durability::Buffered);
             // SAFETY: only the holder of the lock calls this; what NO_SYNC risks is stated in the settings.
-            unsafe { self.environment.set_flags(EnvFlags::NO_SYNC, mode) }.map_err(Failure::engine)?;
+            check(unsafe { ffi::mdb_env_set_flags(self.environment.0, ffi::MDB_NOSYNC, is_on) })?;
             *durability = wanted;
         }
         Ok(durability)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync(&self) -> Outcome<()> {
+        // SAFETY: the environment is open.
+        check(unsafe { ffi::mdb_env_sync(self.environment.0, 1) })
     }
 }
 
@@ -73,61 +164,123 @@ impl Ordered for Store {
                 "map of {}; no cache of its own, the operating system's is bounded by nothing but the machine",
                 mebibytes(map_size_bytes(options))
             ),
-            other: "MDB_WRITEMAP, MDB_NORDAHEAD, MDB_NOTLS; one unnamed database; no compression".to_owned(),
+            other: "MDB_WRITEMAP, MDB_NORDAHEAD, MDB_NOTLS, read transactions and cursors used again (mdb_txn_renew, mdb_cursor_renew); one \
+                    unnamed database; no compression; not copied to compact it, which needs a second file"
+                .to_owned(),
         }
     }
 
     fn open(options: &Options) -> Outcome<Self> {
-        let mut open_options = EnvOpenOptions::new().read_txn_without_tls();
-        open_options.map_size(usize::try_from(map_size_bytes(options)).map_err(Failure::engine)?).max_readers(READERS_MAX);
-        // SAFETY: no process but this one has the files, nothing else writes to the map, and what NO_SYNC risks is stated in the settings.
-        unsafe { open_options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_READ_AHEAD) };
-        // SAFETY: the directory is the harness's own, on a local disk, and the environment is opened once at a time.
-        let environment = unsafe { open_options.open(&options.directory) }.map_err(Failure::engine)?;
-        let transaction = environment.write_txn().map_err(Failure::engine)?;
-        let table = environment
-            .create_databases_and_commit(transaction, |opener, transaction| {
-                opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
-            })
-            .map_err(|error: heed::Error| Failure::engine(error))?
-            .commit()
-            .ok_or_else(|| Failure::engine("the database was not made"))?;
-        Ok(Self { environment, table, durability: Mutex::new(Durability::Buffered) })
+        let path = CString::new(options.directory.as_os_str().as_bytes()).map_err(Failure::engine)?;
+        let map_size = usize::try_from(map_size_bytes(options)).map_err(Failure::engine)?;
+        let mut environment = ptr::null_mut();
+        // SAFETY: it is given a place for the environment.
+        check(unsafe { ffi::mdb_env_create(&raw mut environment) })?;
+        let environment = Environment(environment);
+        let flags = ffi::MDB_NOSYNC | ffi::MDB_WRITEMAP | ffi::MDB_NORDAHEAD | ffi::MDB_NOTLS;
+        // SAFETY: the environment was made and is not open yet. The directory is the harness's own, on a local disk; no process but this
+        // one has its files, nothing else writes to the map, and what NO_SYNC risks is stated in the settings.
+        unsafe {
+            check(ffi::mdb_env_set_mapsize(environment.0, map_size))?;
+            check(ffi::mdb_env_set_maxreaders(environment.0, READERS_MAX))?;
+            check(ffi::mdb_env_open(environment.0, path.as_ptr(), flags, FILE_MODE))?;
+        }
+        let (mut table, opening) = (0, Writing::begin(&environment)?);
+        // SAFETY: the transaction is live, and the only one.
+        check(unsafe { ffi::mdb_dbi_open(opening.0, ptr::null(), 0, &raw mut table) })?;
+        opening.commit()?;
+        Ok(Self { idle: Mutex::default(), environment, table, durability: Mutex::new(Durability::Buffered) })
     }
 
     fn write(&self, puts: &[(Vec<u8>, Vec<u8>)], deletes: &[Vec<u8>], durability: Durability) -> Outcome<()> {
         let writer = self.lock_for(durability)?;
-        let mut transaction = self.environment.write_txn().map_err(Failure::engine)?;
+        let transaction = Writing::begin(&self.environment)?;
         for (key, value) in puts {
-            self.table.put(&mut transaction, key, value).map_err(Failure::engine)?;
+            let (mut key, mut value) = (value_of(key), value_of(value));
+            // SAFETY: the transaction is live; LMDB reads key and value and keeps neither.
+            check(unsafe { ffi::mdb_put(transaction.0, self.table, &raw mut key, &raw mut value, 0) })?;
         }
         for key in deletes {
-            self.table.delete(&mut transaction, key).map_err(Failure::engine)?;
+            let mut key = value_of(key);
+            // SAFETY: as above.
+            match unsafe { ffi::mdb_del(transaction.0, self.table, &raw mut key, ptr::null_mut()) } {
+                ffi::MDB_NOTFOUND => {}
+                code => check(code)?,
+            }
         }
-        transaction.commit().map_err(Failure::engine)?;
+        transaction.commit()?;
         drop(writer);
         Ok(())
     }
 
     fn snapshot(&self) -> Outcome<View<'_>> {
-        Ok(View { transaction: self.environment.read_txn().map_err(Failure::engine)?, table: self.table })
+        let idle = self.idle().pop();
+        let reader = match idle {
+            Some(reader) => {
+                // SAFETY: the transaction was reset, and the cursor belongs to it.
+                unsafe {
+                    check(ffi::mdb_txn_renew(reader.transaction))?;
+                    check(ffi::mdb_cursor_renew(reader.transaction, reader.cursor))?;
+                }
+                reader
+            }
+            None => {
+                let (mut transaction, mut cursor) = (ptr::null_mut(), ptr::null_mut());
+                // SAFETY: the environment is open, and then the transaction is live.
+                unsafe {
+                    check(ffi::mdb_txn_begin(self.environment.0, ptr::null_mut(), ffi::MDB_RDONLY, &raw mut transaction))?;
+                    if let Err(failure) = check(ffi::mdb_cursor_open(transaction, self.table, &raw mut cursor)) {
+                        ffi::mdb_txn_abort(transaction);
+                        return Err(failure);
+                    }
+                }
+                Reader { transaction, cursor }
+            }
+        };
+        Ok(View { reader: Some(reader), store: self })
     }
 
     fn settle(&self) -> Outcome<()> {
-        self.environment.force_sync().map_err(Failure::engine)
+        self.sync()
     }
 
     fn close(self) -> Outcome<()> {
-        self.environment.force_sync().map_err(Failure::engine)?;
-        self.environment.prepare_for_closing().wait();
-        Ok(())
+        self.sync()
     }
 }
 
 /// A read transaction.
 pub struct View<'a> {
-    transaction: RoTxn<'a, WithoutTls>,
-    table: Table,
+    /// Until it is given back.
+    reader: Option<Reader>,
+    store: &'a Store,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            // SAFETY: it is live, and no cursor uses it any more: they borrow this.
+            unsafe { ffi::mdb_txn_reset(reader.transaction) };
+            self.store.idle().push(reader);
+        }
+    }
+}
+
+/// Moves a cursor; the entry that it then stands on, if there is one.
+///
+/// # Safety
+/// The cursor is live, and its transaction lives for `'a`.
+unsafe fn moved<'a>(cursor: *mut ffi::MDB_cursor, key: &[u8], operation: ffi::MDB_cursor_op) -> Outcome<Option<Entry<'a>>> {
+    let (mut key, mut value) = (value_of(key), value_of(&[]));
+    // SAFETY: as the caller promises; LMDB reads the key, and then writes both.
+    match unsafe { ffi::mdb_cursor_get(cursor, &raw mut key, &raw mut value, operation) } {
+        ffi::MDB_NOTFOUND => Ok(None),
+        code => {
+            check(code)?;
+            // SAFETY: LMDB has returned both, and as the caller promises.
+            Ok(Some(unsafe { (bytes_of(&key), bytes_of(&value)) }))
+        }
+    }
 }
 
 impl Snapshot for View<'_> {
@@ -137,54 +290,56 @@ impl Snapshot for View<'_> {
         Self: 's;
 
     fn first(&self, key: &[u8], prefix_len: usize, visit: &mut dyn FnMut(Option<Entry<'_>>)) -> Outcome<()> {
-        let found = self.table.get_greater_than_or_equal_to(&self.transaction, key).map_err(Failure::engine)?;
+        let Some(reader) = &self.reader else { return Err(Failure::engine("the reader was given back")) };
+        // SAFETY: the reader is live until this is dropped.
+        let found = unsafe { moved(reader.cursor, key, ffi::MDB_SET_RANGE) }?;
         visit(found.filter(|(found, _)| key.get(..prefix_len).is_some_and(|prefix| found.starts_with(prefix))));
         Ok(())
     }
 
     fn cursor(&self, direction: Direction) -> Outcome<Walk<'_>> {
-        Ok(Walk { transaction: &self.transaction, table: self.table, direction, range: None, entry: None })
+        let Some(reader) = &self.reader else { return Err(Failure::engine("the reader was given back")) };
+        let mut cursor = ptr::null_mut();
+        // SAFETY: the transaction is live.
+        check(unsafe { ffi::mdb_cursor_open(reader.transaction, self.store.table, &raw mut cursor) })?;
+        Ok(Walk { cursor, direction, entry: None, view: PhantomData })
     }
 }
 
-/// A range in one direction; each seek makes another, which is an LMDB cursor.
-enum Range<'s> {
-    Forward(RoRange<'s, Bytes, Bytes>),
-    Reverse(RoRevRange<'s, Bytes, Bytes>),
+/// A walk with an LMDB cursor.
+pub struct Walk<'s> {
+    cursor: *mut ffi::MDB_cursor,
+    direction: Direction,
+    entry: Option<Entry<'s>>,
+    view: PhantomData<&'s View<'s>>,
 }
 
-/// A walk with LMDB cursors.
-pub struct Walk<'s> {
-    transaction: &'s RoTxn<'s, WithoutTls>,
-    table: Table,
-    direction: Direction,
-    range: Option<Range<'s>>,
-    entry: Option<Entry<'s>>,
+impl Walk<'_> {
+    fn go(&mut self, key: &[u8], operation: ffi::MDB_cursor_op) -> Outcome<()> {
+        // SAFETY: the cursor is live until this is dropped, and its transaction as long as the view that this borrows.
+        self.entry = unsafe { moved(self.cursor, key, operation) }?;
+        Ok(())
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is live, and nobody else has it.
+        unsafe { ffi::mdb_cursor_close(self.cursor) };
+    }
 }
 
 impl Cursor for Walk<'_> {
     fn seek(&mut self, key: &[u8]) -> Outcome<()> {
-        self.range = Some(match self.direction {
-            Direction::Forward => {
-                let bounds = (Bound::Included(key), Bound::Unbounded);
-                Range::Forward(self.table.range(self.transaction, &bounds).map_err(Failure::engine)?)
-            }
-            Direction::Reverse => {
-                let bounds = (Bound::Unbounded, Bound::Excluded(key));
-                Range::Reverse(self.table.rev_range(self.transaction, &bounds).map_err(Failure::engine)?)
-            }
-        });
-        self.step()
+        self.go(key, ffi::MDB_SET_RANGE)?;
+        match self.direction {
+            Direction::Forward => Ok(()),
+            Direction::Reverse => self.go(&[], if self.entry.is_some() { ffi::MDB_PREV } else { ffi::MDB_LAST }),
+        }
     }
 
     fn step(&mut self) -> Outcome<()> {
-        let next = match &mut self.range {
-            Some(Range::Forward(range)) => range.next(),
-            Some(Range::Reverse(range)) => range.next(),
-            None => None,
-        };
-        self.entry = next.transpose().map_err(Failure::engine)?;
-        Ok(())
+        self.go(&[], if self.direction == Direction::Forward { ffi::MDB_NEXT } else { ffi::MDB_PREV })
     }
 
     fn entry(&self) -> Option<Entry<'_>> {

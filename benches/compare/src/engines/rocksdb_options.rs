@@ -20,6 +20,8 @@ const FORMAT_VERSION: i32 = 7;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_FILTER_RATIO: f64 = 0.1;
 const BYTES_PER_SYNC: u64 = 1 << 20;
+/// So that a sync need not write the file's size too (`options.h`).
+const LOGS_RECYCLED: usize = 4;
 const MEMTABLES_MAX: i32 = 4;
 
 /// One write buffer: an eighth of the memory, from 4 to 64 MiB.
@@ -49,7 +51,7 @@ pub(super) fn shared_setting() -> String {
     format!(
         "lz4, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, 4 KiB blocks, \
          indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
-         {} background threads, bytes_per_sync 1 MiB",
+         {} background threads, bytes_per_sync 1 MiB, {LOGS_RECYCLED} log files used again",
         background_threads()
     )
 }
@@ -74,6 +76,7 @@ pub(super) fn prepare(database: &mut DbOptions, options: &Options) -> Outcome<Bl
     database.set_level_compaction_dynamic_level_bytes(true);
     database.set_compression_type(DBCompressionType::Lz4);
     database.set_bytes_per_sync(BYTES_PER_SYNC);
+    database.set_recycle_log_file_num(LOGS_RECYCLED);
     database.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
 
     let mut tables = BlockBasedOptions::default();

@@ -122,7 +122,7 @@ impl Ordered for Store {
             ),
             other: format!(
                 "one table WITHOUT ROWID, key and value blobs; pages of 4 KiB; checkpoint after {CHECKPOINT_PAGES} pages; \
-                 prepared statements; reads in BEGIN and COMMIT; no compression"
+                 prepared statements; point reads are statements of their own, other reads in BEGIN and COMMIT; no compression; no VACUUM"
             ),
         }
     }
@@ -144,10 +144,17 @@ impl Ordered for Store {
     }
 
     fn snapshot(&self) -> Outcome<View<'_>> {
+        let mut view = self.snapshot_for_one()?;
+        run(view.connection()?, BEGIN)?;
+        view.is_begun = true;
+        Ok(view)
+    }
+
+    /// A statement alone sees one state.
+    fn snapshot_for_one(&self) -> Outcome<View<'_>> {
         let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = pooled.map_or_else(|| connect(&self.options), Ok)?;
-        run(&connection, BEGIN)?;
-        Ok(View { connection: Some(connection), store: self })
+        Ok(View { connection: Some(connection), is_begun: false, store: self })
     }
 
     fn settle(&self) -> Outcome<()> {
@@ -171,6 +178,8 @@ impl Ordered for Store {
 pub struct View<'a> {
     /// Gone only while it is dropped.
     connection: Option<Connection>,
+    /// It has a transaction.
+    is_begun: bool,
     store: &'a Store,
 }
 
@@ -183,7 +192,7 @@ impl View<'_> {
 impl Drop for View<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take()
-            && run(&connection, COMMIT).is_ok()
+            && (!self.is_begun || run(&connection, COMMIT).is_ok())
         {
             self.store.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }

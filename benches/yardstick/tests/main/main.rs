@@ -71,7 +71,7 @@ fn the_model_passes_every_phase() {
 
 #[test]
 fn thermocline_passes_every_phase() {
-    check_right::<Thermocline>(false);
+    check_right::<Thermocline>(true);
 }
 
 #[test]
@@ -129,6 +129,16 @@ fn commits_that_are_lost_are_noticed() {
         assert!(matches!(status(&commits, name), Status::Wrong(_)), "{name}");
     }
     assert!(matches!(status(&mixed, "mixed-50-1"), Status::Wrong(_)));
+}
+
+#[test]
+fn commits_that_are_gone_after_closing_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let answer = measure::<Model<7>>(spec(Kind::Commits, 400, 1), directory.path(), None);
+    for figure in &answer.figures {
+        assert_eq!(matches!(figure.status, Status::Wrong(_)), figure.phase.starts_with("sync-"), "{figure:?}");
+    }
+    assert!(answer.figures.iter().any(|figure| figure.phase == "sync-32"));
 }
 
 #[test]
