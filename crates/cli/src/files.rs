@@ -22,7 +22,7 @@ impl FileSum {
         for file in files {
             sum.files += 1;
             sum.size_bytes += file.size_bytes;
-            add(&mut sum.counts, &counts_of(file));
+            sum.counts.add(&counts_of(file));
         }
         sum
     }
@@ -37,15 +37,8 @@ impl FileSum {
 /// What a file holds of all its tables.
 pub(crate) fn counts_of(file: &TierFile) -> TableStats {
     let mut sum = TableStats::default();
-    file.tables.iter().for_each(|(_, counts)| add(&mut sum, counts));
+    file.tables.iter().for_each(|(_, counts)| sum.add(counts));
     sum
-}
-
-pub(crate) fn add(sum: &mut TableStats, counts: &TableStats) {
-    sum.keys += counts.keys;
-    sum.entries += counts.entries;
-    sum.tombstones += counts.tombstones;
-    sum.user_bytes += counts.user_bytes;
 }
 
 /// Entries that are not the newest of their key in their file.

@@ -24,7 +24,7 @@ pub use durable::{Checkpoint, DurableTier, FileCounters, Pressure, RetentionSour
 pub use entry::{EntryRef, KeyRef, Lookup, RawEntry};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FixedSuffix, KeyLayout, SharedLayout, WholeKey};
-pub use page::{INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, Row, RowRef, Rows};
+pub use page::{INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, Row, RowRef, Rows, SCAN_BATCH_SIZE_BYTES};
 pub use paged::PagedScan;
 pub use range::{Direction, KeyRange, RangeCursor, RangeRequest, ReadWindow};
 pub use retained::{Retained, RetainedTables, TableRetained};

@@ -11,12 +11,15 @@ use crate::version::Version;
 /// ones are shared.
 pub const INLINE_VALUE_SIZE_BYTES_MAX: usize = 1024;
 
+/// A batch of a scan that has become as large as this ends: with values of a gibibyte hundreds of entries would be too many.
+pub const SCAN_BATCH_SIZE_BYTES: usize = 1 << 20;
+
 /// After so many entries a batch knows what room the rest will take.
 const SAMPLE_ENTRIES: usize = 8;
 /// Room for the first entries, before anything is known.
 const SAMPLE_SIZE_BYTES: usize = 1024;
-/// Room is made for no more entries than this at once: a batch may be asked for more than there are.
-const RESERVED_ENTRIES_MAX: usize = 1024;
+/// Room is made for no more than this at once: a batch may be asked for more entries than there are. From there on it grows as it is filled.
+const RESERVED_SIZE_BYTES_MAX: usize = 128 << 10;
 
 /// Entries of one table in the order of a scan, in one buffer: no allocation and no reference count for each entry.
 ///
@@ -35,6 +38,7 @@ pub struct RangeBatch {
     buffer: Vec<u8>,
     slots: Vec<Slot>,
     shared: Vec<Bytes>,
+    shared_size_bytes: usize,
     /// Whether the scan has more entries after these. Exact, not a guess.
     pub has_more: bool,
 }
@@ -75,9 +79,9 @@ impl RangeBatch {
         match self.slots.len() {
             0 => self.reserve(entries_max.min(SAMPLE_ENTRIES), SAMPLE_SIZE_BYTES),
             SAMPLE_ENTRIES => {
-                let average = self.buffer.len() / SAMPLE_ENTRIES;
-                let entries = entries_max.min(RESERVED_ENTRIES_MAX).saturating_sub(SAMPLE_ENTRIES);
-                self.reserve(entries, (average + average / 8).saturating_mul(entries));
+                let each = self.buffer.len() / SAMPLE_ENTRIES * 9 / 8 + size_of::<Slot>();
+                let entries = entries_max.saturating_sub(SAMPLE_ENTRIES).min(RESERVED_SIZE_BYTES_MAX / each);
+                self.reserve(entries, (each - size_of::<Slot>()) * entries);
             }
             _ => {}
         }
@@ -134,6 +138,7 @@ impl RangeBatch {
     /// Appends an entry, sharing its value.
     pub fn push_shared(&mut self, prefix: &[u8], suffix: &[u8], version: Version, value: Bytes) {
         self.push_key(prefix, suffix, version, SlotValue::Shared(self.shared.len()));
+        self.shared_size_bytes += value.len();
         self.shared.push(value);
     }
 
@@ -158,6 +163,11 @@ impl RangeBatch {
                 self.push(entry.prefix, entry.suffix, entry.version, entry.value);
             }
         }
+    }
+
+    /// What the keys and values of the entries take, in bytes; those of [truncated](Self::truncate) entries too.
+    pub fn size_bytes(&self) -> usize {
+        self.buffer.len() + self.shared_size_bytes
     }
 
     /// The number of entries.
@@ -222,6 +232,7 @@ impl RangeBatch {
         self.buffer.clear();
         self.slots.clear();
         self.shared.clear();
+        self.shared_size_bytes = 0;
         self.has_more = false;
     }
 

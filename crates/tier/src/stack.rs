@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::batch::TierBatch;
 use crate::entry::{KeyRef, Lookup, RawEntry};
 use crate::error::{ErrorKind, Result};
-use crate::page::RangeBatch;
+use crate::page::{RangeBatch, SCAN_BATCH_SIZE_BYTES};
 use crate::range::{Direction, RangeCursor, RangeRequest, check_batch_size};
 use crate::storage::{DropVersion, TierScan, TierStats, TierStorage};
 use crate::table::EntryKind;
@@ -56,7 +56,8 @@ impl TierStack {
             return Ok(page);
         }
         let request = RangeRequest { range: cursor.remaining(), ..cursor.request().clone() };
-        MergeScan::open(&self.tiers, &request)?.next_batch(batch_size, &mut page)?;
+        // As many as were asked for, however large: a page is what its reader wants to have at once.
+        MergeScan::open(&self.tiers, &request, usize::MAX)?.next_batch(batch_size, &mut page)?;
         match page.last() {
             Some(last) => cursor.advance(last.prefix, page.has_more),
             None => cursor.exhaust(),
@@ -106,7 +107,7 @@ impl TierStorage for TierStack {
     }
 
     fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>> {
-        Ok(Box::new(MergeScan::open(&self.tiers, &request)?))
+        Ok(Box::new(MergeScan::open(&self.tiers, &request, SCAN_BATCH_SIZE_BYTES)?))
     }
 
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
@@ -147,11 +148,7 @@ impl TierStorage for TierStack {
             sum.memory_bytes += stats.memory_bytes;
             sum.garbage_bytes += stats.garbage_bytes;
             for (table, found) in stats.tables {
-                let total: &mut crate::TableStats = tables.entry(table).or_default();
-                total.keys += found.keys;
-                total.entries += found.entries;
-                total.tombstones += found.tombstones;
-                total.user_bytes += found.user_bytes;
+                tables.entry(table).or_insert_with(crate::TableStats::default).add(&found);
             }
         }
         sum.tables = tables.into_iter().collect();
@@ -168,6 +165,8 @@ impl TierStorage for TierStack {
 struct MergeScan {
     sources: Vec<Source>,
     direction: Direction,
+    /// A batch that has become as large as this ends.
+    batch_size_bytes: usize,
 }
 
 /// A tier's scan with the page that was read from it last.
@@ -194,7 +193,7 @@ impl Source {
 }
 
 impl MergeScan {
-    fn open(tiers: &[Arc<dyn TierStorage>], request: &RangeRequest) -> Result<Self> {
+    fn open(tiers: &[Arc<dyn TierStorage>], request: &RangeRequest, batch_size_bytes: usize) -> Result<Self> {
         let open = |tier: &Arc<dyn TierStorage>| {
             let scan = Arc::clone(tier).scan(request.clone())?;
             let mut page = RangeBatch::new();
@@ -203,7 +202,22 @@ impl MergeScan {
             Ok(Source { scan, page, index: 0 })
         };
         let sources = tiers.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { sources, direction: request.direction })
+        Ok(Self { sources, direction: request.direction, batch_size_bytes })
+    }
+
+    /// Hands out the next page of the one source that has anything left, as it is; false if there is not just one.
+    fn take_whole_page(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<bool> {
+        for source in &mut self.sources {
+            source.refill(entries_max)?;
+        }
+        let mut left = self.sources.iter_mut().filter(|source| source.has_more());
+        let (Some(only), None) = (left.next(), left.next()) else { return Ok(false) };
+        if only.index > 0 || only.page.len() > entries_max {
+            return Ok(false);
+        }
+        std::mem::swap(&mut only.page, out);
+        only.page.has_more = out.has_more;
+        Ok(true)
     }
 
     /// The source that holds the winning entry of the first key, given that every source is refilled.
@@ -228,7 +242,10 @@ impl TierScan for MergeScan {
     fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
         out.clear();
         check_batch_size(entries_max)?;
-        while out.len() < entries_max {
+        if self.take_whole_page(entries_max, out)? {
+            return Ok(());
+        }
+        while out.len() < entries_max && out.size_bytes() < self.batch_size_bytes {
             for source in &mut self.sources {
                 source.refill(entries_max)?;
             }
@@ -254,8 +271,48 @@ mod tests {
     /// It answered with an empty page and `has_more`, so that a caller that goes on while there is more never ended.
     #[test]
     fn merged_page_of_no_entries_is_refused() {
-        let mut scan = MergeScan { sources: Vec::new(), direction: Direction::Forward };
+        let mut scan = MergeScan { sources: Vec::new(), direction: Direction::Forward, batch_size_bytes: usize::MAX };
         let refused = scan.next_batch(0, &mut RangeBatch::new());
         assert!(refused.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidArgument { .. })));
+    }
+
+    /// Entries of consecutive keys, a page at a time.
+    #[derive(Debug)]
+    struct Keys(std::ops::Range<u8>);
+
+    impl TierScan for Keys {
+        fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
+            out.clear();
+            for key in self.0.by_ref().take(entries_max) {
+                out.push(&[key], b"", Version(1), Some(b"v"));
+            }
+            out.has_more = !self.0.is_empty();
+            Ok(())
+        }
+    }
+
+    /// Where one source is left its pages are handed out as they are: none is lost, and none comes twice, whatever the sizes of batches.
+    #[test]
+    fn pages_of_the_last_source_are_handed_out_whole() {
+        for sizes in [[1, 1], [3, 7], [7, 3], [40, 2], [2, 40]] {
+            let source = |keys| {
+                let mut page = RangeBatch::new();
+                page.has_more = true;
+                Source { scan: Box::new(Keys(keys)), page, index: 0 }
+            };
+            let sources = vec![source(0..5), source(3..30), source(0..0)];
+            let mut scan = MergeScan { sources, direction: Direction::Forward, batch_size_bytes: usize::MAX };
+            let (mut out, mut found) = (RangeBatch::new(), Vec::new());
+            for size in sizes.iter().cycle() {
+                scan.next_batch(*size, &mut out).unwrap();
+                assert!(out.len() <= *size);
+                found.extend(out.iter().map(|entry| entry.prefix[0]));
+                assert_eq!(out.has_more, found.len() < 30, "after {} of 30", found.len());
+                if !out.has_more {
+                    break;
+                }
+            }
+            assert_eq!(found, (0..30).collect::<Vec<u8>>());
+        }
     }
 }

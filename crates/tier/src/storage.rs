@@ -47,6 +47,24 @@ pub struct TableStats {
     pub user_bytes: u64,
 }
 
+impl TableStats {
+    /// Adds those of another part of the table, at most up to what the counts can hold: a damaged file may say anything of itself.
+    ///
+    /// ```
+    /// use thermocline_tier::TableStats;
+    ///
+    /// let mut sum = TableStats { keys: 2, ..TableStats::default() };
+    /// sum.add(&TableStats { keys: u64::MAX, entries: 3, ..TableStats::default() });
+    /// assert_eq!((sum.keys, sum.entries), (u64::MAX, 3));
+    /// ```
+    pub fn add(&mut self, other: &Self) {
+        self.keys = self.keys.saturating_add(other.keys);
+        self.entries = self.entries.saturating_add(other.entries);
+        self.tombstones = self.tombstones.saturating_add(other.tombstones);
+        self.user_bytes = self.user_bytes.saturating_add(other.user_bytes);
+    }
+}
+
 /// What a tier holds.
 ///
 /// ```
@@ -66,7 +84,8 @@ pub struct TierStats {
 /// was there when it was opened; whether entries show that are dropped, cleared, or written late while it runs is left to the
 /// tier, as for a cursor (C10).
 pub trait TierScan: Send + Debug {
-    /// Replaces the content of `out` by the next `entries_max` entries, fewer only at the end, and sets `out.has_more`.
+    /// Replaces the content of `out` by the next `entries_max` entries, and sets `out.has_more`. There are fewer at the end, and where
+    /// values are large: a tier may end a batch early so that it takes little memory, but never without an entry while there are more.
     ///
     /// # Errors
     /// As for [`TierStorage::range_next`], a batch of 0 entries among them. A scan that failed is not used again.

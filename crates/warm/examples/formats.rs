@@ -108,7 +108,8 @@ partition:
 - The **filter** of a partition is a split block Bloom filter over the hashes of table and key (XXH3-64 of the key, seeded with the table's code:
   tag in bits 32 and up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32,
   the lower half one bit in each of its words.
-- Blocks are closed at 16 KiB before compression (or less, if the options say so), at 120 keys, and where a table ends.
+- Blocks are closed at 120 keys, where a table ends, and where one more entry of the average size would take them over 16 KiB before compression (or
+  less: if the options say so, or half of it while the tier is larger than its cache).
 ";
 
 fn main() -> std::io::Result<()> {

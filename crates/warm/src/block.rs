@@ -267,10 +267,11 @@ pub(crate) struct BuiltBlock {
 }
 
 impl MainBuilder {
-    /// Whether the block has reached its size or its number of keys.
+    /// Whether the block has reached its number of keys, or would go over its size with one more of the average size.
     pub(crate) fn is_full(&self, size_max: usize) -> bool {
-        let overhead = (ENTRY_SIZE_BYTES + HISTORY_REF_SIZE_BYTES + LINE_SIZE_BYTES / LINE_KEYS) * self.slots.len();
-        self.slots.len() >= BLOCK_KEYS_MAX || self.bytes.len() + overhead >= size_max
+        let keys = self.slots.len();
+        let size = self.bytes.len() + (ENTRY_SIZE_BYTES + HISTORY_REF_SIZE_BYTES + LINE_SIZE_BYTES / LINE_KEYS) * keys;
+        keys >= BLOCK_KEYS_MAX || size + size / keys.max(1) > size_max
     }
 
     pub(crate) fn push(&mut self, entry: &NewEntry<'_>) {

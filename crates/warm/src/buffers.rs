@@ -15,8 +15,11 @@ const ALIGNMENT: usize = 64;
 const PAGE_BYTES: usize = 4 << 10;
 /// Contents of these sizes, in bytes, have mappings; smaller ones would waste them, larger ones are rare.
 const MAPPED_BYTES: RangeInclusive<usize> = PAGE_BYTES + 1..=16 * PAGE_BYTES;
-/// So many mappings at most: a process may have 65,530 by default, and each may be one of its own.
+/// So many mappings at most in the whole process: it may have 65,530 by default, and each may be one of its own, though the system mostly
+/// makes one of those that lie side by side. Beyond, the heap serves.
 const MAPPINGS_MAX: usize = 32_768;
+/// How many mappings there are, free ones too.
+static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
 /// So many buffers wait for use at most. Mostly it is one: a new block takes the place of another.
 const FREE_MAX: usize = 16;
 
@@ -47,12 +50,24 @@ impl DerefMut for Memory {
 }
 
 /// Those that nobody uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffers {
     /// The oldest comes first.
     free: Mutex<Vec<MappedBytes>>,
-    /// How many mappings there are, free ones too.
-    mappings: AtomicUsize,
+    mappings: &'static AtomicUsize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { free: Mutex::default(), mappings: &MAPPINGS }
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        // Those in use have gone: each has kept this.
+        self.mappings.fetch_sub(self.free.get_mut().len(), Ordering::Relaxed);
+    }
 }
 
 /// Room for one block or filter.
@@ -138,6 +153,11 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
+    /// With a count of their own.
+    fn buffers() -> Arc<Buffers> {
+        Arc::new(Buffers { mappings: Box::leak(Box::default()), free: Mutex::default() })
+    }
+
     fn filled(buffers: &Arc<Buffers>, len: usize, with: u8) -> Bytes {
         let mut buffer = buffers.take(len);
         buffer.as_mut().fill(with);
@@ -146,7 +166,7 @@ mod tests {
 
     #[test]
     fn buffer_is_used_again_when_the_last_slice_is_gone_and_not_before() {
-        let buffers = Arc::new(Buffers::default());
+        let buffers = buffers();
         let first = filled(&buffers, 16_000, 1);
         let (place, value) = (first.as_ptr(), first.slice(100..200));
         drop(first);
@@ -162,7 +182,7 @@ mod tests {
 
     #[test]
     fn few_are_kept_and_those_of_other_sizes_leave() {
-        let buffers = Arc::new(Buffers::default());
+        let buffers = buffers();
         let free = || buffers.free.lock().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
         let many = |len| drop((0..2 * FREE_MAX).map(|_| filled(&buffers, len, 1)).collect::<Vec<_>>());
         many(16_000);
@@ -180,7 +200,7 @@ mod tests {
 
     #[test]
     fn beyond_the_mappings_that_are_allowed_the_heap_serves() {
-        let buffers = Arc::new(Buffers::default());
+        let buffers = buffers();
         buffers.mappings.store(MAPPINGS_MAX - 1, Ordering::Relaxed);
         let (mapped, other) = (filled(&buffers, 16_000, 1), filled(&buffers, 16_000, 2));
         assert_eq!(buffers.mappings.load(Ordering::Relaxed), MAPPINGS_MAX);

@@ -128,12 +128,12 @@ impl Plan {
     pub(crate) fn pick(view: &View, options: &WarmOptions) -> Option<Self> {
         // Level 0 and the levels below by how far each is over its limit: were level 0 always first, level 1 would only grow under load, and
         // each rewrite of level 0 with it.
-        let upper = view.levels.first()?.len();
-        let upper_permille = permille(upper as u64, options.level0_files as u64);
+        let upper = view.flushes();
+        let upper_permille = permille(upper as u64, options.level0_flushes as u64);
         let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
         let sizes = levels.map(|(level, segments)| (level, size_bytes(segments), level_size_max(options, level)));
         let fullest = sizes.filter(|(_, size, max)| size > max).map(|(level, size, max)| (permille(size, max), level)).max();
-        if upper >= options.level0_files && fullest.is_none_or(|(permille, _)| permille <= upper_permille) {
+        if upper >= options.level0_flushes && fullest.is_none_or(|(permille, _)| permille <= upper_permille) {
             return Self::level0(view);
         }
         let (_, level) = fullest?;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     fn sizes() -> Sizes {
-        Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() }, 0)
+        Sizes::new(&WarmOptions { block_size_bytes: 256, ..WarmOptions::default() }, std::iter::empty())
     }
 
     fn maker() -> Arc<FileMaker> {

@@ -128,6 +128,8 @@ pub(crate) struct HistoryBuilder {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
     versions: Option<(Version, Version)>,
+    /// How many versions there are.
+    count: usize,
 }
 
 /// A block before compression, and what the index says about it.
@@ -138,10 +140,11 @@ pub(crate) struct BuiltHistory {
 }
 
 impl HistoryBuilder {
-    /// Whether the next version must go to another block.
+    /// Whether the next version must go to another block: with one more of the average size this one would go over its size.
     pub(crate) fn is_full(&self, size_max: usize) -> bool {
         let open = GROUP_HEADER_SIZE_BYTES + self.slots.len() * PAIR_WIDE_SIZE_BYTES + self.bytes.len();
-        self.raw.len() + open >= size_max
+        let size = self.raw.len() + open;
+        self.count > 0 && size + size / self.count > size_max
     }
 
     /// Where the open group begins, or the next one.
@@ -155,6 +158,7 @@ impl HistoryBuilder {
         let suffix_end = self.bytes.len();
         self.bytes.extend_from_slice(old.value);
         let value_end = self.bytes.len();
+        self.count += 1;
         self.slots.push(Slot { delta: newest.0 - old.version.0, bits: old.bits, suffix_end, value_end });
         let (oldest, newest) = self.versions.unwrap_or((old.version, old.version));
         self.versions = Some((oldest.min(old.version), newest.max(old.version)));
@@ -203,6 +207,7 @@ impl HistoryBuilder {
     pub(crate) fn finish(&mut self) -> Option<BuiltHistory> {
         self.close_group();
         let versions = self.versions.take()?;
+        self.count = 0;
         Some(BuiltHistory { raw: std::mem::take(&mut self.raw), versions })
     }
 }

@@ -31,7 +31,8 @@ pub(crate) struct FileMeta {
     pub(crate) version_max: Version,
     /// Drops and clears up to this sequence were applied when it was written: only later ones hide its entries.
     pub(crate) applied: u64,
-    /// Of two files with the same version of a key, the one of the higher rank was written later and wins.
+    /// Of two files with the same version of a key, the one of the higher rank was written later and wins. On level 0 the files of one flush
+    /// have the same, and hold disjoint keys.
     pub(crate) rank: u64,
     /// What it holds of each table, in order; at least one.
     pub(crate) tables: Vec<(EntryKind, TableStats)>,

@@ -5,9 +5,6 @@ use thermocline_tier::{ErrorKind, Result};
 use crate::codec::Compression;
 use crate::layout::{BLOCK_SIZE_BYTES, PARTITION_BLOCKS};
 
-/// A block goes over its size with its last entry: so that most end within four pages of memory.
-const BLOCK_SIZE_BYTES_DEFAULT: u64 = BLOCK_SIZE_BYTES as u64 - 512;
-
 /// How a warm tier works. All sizes are in bytes.
 ///
 /// ```
@@ -25,10 +22,10 @@ pub struct WarmOptions {
     pub open_files_max: usize,
     /// How large a file of a level below 0 becomes, before it is closed at the next key. At least 4 KiB.
     pub file_size_bytes: u64,
-    /// How many files level 0 may have before they are merged into level 1. At least 1.
-    pub level0_files: usize,
-    /// With how many files of level 0 writers are slowed down; with twice as many they wait.
-    pub level0_files_slow: usize,
+    /// How many flushes level 0 may have the files of before they are merged into level 1. At least 1.
+    pub level0_flushes: usize,
+    /// With how many flushes in level 0 writers are slowed down; with twice as many they wait.
+    pub level0_flushes_slow: usize,
     /// What level 1 may hold before files of it are merged into level 2.
     pub level1_size_bytes: u64,
     /// How many times larger than itself each level lets the next one become. At least 2.
@@ -38,8 +35,8 @@ pub struct WarmOptions {
     /// The compression of files that come from compaction.
     pub compression: Compression,
     /// How large a block of a file becomes before compression: 256 bytes to 16 KiB. A read of one key reads one block; small ones take
-    /// more index. While the tier holds more than `cache_size_bytes` of keys and values, new files get blocks of half the size: most
-    /// reads then take a block for one value.
+    /// more index. While the newest keys and values of the tier are larger than `cache_size_bytes`, new main blocks are half as large,
+    /// and new history blocks while all of its versions are: most reads then take a block for one value.
     pub block_size_bytes: u64,
     /// How many blocks of a file share an index and a filter, which are read and given up together. 1 to 256.
     pub partition_blocks: usize,
@@ -55,13 +52,13 @@ impl Default for WarmOptions {
             cache_size_bytes: 64 << 20,
             open_files_max: 256,
             file_size_bytes: 64 << 20,
-            level0_files: 4,
-            level0_files_slow: 12,
+            level0_flushes: 4,
+            level0_flushes_slow: 12,
             level1_size_bytes: 256 << 20,
             level_size_ratio: 10,
             compression_flushed: Compression::Lz4,
             compression: Compression::Zstd(-1),
-            block_size_bytes: BLOCK_SIZE_BYTES_DEFAULT,
+            block_size_bytes: BLOCK_SIZE_BYTES as u64,
             partition_blocks: PARTITION_BLOCKS,
             write_size_bytes: 1 << 20,
             step_size_bytes: 8 << 20,
@@ -79,8 +76,8 @@ impl WarmOptions {
             ("cache_size_bytes", self.cache_size_bytes, 64 << 10),
             ("open_files_max", self.open_files_max as u64, 8),
             ("file_size_bytes", self.file_size_bytes, 4 << 10),
-            ("level0_files", self.level0_files as u64, 1),
-            ("level0_files_slow", self.level0_files_slow as u64, self.level0_files as u64),
+            ("level0_flushes", self.level0_flushes as u64, 1),
+            ("level0_flushes_slow", self.level0_flushes_slow as u64, self.level0_flushes as u64),
             ("level1_size_bytes", self.level1_size_bytes, 1),
             ("level_size_ratio", self.level_size_ratio, 2),
             ("block_size_bytes", self.block_size_bytes, 256),

@@ -311,7 +311,13 @@ impl Cursor {
 
     /// Adds what the window selects from the current block, where no other file has a say. False when the batch is full, with the cursor on
     /// the next selected key; true at the end of the block, behind its last key, or where the range ends, with the cursor no longer valid.
-    fn fill(&mut self, request: &RangeRequest, entries_max: usize, out: &mut RangeBatch) -> Result<bool> {
+    fn fill(
+        &mut self,
+        request: &RangeRequest,
+        entries_max: usize,
+        batch_size_bytes: usize,
+        out: &mut RangeBatch,
+    ) -> Result<bool> {
         let (segment, index, block) = (Arc::clone(&self.segment), Arc::clone(&self.index), Arc::clone(&self.block));
         let (keys, base) = (self.keys(), index.versions[self.number].0);
         let main = MainBlock::new(&block.data, keys, base);
@@ -337,7 +343,7 @@ impl Cursor {
                 self.see_old(entry.history, entry.version, window.at)?
             };
             if seen.version().is_some_and(|version| window.selects(version)) {
-                if out.len() == entries_max {
+                if out.len() == entries_max || out.size_bytes() >= batch_size_bytes {
                     return Ok(false);
                 }
                 out.make_room(entries_max);
@@ -415,10 +421,12 @@ pub(crate) struct WarmScan {
     at_key: Vec<usize>,
     /// The last key of the batch before.
     last: Option<Vec<u8>>,
+    /// A batch that has become as large as this ends.
+    batch_size_bytes: usize,
 }
 
 impl WarmScan {
-    pub(crate) fn open(view: Arc<View>, request: RangeRequest) -> Result<Self> {
+    pub(crate) fn open(view: Arc<View>, request: RangeRequest, batch_size_bytes: usize) -> Result<Self> {
         let mut sources = Vec::new();
         if !request.range.is_empty() {
             let found = view.sources(&request);
@@ -428,7 +436,7 @@ impl WarmScan {
             }
             sources.retain(|source| source.cursor.is_some());
         }
-        Ok(Self { view, request, sources, at_key: Vec::new(), last: None })
+        Ok(Self { view, request, sources, at_key: Vec::new(), last: None, batch_size_bytes })
     }
 
     /// Finds which sources stand at the next key; false at the end.
@@ -532,7 +540,7 @@ impl WarmScan {
     fn fill_alone(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
         let Some(source) = self.sources.first_mut() else { return Ok(()) };
         while let Some(cursor) = &mut source.cursor {
-            if !cursor.fill(&self.request, entries_max, out)? {
+            if !cursor.fill(&self.request, entries_max, self.batch_size_bytes, out)? {
                 out.has_more = true;
                 return Ok(());
             }
@@ -558,7 +566,7 @@ impl TierScan for WarmScan {
             return self.check_order(out);
         }
         while let Some(number) = self.next_selected()? {
-            if out.len() == entries_max {
+            if out.len() == entries_max || out.size_bytes() >= self.batch_size_bytes {
                 out.has_more = true;
                 break;
             }

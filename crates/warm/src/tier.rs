@@ -14,8 +14,8 @@ use thermocline_io::sync::{Condvar, Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef,
-    Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource, TableStats,
-    TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
+    Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource,
+    SCAN_BATCH_SIZE_BYTES, TableStats, TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
 use self::rewrite::Jobs;
@@ -176,7 +176,8 @@ impl WarmTier {
             }
         }
         if let Some((upper, lower)) = levels.split_first_mut() {
-            upper.sort_by_key(|segment| std::cmp::Reverse((segment.meta.rank, segment.meta.number)));
+            let flush = |segment: &Arc<Segment>| std::cmp::Reverse(segment.meta.rank);
+            upper.sort_by(|a, b| flush(a).cmp(&flush(b)).then_with(|| a.meta.first.cmp(&b.meta.first)));
             for level in lower {
                 level.sort_by(|a, b| a.meta.first.cmp(&b.meta.first));
             }
@@ -219,8 +220,9 @@ impl WarmTier {
     fn add(&self, mut files: Vec<FileMeta>, tables: Vec<EntryKind>, checkpoint: Option<Checkpoint>) -> Result<()> {
         let written = files.iter().map(|file| file.size_bytes).sum();
         let mut catalog = self.catalog.lock();
-        for (number, file) in (1..).zip(&mut files) {
-            file.rank = catalog.state.rank_last + number;
+        for file in &mut files {
+            // One for all: they hold disjoint keys.
+            file.rank = catalog.state.rank_last + 1;
             file.applied = catalog.state.marker_last;
         }
         let tables = tables.into_iter().filter(|table| !catalog.state.tables.contains(table)).collect();
@@ -248,10 +250,8 @@ impl WarmTier {
     }
 
     fn output(&self, compression: Compression) -> Output {
-        let view = self.view.load();
-        let tables = view.segments().flat_map(|segment| &segment.meta.tables);
-        let user_bytes = tables.fold(0, |sum: u64, (_, stats)| sum.saturating_add(stats.user_bytes));
-        Output::new(&self.maker, compression, Sizes::new(&self.options, user_bytes), self.options.file_size_bytes)
+        let tables = self.stats().tables.into_iter().map(|(_, stats)| stats);
+        Output::new(&self.maker, compression, Sizes::new(&self.options, tables), self.options.file_size_bytes)
     }
 
     fn page(&self, cursor: &mut RangeCursor, direction: Direction, batch_size: usize) -> Result<RangeBatch> {
@@ -261,7 +261,8 @@ impl WarmTier {
             return Ok(page);
         }
         let request = RangeRequest { range: cursor.remaining(), ..cursor.request().clone() };
-        WarmScan::open(self.view.load_full(), request)?.next_batch(batch_size, &mut page)?;
+        // As many as were asked for, however large: a page is what its reader wants to have at once.
+        WarmScan::open(self.view.load_full(), request, usize::MAX)?.next_batch(batch_size, &mut page)?;
         match page.last() {
             Some(last) => cursor.advance(last.prefix, page.has_more),
             None => cursor.exhaust(),
@@ -379,7 +380,7 @@ impl TierStorage for WarmTier {
     }
 
     fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>> {
-        Ok(Box::new(WarmScan::open(self.view.load_full(), request)?))
+        Ok(Box::new(WarmScan::open(self.view.load_full(), request, SCAN_BATCH_SIZE_BYTES)?))
     }
 
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
@@ -473,11 +474,7 @@ impl TierStorage for WarmTier {
             for (table, held) in
                 segment.meta.tables.iter().filter(|(table, _)| !view.markers.hides_table(*table, segment.meta.applied))
             {
-                let sum = tables.entry(*table).or_default();
-                sum.keys = sum.keys.saturating_add(held.keys);
-                sum.entries = sum.entries.saturating_add(held.entries);
-                sum.tombstones = sum.tombstones.saturating_add(held.tombstones);
-                sum.user_bytes = sum.user_bytes.saturating_add(held.user_bytes);
+                tables.entry(*table).or_default().add(held);
             }
         }
         TierStats { tables: tables.into_iter().collect(), memory_bytes: self.cache.used_bytes(), garbage_bytes: 0 }
@@ -548,12 +545,12 @@ impl DurableTier for WarmTier {
     }
 
     fn pressure(&self) -> Pressure {
-        let files = self.view.load().levels.first().map_or(0, Vec::len);
-        let slow = self.options.level0_files_slow;
-        let why = || format!("level 0 has {files} files, and {slow} are many");
-        match files {
-            files if files >= 2 * slow => Pressure::Stop { why: why() },
-            files if files >= slow => Pressure::Slow { why: why() },
+        let flushes = self.view.load().flushes();
+        let slow = self.options.level0_flushes_slow;
+        let why = || format!("level 0 has the files of {flushes} flushes, and {slow} are many");
+        match flushes {
+            flushes if flushes >= 2 * slow => Pressure::Stop { why: why() },
+            flushes if flushes >= slow => Pressure::Slow { why: why() },
             _ => Pressure::None,
         }
     }

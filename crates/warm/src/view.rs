@@ -215,7 +215,7 @@ impl View {
         }
     }
 
-    /// The files that a scan must read, as one list for each file of level 0 and each level below, in the order of the keys.
+    /// The files that a scan must read, as one list for each flush in level 0 and each level below, in the order of the keys.
     pub(crate) fn sources(&self, request: &RangeRequest) -> Vec<Vec<Arc<Segment>>> {
         let window = request.window;
         let is_wanted = |segment: &&Arc<Segment>| {
@@ -230,9 +230,15 @@ impl View {
             may_be_seen && !ends_before && !begins_after && !self.markers.hides_table(table, meta.applied)
         };
         let Some((upper, lower)) = self.levels.split_first() else { return Vec::new() };
-        let upper = upper.iter().filter(is_wanted).map(|segment| vec![Arc::clone(segment)]);
+        let upper = upper.chunk_by(|a, b| a.meta.rank == b.meta.rank);
+        let upper = upper.map(|flush| flush.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
         let lower = lower.iter().map(|level| level.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
         upper.chain(lower).filter(|segments| !segments.is_empty()).collect()
+    }
+
+    /// How many flushes level 0 has the files of.
+    pub(crate) fn flushes(&self) -> usize {
+        self.levels.first().map_or(0, |upper| upper.chunk_by(|a, b| a.meta.rank == b.meta.rank).count())
     }
 
     /// All files.

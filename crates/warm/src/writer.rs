@@ -106,20 +106,30 @@ struct Waiting {
 pub(crate) struct Sizes {
     /// How much is written at a time. Main blocks are gathered to runs of about this size, so that a scan of the newest versions reads on.
     write: usize,
-    /// Of a block before compression.
-    block: usize,
+    /// Of a main block before compression.
+    main: usize,
+    /// Of a history block before compression.
+    history: usize,
     /// Main blocks of a partition.
     partition_blocks: usize,
 }
 
 impl Sizes {
-    /// For a tier that holds so much, in bytes of keys and values.
-    pub(crate) fn new(options: &WarmOptions, user_bytes: u64) -> Self {
+    /// For a tier that holds so much of each table.
+    pub(crate) fn new(options: &WarmOptions, tables: impl Iterator<Item = TableStats>) -> Self {
+        let (mut newest_bytes, mut all_bytes) = (0_u64, 0_u64);
+        for stats in tables {
+            let newest = u128::from(stats.user_bytes) * u128::from(stats.keys) / u128::from(stats.entries.max(1));
+            newest_bytes = newest_bytes.saturating_add(u64::try_from(newest).unwrap_or(u64::MAX));
+            all_bytes = all_bytes.saturating_add(stats.user_bytes);
+        }
+        let block = usize::try_from(options.block_size_bytes).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES);
         // What does not fit is read again and again: half of a block for one value is half of the work.
-        let share = if user_bytes > options.cache_size_bytes { 2 } else { 1 };
+        let fitting = |bytes| if bytes > options.cache_size_bytes { block / 2 } else { block };
         Self {
             write: usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX),
-            block: usize::try_from(options.block_size_bytes / share).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES),
+            main: fitting(newest_bytes),
+            history: fitting(all_bytes),
             partition_blocks: options.partition_blocks,
         }
     }
@@ -263,7 +273,7 @@ impl SstWriter {
     }
 
     fn push_old(&mut self, entry: &NewVersion<'_>) -> Result<()> {
-        if self.history.is_full(self.sizes.block) {
+        if self.history.is_full(self.sizes.history) {
             self.close_history()?;
         }
         let stored;
@@ -322,7 +332,7 @@ impl SstWriter {
         let Current { version, oldest, flags, history, .. } = self.current;
         let Current { prefix, suffix, value, .. } = &self.current;
         self.main.push(&NewEntry { key: prefix, suffix, version, flags, value, history, oldest });
-        if self.main.is_full(self.sizes.block) || self.has_much_history() { self.end_main() } else { Ok(()) }
+        if self.main.is_full(self.sizes.main) || self.has_much_history() { self.end_main() } else { Ok(()) }
     }
 
     fn has_much_history(&self) -> bool {

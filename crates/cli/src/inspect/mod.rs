@@ -81,7 +81,7 @@ fn space_by_table(files: &[TierFile]) -> BTreeMap<Table, TableSpace> {
         for (table, counts) in &file.tables {
             let space = tables.entry(*table).or_default();
             space.files += 1;
-            files::add(&mut space.counts, counts);
+            space.counts.add(counts);
             // Keys and values may all be empty; then only the entries tell.
             let (part, whole) =
                 if all.user_bytes > 0 { (counts.user_bytes, all.user_bytes) } else { (counts.entries, all.entries) };

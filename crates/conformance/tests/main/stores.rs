@@ -38,8 +38,8 @@ fn open_warm(request: DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> {
     let options = WarmOptions {
         cache_size_bytes: 64 << 10,
         file_size_bytes: 4 << 10,
-        level0_files: 2,
-        level0_files_slow: 4,
+        level0_flushes: 2,
+        level0_flushes_slow: 4,
         level1_size_bytes: 8 << 10,
         level_size_ratio: 2,
         step_size_bytes: 1000,

@@ -71,8 +71,8 @@ impl Below {
         let options = WarmOptions {
             cache_size_bytes: 64 << 10,
             file_size_bytes: 4 << 10,
-            level0_files: 2,
-            level0_files_slow: 2,
+            level0_flushes: 2,
+            level0_flushes_slow: 2,
             level1_size_bytes: 4 << 10,
             level_size_ratio: 2,
             step_size_bytes: 1000,

@@ -104,7 +104,12 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
             Field::at(25, Encoding::U64, "oldest version", ""),
             Field::at(33, Encoding::U64, "newest version", "not below the oldest"),
             Field::at(41, Encoding::U64, "applied", "the last marker that was applied when it was written"),
-            Field::at(49, Encoding::U64, "rank", "of two files with the same version of a key, the one of the higher rank wins"),
+            Field::at(
+                49,
+                Encoding::U64,
+                "rank",
+                "of two files with the same version of a key, the higher rank wins; on level 0 files of one flush share it, with disjoint keys",
+            ),
             Field::at(57, Encoding::Variable, "first key", "a key"),
             Field::after(Encoding::Variable, "last key", "a key, not below the first"),
             Field::after(Encoding::Variable, "tables", "list of table statistics, ascending by table, at least one"),

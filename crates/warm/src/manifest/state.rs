@@ -149,7 +149,7 @@ impl State {
         Counters { file_number_next, rank_last, marker_last, flushed_bytes, rewritten_bytes }
     }
 
-    /// Checks that files of the same level below 0 hold disjoint keys.
+    /// Checks that files of the same level below 0, and of the same flush on level 0, hold disjoint keys.
     pub(super) fn check_disjoint(&self) -> Result<(), String> {
         check_disjoint(self.files.values().map(|file| (file.level, file)))
     }
@@ -188,9 +188,6 @@ impl State {
         let removed: BTreeSet<u64> = edit.remove.iter().copied().collect();
         let moved: BTreeMap<u64, u8> = edit.moves.iter().copied().collect();
         let touched: BTreeSet<u8> = edit.add.iter().map(|file| file.level).chain(moved.values().copied()).collect();
-        if touched.iter().all(|level| *level == 0) {
-            return Ok(());
-        }
         let kept = self.files.values().filter(|file| !removed.contains(&file.number));
         let kept = kept.map(|file| (moved.get(&file.number).copied().unwrap_or(file.level), file));
         let added = edit.add.iter().map(|file| (file.level, file));
@@ -313,11 +310,13 @@ fn check_file(file: &FileMeta) -> Result<(), String> {
 }
 
 fn check_disjoint<'a>(files: impl Iterator<Item = (u8, &'a FileMeta)>) -> Result<(), String> {
-    let mut files: Vec<(u8, &FileMeta)> = files.filter(|(level, _)| *level > 0).collect();
-    files.sort_by(|(level, file), (other_level, other)| (level, &file.first).cmp(&(other_level, &other.first)));
+    // The flush that it comes from, on level 0.
+    let group = |(level, file): (u8, &'a FileMeta)| (level, if level == 0 { file.rank } else { 0 }, file);
+    let mut files: Vec<(u8, u64, &FileMeta)> = files.map(group).collect();
+    files.sort_by(|one, other| (one.0, one.1, &one.2.first).cmp(&(other.0, other.1, &other.2.first)));
     for pair in files.windows(2) {
-        if let [(level, file), (next_level, next)] = pair {
-            let is_apart = level != next_level || file.last < next.first;
+        if let [(level, rank, file), (next_level, next_rank, next)] = pair {
+            let is_apart = (level, rank) != (next_level, next_rank) || file.last < next.first;
             require(is_apart, || format!("files {} and {} of level {level} overlap", file.number, next.number))?;
         }
     }

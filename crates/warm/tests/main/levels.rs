@@ -2,7 +2,7 @@
 
 use thermocline_conformance::ModelTier;
 use thermocline_io::SimDisk;
-use thermocline_tier::{Checkpoint, DurableTier, KeyRef, TierStorage, Version};
+use thermocline_tier::{Checkpoint, DurableTier, KeyRef, Pressure, TierStorage, Version};
 use thermocline_warm::{WarmOptions, WarmTier};
 
 use crate::backends::{open, small};
@@ -35,7 +35,7 @@ fn level_1_drains_while_level_0_never_rests() {
     let mut largest = 0;
     for round in 0..60 {
         // Level 0 is at its limit whenever a choice is made.
-        while tier.files().iter().filter(|file| file.level == 0).count() < options.level0_files {
+        while tier.files().iter().filter(|file| file.level == 0).count() < options.level0_flushes {
             version += 1;
             absorb(&tier, version, &mut random);
         }
@@ -79,5 +79,37 @@ fn many_keys_are_found_together_as_they_are_one_by_one_wherever_they_lie() {
         let refs: Vec<KeyRef<'_>> = asked.iter().map(|key| KeyRef { table: MULTI, prefix: key.as_bytes() }).collect();
         let alone: Vec<_> = asked.iter().map(|key| tier.get(MULTI, key.as_bytes(), at).unwrap()).collect();
         assert_eq!(tier.get_many(&refs, at).unwrap(), alone, "at {at}");
+    }
+}
+
+/// Files were counted, of which a flush of some tables made four: each flush was merged by itself, and writers were slowed down.
+#[test]
+fn flushes_of_many_files_count_once() {
+    let options = WarmOptions { level0_flushes: 4, level0_flushes_slow: 6, file_size_bytes: 4 << 10, ..small() };
+    let tier = open(&SimDisk::new(1), options).unwrap();
+    let keys: Vec<String> = (0..400).map(|key| format!("{key:04}")).collect();
+    let absorb = |version: u64| {
+        let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&[b'v'; 100][..]))).collect();
+        let model = ModelTier::new();
+        model.set(&batch(version, &writes)).unwrap();
+        tier.absorb(&model, Checkpoint { version: Version(version), ..Checkpoint::default() }).unwrap();
+        tier.files().iter().filter(|file| file.level == 0).count()
+    };
+    let files = absorb(1);
+    assert!(files > 4, "{files} files");
+    assert!(absorb(2) > files + 4 && absorb(3) > 2 * files + 4);
+    assert!(!tier.step().unwrap(), "three are not enough");
+    assert_eq!(tier.pressure(), Pressure::None);
+    absorb(4);
+    let rewritten = tier.counters().rewritten_bytes;
+    while tier.step().unwrap() {}
+    assert!(tier.counters().rewritten_bytes > rewritten);
+    assert!(tier.files().iter().all(|file| file.level > 0));
+    for version in 5..11 {
+        absorb(version);
+    }
+    assert!(matches!(tier.pressure(), Pressure::Slow { .. }), "{:?}", tier.pressure());
+    for key in &keys {
+        assert_eq!(tier.get(MULTI, key.as_bytes(), Version(7)).unwrap().version(), Some(Version(7)));
     }
 }

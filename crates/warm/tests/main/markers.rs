@@ -16,7 +16,7 @@ use crate::support::{MULTI, OPERATOR, SOURCE, check_no_orphans, live_files, mani
 
 /// Nothing is rewritten unless it is asked for.
 fn quiet() -> WarmOptions {
-    WarmOptions { level0_files: 1000, level0_files_slow: 2000, ..small() }
+    WarmOptions { level0_flushes: 1000, level0_flushes_slow: 2000, ..small() }
 }
 
 fn drop_of(table: EntryKind, key: &'static str, version: u64) -> DropVersion {
@@ -151,7 +151,7 @@ fn mark_made_while_its_file_is_rewritten_hides_what_the_rewrite_brings() {
         }
         drop(tier);
         // Everything in level 0 is wanted now, a step at a time.
-        let tier = open(&disk, WarmOptions { level0_files: 1, level0_files_slow: 9, step_size_bytes: 1, ..quiet() }).unwrap();
+        let tier = open(&disk, WarmOptions { level0_flushes: 1, level0_flushes_slow: 9, step_size_bytes: 1, ..quiet() }).unwrap();
         let before = sorted_files(&disk).len();
         while sorted_files(&disk).len() == before {
             assert!(tier.step().unwrap());
@@ -192,7 +192,7 @@ fn mark_made_while_its_file_is_rewritten_hides_what_the_rewrite_brings() {
 fn clear_of_a_table_costs_a_rewrite_of_others_nothing_of_its_work() {
     for is_written_again in [false, true] {
         let disk = SimDisk::new(1);
-        let options = WarmOptions { level0_files: 3, level0_files_slow: 99, step_size_bytes: 1, ..quiet() };
+        let options = WarmOptions { level0_flushes: 3, level0_flushes_slow: 99, step_size_bytes: 1, ..quiet() };
         let tier = open(&disk, options).unwrap();
         // A rewrite of files of one table each.
         tier.set(&one(1, MULTI, "a=0")).unwrap();
@@ -206,7 +206,7 @@ fn clear_of_a_table_costs_a_rewrite_of_others_nothing_of_its_work() {
         assert_eq!(value(&tier, SOURCE, "b", 9), "-");
         // After a power cut there is no such rewrite, and the file that it left goes without one.
         let image = cut(&disk);
-        let reopened = open(&image, WarmOptions { level0_files: 9, level0_files_slow: 99, ..quiet() }).unwrap();
+        let reopened = open(&image, WarmOptions { level0_flushes: 9, level0_flushes_slow: 99, ..quiet() }).unwrap();
         assert_eq!(live_files(&reopened).len(), 3);
         while reopened.step().unwrap() {}
         assert_eq!(live_files(&reopened).len(), 2);

@@ -134,9 +134,15 @@ fn many(cache_size_bytes: u64) -> Many {
     let disk = SimDisk::new(3);
     let count = Arc::new(Count::default());
     let counted = Counted { disk: disk.clone(), count: Arc::clone(&count) };
-    let (file_size_bytes, level0_files, level0_files_slow) = (16 << 10, 1000, 1000);
-    let options =
-        WarmOptions { open_files_max: OPEN_MAX, file_size_bytes, level0_files, level0_files_slow, cache_size_bytes, ..small() };
+    let (file_size_bytes, level0_flushes, level0_flushes_slow) = (16 << 10, 1000, 1000);
+    let options = WarmOptions {
+        open_files_max: OPEN_MAX,
+        file_size_bytes,
+        level0_flushes,
+        level0_flushes_slow,
+        cache_size_bytes,
+        ..small()
+    };
     let tier =
         Arc::new(WarmTier::open(OpenWarm { disk: Arc::new(counted), store: STORE, options, is_read_only: false }).unwrap());
     let (mut random, mut expected) = (Random(11), BTreeMap::new());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use thermocline_conformance::ModelTier;
 use thermocline_io::{DiskErrorKind, Fault, FaultKind, Operation, Reason, SimDisk, When};
 use thermocline_tier::{
-    Checkpoint, Direction, DurableTier, ErrorKind, KeyRange, Lookup, RangeBatch, RangeRequest, ReadWindow, TierBatch,
+    Checkpoint, Direction, DurableTier, ErrorKind, KeyRange, Lookup, RangeBatch, RangeRequest, ReadWindow, TierBatch, TierStack,
     TierStorage, Version,
 };
 use thermocline_warm::{Compression, WarmOptions, WarmTier};
@@ -384,8 +384,9 @@ fn readers_on_several_threads_beside_flushes_and_rewrites_see_whole_commits() {
 /// how many versions of a key are there then.
 fn rewrite_with_a_slow_helper(seed: u64, fault: Option<Fault>) -> (thermocline_tier::Result<()>, usize) {
     let disk = SimDisk::new(seed);
-    let tier =
-        Arc::new(open(&disk, WarmOptions { level0_files: 100, level0_files_slow: 100, step_size_bytes: 1, ..small() }).unwrap());
+    let tier = Arc::new(
+        open(&disk, WarmOptions { level0_flushes: 100, level0_flushes_slow: 100, step_size_bytes: 1, ..small() }).unwrap(),
+    );
     let keys: Vec<String> = (0..100).map(|key| format!("k{key:03}")).collect();
     for version in 1..6 {
         let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
@@ -671,4 +672,55 @@ fn reads_of_any_kind_cross_partitions_of_several_tables() {
             check(&batches, &[1, 3, 4, 60, u64::MAX], &options);
         }
     }
+}
+
+#[test]
+fn batches_of_a_scan_end_where_values_are_large_and_pages_do_not() {
+    let tier = Arc::new(open(&SimDisk::new(1), WarmOptions::default()).unwrap());
+    let (large, small) = (vec![7; 300 << 10], vec![8; 100]);
+    let keys: Vec<String> = (0..40).map(|key| format!("key/{key:02}")).collect();
+    let value = |key: usize| if key.is_multiple_of(3) { large.as_slice() } else { small.as_slice() };
+    let writes: Vec<_> = keys.iter().enumerate().map(|(key, name)| (MULTI, name.as_bytes(), Some(value(key)))).collect();
+    tier.set(&batch(1, &writes)).unwrap();
+    // In one file, over two levels, and merged with another tier.
+    let stack = |lower: &Arc<WarmTier>| {
+        let upper = Arc::new(ModelTier::new());
+        upper.set(&batch(2, &[(MULTI, keys[0].as_bytes(), Some(value(0)))])).unwrap();
+        TierStack::new(vec![upper, Arc::clone(lower) as Arc<dyn TierStorage>]).unwrap()
+    };
+    let check = |tier: Arc<dyn TierStorage>| {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let window = ReadWindow::as_of(Version::MAX);
+            let request = RangeRequest { table: MULTI, range: KeyRange::all(), window, direction };
+            let (mut scan, mut out, mut found, mut batches) =
+                (Arc::clone(&tier).scan(request.clone()).unwrap(), RangeBatch::new(), Vec::new(), 0);
+            loop {
+                scan.next_batch(1000, &mut out).unwrap();
+                assert!(!out.is_empty() && out.size_bytes() < (1 << 20) + (301 << 10), "{} bytes", out.size_bytes());
+                found.extend(out.iter().map(|entry| (entry.prefix.to_vec(), entry.value.map(<[u8]>::len))));
+                batches += 1;
+                if !out.has_more {
+                    break;
+                }
+            }
+            if direction == Direction::Reverse {
+                found.reverse();
+            }
+            let expected = keys.iter().enumerate().map(|(key, name)| (name.as_bytes().to_vec(), Some(value(key).len())));
+            assert!(found.into_iter().eq(expected), "{direction:?}");
+            assert!((3..8).contains(&batches), "{batches} batches");
+            let mut cursor = request.into_cursor();
+            let page = match direction {
+                Direction::Forward => tier.range_next(&mut cursor, 40),
+                Direction::Reverse => tier.range_rev_next(&mut cursor, 40),
+            };
+            assert_eq!(page.unwrap().len(), 40, "a page has what was asked for");
+        }
+    };
+    check(Arc::clone(&tier) as Arc<dyn TierStorage>);
+    check(Arc::new(stack(&tier)));
+    compact(&tier).unwrap();
+    tier.set(&batch(3, &[(MULTI, keys[20].as_bytes(), Some(value(20)))])).unwrap();
+    check(Arc::clone(&tier) as Arc<dyn TierStorage>);
+    check(Arc::new(stack(&tier)));
 }

@@ -53,7 +53,7 @@ struct Run {
 impl Run {
     fn new(seed: u64, has_late: bool) -> Self {
         let disk = SimDisk::new(seed);
-        let options = WarmOptions { level0_files: 1 + seed as usize % 3, level1_size_bytes: 500, ..small() };
+        let options = WarmOptions { level0_flushes: 1 + seed as usize % 3, level1_size_bytes: 500, ..small() };
         let mut run = Self {
             disk,
             tier: None,
@@ -245,7 +245,7 @@ fn rewrites_remove_exactly_what_no_allowed_read_can_see_of_versions_in_any_order
 fn tombstone_stays_while_a_file_above_holds_what_it_hides() {
     // An older version that came late lies in level 0, while the tombstone sinks to the lowest level.
     let disk = SimDisk::new(1);
-    let options = WarmOptions { level0_files: 2, level0_files_slow: 9, level1_size_bytes: 1, level_size_ratio: 2, ..small() };
+    let options = WarmOptions { level0_flushes: 2, level0_flushes_slow: 9, level1_size_bytes: 1, level_size_ratio: 2, ..small() };
     let tier = open(&disk, options).unwrap();
     tier.set(&batch(1, &[(MULTI, b"a", Some(b"1")), (MULTI, b"z", Some(b"1"))])).unwrap();
     tier.set(&one(2, MULTI, "a=2")).unwrap();

@@ -23,7 +23,7 @@ fn options() -> WarmOptions {
     WarmOptions {
         cache_size_bytes: 64 << 20,
         file_size_bytes: 32 << 10,
-        level0_files: MOVED_FILES,
+        level0_flushes: MOVED_FILES,
         level1_size_bytes: 1 << 30,
         partition_blocks: 256,
         ..small()
@@ -165,8 +165,8 @@ fn what_is_read_ahead_is_bounded_for_all_files_of_a_reader_together() {
         let disk = SimDisk::new(1);
         let options = WarmOptions {
             cache_size_bytes: 64 << 10,
-            level0_files: 64,
-            level0_files_slow: 64,
+            level0_flushes: 64,
+            level0_flushes_slow: 64,
             block_size_bytes: 4 << 10,
             partition_blocks: 64,
             compression_flushed: Compression::None,

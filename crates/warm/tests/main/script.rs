@@ -144,7 +144,7 @@ impl Script {
     /// Options that differ from seed to seed.
     pub(crate) fn options(seed: u64) -> WarmOptions {
         let compression = [Compression::None, Compression::Lz4, Compression::Zstd(-1)][seed as usize % 3];
-        WarmOptions { compression_flushed: compression, level0_files: 2 + seed as usize % 2, ..small() }
+        WarmOptions { compression_flushed: compression, level0_flushes: 2 + seed as usize % 2, ..small() }
     }
 
     fn version(&mut self) -> u64 {
