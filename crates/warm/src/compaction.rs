@@ -102,6 +102,14 @@ fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
 /// How many thousandths of a file's entries need not be kept, as far as that is certain: then a rewrite leaves none of them.
 fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
     let meta = &segment.meta;
+    let hidden = meta.tables.iter().filter(|(table, _)| view.markers.hides_table(*table, meta.applied));
+    let hidden = hidden.fold(0_u64, |sum, (_, stats)| sum.saturating_add(stats.entries));
+    permille(hidden, old_entries(meta).1).max(superseded_permille(view, segment, retained))
+}
+
+/// The same of what is superseded.
+fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
+    let meta = &segment.meta;
     let only_newest = |retained: &Retained| retained.keeps_newest_only(meta.version_min, meta.version_max);
     let (old, entries) = old_entries(meta);
     if old == 0 || !meta.tables.iter().all(|(table, _)| retained.parts(*table).all(|(_, retained)| only_newest(retained))) {

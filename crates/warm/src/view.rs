@@ -70,7 +70,14 @@ const GROUP_KEYS: usize = 16;
 
 /// Looks in files that lie one behind the other for the keys with the numbers of a group, step by step for all of them, and keeps what is
 /// newer than their answers so far.
-fn look_for(group: &[usize], keys: &[KeyRef<'_>], files: &[Arc<Segment>], at: Version, answers: &mut [Lookup]) -> Result<()> {
+fn look_for(
+    group: &[usize],
+    keys: &[KeyRef<'_>],
+    files: &[Arc<Segment>],
+    markers: &Markers,
+    at: Version,
+    answers: &mut [Lookup],
+) -> Result<()> {
     let mut located = [const { None }; GROUP_KEYS];
     for (to, number) in located.iter_mut().zip(group) {
         let KeyRef { table, prefix } = keys[*number];
@@ -78,7 +85,9 @@ fn look_for(group: &[usize], keys: &[KeyRef<'_>], files: &[Arc<Segment>], at: Ve
             1 => 0,
             _ => files.partition_point(|segment| is_before(&segment.meta.last, table, prefix)),
         };
-        let Some(segment) = files.get(file).filter(|segment| segment.meta.version_min <= at) else { continue };
+        let is_seen =
+            |segment: &&Arc<Segment>| segment.meta.version_min <= at && !markers.hides_table(table, segment.meta.applied);
+        let Some(segment) = files.get(file).filter(is_seen) else { continue };
         // Of the same version in two files the one that was written last counts, and it comes first.
         if answers[*number].version().is_none_or(|best| best < segment.meta.version_max) {
             *to = segment.locate(table, prefix, filter::hash(table.code(), prefix))?.map(Located::into_own);
@@ -168,7 +177,7 @@ impl View {
 
     /// The newest entry of each key at or below `at`, in the order of the keys.
     pub(crate) fn get_many(&self, keys: &[KeyRef<'_>], at: Version) -> Result<Vec<Lookup>> {
-        if self.is_marked {
+        if !self.markers.drops.is_empty() {
             return keys.iter().map(|key| self.get(key.table, key.prefix, at, Wanted::Value)).collect();
         }
         let mut answers = vec![Lookup::Absent; keys.len()];
@@ -179,10 +188,10 @@ impl View {
         }
         for group in order.chunks(GROUP_KEYS) {
             for file in &self.levels[0] {
-                look_for(group, keys, std::slice::from_ref(file), at, &mut answers)?;
+                look_for(group, keys, std::slice::from_ref(file), &self.markers, at, &mut answers)?;
             }
             for level in &self.lower {
-                look_for(group, keys, &self.levels[*level], at, &mut answers)?;
+                look_for(group, keys, &self.levels[*level], &self.markers, at, &mut answers)?;
             }
         }
         Ok(answers)

@@ -179,7 +179,7 @@ impl WarmTier {
     /// A rewrite for what need not be kept any more.
     fn pick_garbage(&self, view: &View) -> Option<Plan> {
         let (retained, below) = (self.retained(), self.reclaim_below.load(Ordering::Relaxed));
-        if retained != RetainedTables::default()
+        if (retained != RetainedTables::default() || !view.markers.clears.is_empty())
             && let Some(plan) = Plan::garbage(view, &retained)
         {
             return Some(plan);

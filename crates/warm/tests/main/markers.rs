@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use thermocline_conformance::ModelTier;
 use thermocline_io::{CrashPoint, CrashProfile, SimDisk, Survival};
-use thermocline_tier::{Checkpoint, DropVersion, DurableTier, EntryKind, KeyRange, Lookup, TierStorage, Version};
+use thermocline_tier::{Checkpoint, DropVersion, DurableTier, EntryKind, KeyRange, KeyRef, Lookup, TierStorage, Version};
 use thermocline_warm::{WarmOptions, WarmTier, dump_manifest};
 
 use crate::backends::{compact, open, small};
-use crate::support::{MULTI, OPERATOR, SOURCE, check_no_orphans, live_files, manifest, one, sorted_files};
+use crate::support::{MULTI, OPERATOR, SOURCE, batch, check_no_orphans, live_files, manifest, one, sorted_files};
 
 /// Nothing is rewritten unless it is asked for.
 fn quiet() -> WarmOptions {
@@ -334,4 +334,34 @@ fn markers_of_a_reader_that_may_not_write_are_refused() {
     assert_eq!(value(&tier, MULTI, "k", 9), "3@3");
     drop(tier);
     assert_eq!(disk.files(), before);
+}
+
+/// Nothing rewrote a file that a purge had left mostly hidden, and as long as the mark was there many keys were read one by one.
+#[test]
+fn file_that_is_mostly_of_a_cleared_table_is_rewritten_by_itself() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, WarmOptions { file_size_bytes: 1 << 20, ..quiet() }).unwrap();
+    let keys: Vec<String> = (0..200).map(|key| format!("{key:03}")).collect();
+    let write = |table, count: usize| keys[..count].iter().map(move |key| (table, key.as_bytes(), Some(&b"some value"[..])));
+    let writes: Vec<_> = write(MULTI, 100).chain(write(SOURCE, 200)).collect();
+    tier.set(&batch(1, &writes)).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(tier.files().len(), 1);
+    tier.clear_table(SOURCE).unwrap();
+    let many = |table| {
+        let keys: Vec<_> = keys.iter().map(|key| KeyRef { table, prefix: key.as_bytes() }).collect();
+        tier.get_many(&keys, Version::MAX).unwrap().into_iter().filter(Lookup::is_value).count()
+    };
+    assert_eq!((many(MULTI), many(SOURCE)), (100, 0));
+    tier.set(&batch(2, &write(SOURCE, 7).collect::<Vec<_>>())).unwrap();
+    assert_eq!((many(MULTI), many(SOURCE)), (100, 7));
+    let before = tier.files().iter().map(|file| file.size_bytes).max();
+    while tier.step().unwrap() {}
+    assert!(tier.files().iter().map(|file| file.size_bytes).max() < before, "the hidden table is gone from the file");
+    assert_eq!((many(MULTI), many(SOURCE)), (100, 7));
+    // A file of that table alone goes without a rewrite.
+    let rewritten = tier.counters().rewritten_bytes;
+    tier.clear_table(SOURCE).unwrap();
+    while tier.step().unwrap() {}
+    assert_eq!((tier.counters().rewritten_bytes, many(SOURCE)), (rewritten, 0));
 }
