@@ -9,8 +9,9 @@ use thermocline_io::{Disk, DiskErrorKind, Environment, MemoryDisk, RealDisk};
 use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
 use thermocline_tier::{Error, ErrorKind, KeyLayout, Result};
 use thermocline_wal::LogOptions;
+use thermocline_warm::Compression;
 
-use crate::tiers::{self, MemoryOptions, TierSet};
+use crate::tiers::{self, FileOptions, MemoryOptions, TierSet};
 
 /// An open store. All its methods but the opening ones are those of [`thermocline_store::Store`], to which it dereferences.
 ///
@@ -47,6 +48,7 @@ impl Store {
             options: StoreOptions::default(),
             tiers: TierSet::default().hot().warm(),
             memory: MemoryOptions::default(),
+            files: FileOptions::default(),
         }
     }
 
@@ -59,7 +61,8 @@ impl Store {
         let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
         let options =
             StoreOptions { durability: Durability::Buffered, background: Background::ByHand, log, ..StoreOptions::default() };
-        open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), MemoryOptions::default())
+        let (memory, files) = (MemoryOptions::default(), FileOptions::default());
+        open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), memory, files)
     }
 }
 
@@ -93,6 +96,7 @@ pub struct Builder {
     options: StoreOptions,
     tiers: TierSet,
     memory: MemoryOptions,
+    files: FileOptions,
 }
 
 impl Builder {
@@ -144,6 +148,32 @@ impl Builder {
     /// budget. The rest is shared as before, two to one. Refused for a store that is hot alone.
     pub fn hot_budget(mut self, bytes: u64) -> Self {
         self.memory.hot_bytes = Some(bytes);
+        self
+    }
+
+    /// With a warm tier: how files are compressed as they are flushed, and as they come from compaction, which holds nearly all of the data;
+    /// by default with LZ4, and with Zstandard at its level -1. Files that are there stay as they are until they are rewritten. Refused for
+    /// a store that is hot alone.
+    ///
+    /// ```
+    /// use thermocline::{Compression, Store};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let store = Store::builder(directory.path().join("db")).compression(Compression::None, Compression::Zstd(3)).open()?;
+    /// let refused = Store::builder(directory.path().join("other")).compression(Compression::Lz4, Compression::Zstd(99)).open();
+    /// assert!(refused.unwrap_err().to_string().contains("99"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compression(mut self, flushed: Compression, compacted: Compression) -> Self {
+        self.files.compression = Some((flushed, compacted));
+        self
+    }
+
+    /// With a warm tier: how large a block of a file becomes before compression, in bytes, from 256 to 16 KiB, the default; half of it where
+    /// the data is larger than the cache. A read of one key reads one block; small ones take more index and compress less. Refused for a
+    /// store that is hot alone.
+    pub fn block_size(mut self, bytes: u64) -> Self {
+        self.files.block_size_bytes = Some(bytes);
         self
     }
 
@@ -231,12 +261,60 @@ impl Builder {
             };
             error.context(format!("open {}", self.directory.display()))
         })?;
-        open_on(Arc::new(disk), self.options, self.tiers, self.memory)
+        open_on(Arc::new(disk), self.options, self.tiers, self.memory, self.files)
     }
 }
 
-fn open_on(disk: Arc<dyn Disk>, mut options: StoreOptions, set: TierSet, memory: MemoryOptions) -> Result<Store> {
+fn open_on(
+    disk: Arc<dyn Disk>,
+    mut options: StoreOptions,
+    set: TierSet,
+    memory: MemoryOptions,
+    files: FileOptions,
+) -> Result<Store> {
     let environment = Environment::real();
-    let tiers = tiers::make(set, memory, &environment, &mut options)?;
+    let tiers = tiers::make(set, memory, files, &environment, &mut options)?;
     thermocline_store::Store::open(disk, tiers, &environment, options).map(Store)
+}
+
+#[cfg(test)]
+mod tests {
+    use thermocline_tier::{EntryKind, KeyRange};
+
+    use super::*;
+
+    /// What the files take of a thousand rows that compress well.
+    fn file_bytes(choose: impl FnOnce(Builder) -> Builder) -> u64 {
+        let directory = tempfile::tempdir().unwrap();
+        let store = choose(Store::builder(directory.path().join("db")).background(Background::ByHand)).open().unwrap();
+        let mut batch = thermocline_store::Batch::new();
+        for key in 0..1000_u32 {
+            batch.put(EntryKind::Multi, &key.to_le_bytes(), &[b'v'; 200]);
+        }
+        store.commit(batch).unwrap();
+        store.compact(EntryKind::Multi, &KeyRange::all()).unwrap();
+        let bytes = store.files().iter().map(|file| file.size_bytes).sum();
+        assert_eq!(store.get(EntryKind::Multi, &7_u32.to_le_bytes()).unwrap().as_deref(), Some([b'v'; 200].as_slice()));
+        store.close().unwrap();
+        bytes
+    }
+
+    #[test]
+    fn options_of_files_are_honoured_or_refused_by_name() {
+        let plain = file_bytes(|builder| builder.compression(Compression::None, Compression::None));
+        let packed = file_bytes(|builder| builder.compression(Compression::None, Compression::Zstd(3)));
+        let small_blocks = file_bytes(|builder| builder.compression(Compression::None, Compression::None).block_size(512));
+        assert!(packed * 5 < plain, "{packed} bytes, {plain} without compression");
+        assert!(small_blocks > plain + 1000, "{small_blocks} bytes in small blocks, {plain} in large ones");
+        let refused = |choose: fn(Builder) -> Builder| {
+            let directory = tempfile::tempdir().unwrap();
+            choose(Store::builder(directory.path().join("db"))).open().unwrap_err().to_string()
+        };
+        assert!(refused(|builder| builder.block_size(100)).contains("block_size_bytes is 100"));
+        assert!(refused(|builder| builder.tiers(TierSet::hot).block_size(4096)).contains("without files"));
+        assert!(
+            refused(|builder| builder.tiers(TierSet::hot).compression(Compression::Lz4, Compression::Lz4))
+                .contains("without files")
+        );
+    }
 }

@@ -53,4 +53,5 @@ pub use thermocline_tier::{
     limits,
 };
 pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport, VerifyReport as LogVerifyReport};
+pub use thermocline_warm::Compression;
 pub use tiers::TierSet;

@@ -6,7 +6,7 @@ use thermocline_hot::{HotOptions, HotTier};
 use thermocline_io::Environment;
 use thermocline_store::{DurableRequest, StoreOptions, Tiers};
 use thermocline_tier::{DurableTier, ErrorKind, Result, TierStorage};
-use thermocline_warm::{OpenWarm, WarmOptions, WarmTier};
+use thermocline_warm::{Compression, OpenWarm, WarmOptions, WarmTier};
 
 /// The memory that a store with files may use if it is not told, in bytes.
 const MEMORY_BUDGET_DEFAULT: u64 = 512 << 20;
@@ -67,6 +67,14 @@ pub(crate) struct MemoryOptions {
     pub(crate) hot_bytes: Option<u64>,
 }
 
+/// What a builder was told about files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileOptions {
+    /// As they are flushed, and as they come from compaction.
+    pub(crate) compression: Option<(Compression, Compression)>,
+    pub(crate) block_size_bytes: Option<u64>,
+}
+
 /// How the memory of a store with files is shared, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the unit")]
@@ -94,7 +102,13 @@ impl WarmMemory {
 }
 
 /// The tiers to open a store with; notes in `options` what follows from them.
-pub(crate) fn make(set: TierSet, memory: MemoryOptions, environment: &Environment, options: &mut StoreOptions) -> Result<Tiers> {
+pub(crate) fn make(
+    set: TierSet,
+    memory: MemoryOptions,
+    files: FileOptions,
+    environment: &Environment,
+    options: &mut StoreOptions,
+) -> Result<Tiers> {
     // Chosen keys could be made to collide under a seed that is known.
     let mut seed = [0; 8];
     environment.randomness.fill(&mut seed).map_err(thermocline_wal::disk_error)?;
@@ -106,6 +120,7 @@ pub(crate) fn make(set: TierSet, memory: MemoryOptions, environment: &Environmen
         let refused = match memory.hot_bytes {
             _ if !set.is_hot => Some("a store needs a tier"),
             Some(_) => Some("a budget for hot tables has no meaning where all must fit into memory: set the memory budget"),
+            None if files != FileOptions::default() => Some("compression and block size have no meaning without files"),
             None => None,
         };
         return match refused {
@@ -115,14 +130,14 @@ pub(crate) fn make(set: TierSet, memory: MemoryOptions, environment: &Environmen
     }
     let shares = WarmMemory::new(set, memory)?;
     options.hot_budget_bytes = Some(shares.hot_bytes);
-    let open = move |request: DurableRequest<'_>| open_warm(request, shares);
+    let open = move |request: DurableRequest<'_>| open_warm(request, shares, files);
     // A store that is only read cannot write to its files what the log still has: that goes into memory.
     let is_read_only = options.mode == thermocline_store::OpenMode::ReadOnly;
     Ok(if set.is_hot || is_read_only { hot(None).over(open) } else { Tiers::durable(open) })
 }
 
 /// Opens the warm tier of a directory, with files and buffers that fit the memory.
-fn open_warm(request: DurableRequest<'_>, memory: WarmMemory) -> Result<Arc<dyn DurableTier>> {
+fn open_warm(request: DurableRequest<'_>, memory: WarmMemory, files: FileOptions) -> Result<Arc<dyn DurableTier>> {
     let defaults = WarmOptions::default();
     // A file in the making keeps a hash for each key and some buffers: a few hundredths of its size.
     let file_size_bytes = memory.hot_bytes.clamp(WARM_FILE_SIZE_BYTES_MIN, defaults.file_size_bytes);
@@ -130,6 +145,9 @@ fn open_warm(request: DurableRequest<'_>, memory: WarmMemory) -> Result<Arc<dyn 
         cache_size_bytes: memory.cache_bytes.max(CACHE_SIZE_BYTES_MIN),
         file_size_bytes,
         level1_size_bytes: 4 * file_size_bytes,
+        compression_flushed: files.compression.map_or(defaults.compression_flushed, |(flushed, _)| flushed),
+        compression: files.compression.map_or(defaults.compression, |(_, compacted)| compacted),
+        block_size_bytes: files.block_size_bytes.unwrap_or(defaults.block_size_bytes),
         write_size_bytes: (memory.buffer_bytes / WRITES_PER_BUFFER).clamp(WRITE_SIZE_BYTES_MIN, defaults.write_size_bytes),
         ..defaults
     };
