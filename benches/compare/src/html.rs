@@ -288,12 +288,53 @@ fn draw_curve(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thermocline_yardstick::engine::Settings;
     use thermocline_yardstick::report::Run;
+    use thermocline_yardstick::worker::{Answer, Figure, Status};
 
     #[test]
     fn a_page_of_nothing_is_a_page() {
         let report = Report { engines: vec![OWN.into()], workloads: vec!["W".into()], runs: Vec::<Run>::new() };
         let page = page(&report, "<machine>").expect("a page");
         assert!(page.starts_with("<!doctype html>") && page.contains("&lt;machine&gt;") && !page.contains("<svg"));
+    }
+
+    fn run(workload: &str, engine: &str, round: u32, figures: &[(&str, f64, Status)]) -> Run {
+        let word = || "as it comes".to_owned();
+        let settings = Settings { release: word(), versions: word(), durability: word(), memory: word(), other: word() };
+        let figure = |(phase, value, status): &(&str, f64, Status)| Figure {
+            phase: (*phase).into(),
+            value: *value,
+            own_cpus: 1.0,
+            foreign_cpus: 0.0,
+            status: status.clone(),
+            note: String::new(),
+        };
+        let figures = figures.iter().map(figure).collect();
+        let answer = Answer { settings, keeps_versions: true, promises_less_in: Vec::new(), figures };
+        Run { workload: workload.into(), engine: engine.into(), round, outcome: Ok(answer) }
+    }
+
+    #[test]
+    fn bars_whiskers_curves_and_void_cells_are_drawn() {
+        let right = |get: f64| [("get", get, Status::Measured), ("scan", 2.0 * get, Status::Measured)];
+        let wrong = |get: f64| [("get", get, Status::Measured), ("scan", 0.0, Status::Wrong("a row".into()))];
+        let mut runs = Vec::new();
+        for round in 0..3 {
+            let rate = 1000.0 + 100.0 * f64::from(round);
+            runs.extend([run("W", OWN, round, &right(2.0 * rate)), run("W", "lmdb", round, &wrong(rate))]);
+        }
+        for workload in ["V1", "V4", "V16"] {
+            runs.extend([run(workload, OWN, 0, &right(5000.0)), run(workload, "lmdb", 0, &right(3000.0))]);
+        }
+        let workloads = ["W", "V1", "V4", "V16"].map(String::from).to_vec();
+        let report = Report { engines: vec![OWN.into(), "lmdb".into()], workloads, runs };
+        let page = page(&report, "machine").expect("a page");
+        let (curves, of_w) = page.split_once("<h2>Workload W</h2>").expect("curves, then the workload");
+        assert!(of_w.contains("<svg") && of_w.contains("<rect") && of_w.contains("<polyline"), "bars and whiskers");
+        assert!(of_w.contains("void") && of_w.contains("1100"), "a cell that is void, and the median of the others");
+        assert_eq!(curves.matches("<svg").count(), 2, "a curve for each of two phases");
+        assert!(curves.contains("<circle") && curves.contains("lmdb") && curves.contains("versions per key"));
+        assert!(!page.contains("NaN") && !page.contains("src=\"http") && !page.contains("href=\"http"), "self-contained");
     }
 }

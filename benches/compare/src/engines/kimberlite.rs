@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use kimberlite_store::{BTreeStore, Key, MAX_KEY_LENGTH, PAGE_SIZE, ProjectionStore, StoreError, TableId, WriteBatch};
 use kimberlite_types::Offset;
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
+use thermocline_yardstick::engine::{
+    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
+};
 use thermocline_yardstick::failure::{Failure, Outcome};
 
 use super::mebibytes;

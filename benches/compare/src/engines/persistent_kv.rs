@@ -94,14 +94,7 @@ impl Engine for PersistentKv {
         unsupported("has no order")
     }
 
-    fn diff(
-        &self,
-        _table: Table,
-        _from: u64,
-        _to: u64,
-        _skip: Skip,
-        _visit: VisitChange<'_>,
-    ) -> Outcome<()> {
+    fn diff(&self, _table: Table, _from: u64, _to: u64, _skip: Skip, _visit: VisitChange<'_>) -> Outcome<()> {
         unsupported("keeps the latest version only")
     }
 

@@ -6,7 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, Options as DbOptions, ReadOptions, WriteBatch};
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
+use thermocline_yardstick::engine::{
+    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
+};
 use thermocline_yardstick::failure::{Failure, Outcome};
 
 use super::rocksdb_options;

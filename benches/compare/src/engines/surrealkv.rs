@@ -9,7 +9,9 @@ use surrealkv::{
     CompactRangeOptions, Error, HistoryOptions, LSMIterator, Mode, Options as TreeOptions, ReadOptions, Transaction, Tree,
     TreeBuilder, WriteOptions,
 };
-use thermocline_yardstick::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
+use thermocline_yardstick::engine::{
+    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
+};
 use thermocline_yardstick::failure::{Failure, Outcome};
 use tokio::runtime::{Builder, Runtime};
 
