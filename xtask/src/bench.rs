@@ -183,4 +183,26 @@ mod tests {
         let names: Vec<&str> = known.lines().filter_map(|line| line.split_once('\t')).map(|(name, _)| name).collect();
         assert_eq!(names, GATE);
     }
+
+    /// The comparison is built with its own list of locked crates, by nobody until somebody compares: it must not fall behind.
+    #[test]
+    fn comparison_has_locked_all_that_this_workspace_depends_on() {
+        let workspace = Workspace::find().unwrap();
+        let lock = workspace.read("benches/compare/Cargo.lock").unwrap();
+        let members = workspace.members().unwrap();
+        let (mut wanted, mut seen) = (vec!["thermocline-yardstick"], Vec::new());
+        while let Some(name) = wanted.pop() {
+            let Some(member) = members.iter().find(|member| member.name == name && !seen.contains(&name)) else { continue };
+            seen.push(name);
+            let package = lock.split("[[package]]").find(|package| package.contains(&format!("name = \"{name}\"\n")));
+            let package = package.unwrap_or_else(|| panic!("{name} is not locked"));
+            for dependency in member.dependencies.iter().filter(|dependency| !dependency.development) {
+                let other = &dependency.name;
+                let is_locked = package.contains(&format!(" \"{other}\"")) || package.contains(&format!(" \"{other} "));
+                assert!(is_locked, "{name} depends on {other}: run cargo update --workspace in benches/compare");
+                wanted.push(other);
+            }
+        }
+        assert!(seen.contains(&"thermocline-warm"), "{seen:?}");
+    }
 }
