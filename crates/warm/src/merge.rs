@@ -10,7 +10,7 @@ use crate::block::MainBlock;
 use crate::codec::Codec;
 use crate::history::Group;
 use crate::index::{HISTORY_NUMBERS, Index, Partitions};
-use crate::meta::TableKey;
+use crate::meta::{FileMeta, TableKey};
 use crate::segment::{Seen, Segment, to_u32};
 use crate::view::Markers;
 use crate::writer::{NewVersion, Value};
@@ -267,10 +267,14 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Files as chains in the same order: those first that were written last, and files of one level below 0 by their keys. All entries whose
-    /// keys are not below `from`.
+    /// Files as chains in the same order: those first that were written last, and files of one flush, or of one level below 0, by their keys.
+    /// All entries whose keys are not below `from`.
     pub(crate) fn open_all(segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Vec<Self>> {
-        let is_chained = |one: &Arc<Segment>, next: &Arc<Segment>| one.meta.level > 0 && one.meta.level == next.meta.level;
+        let group = |segment: &Arc<Segment>| {
+            let FileMeta { level, rank, .. } = segment.meta;
+            (level, if level == 0 { rank } else { 0 })
+        };
+        let is_chained = |one: &Arc<Segment>, next: &Arc<Segment>| group(one) == group(next);
         let chains = segments.chunk_by(is_chained).count();
         segments.chunk_by(is_chained).map(|files| Self::open(files, from, chains)).collect()
     }
