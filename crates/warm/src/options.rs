@@ -35,8 +35,8 @@ pub struct WarmOptions {
     /// The compression of files that come from compaction.
     pub compression: Compression,
     /// How large a block of a file becomes before compression: 256 bytes to 16 KiB. A read of one key reads one block; small ones take
-    /// more index. While the newest keys and values of the tier are larger than `cache_size_bytes`, new main blocks are half as large,
-    /// and new history blocks while all of its versions are: most reads then take a block for one value.
+    /// more index. While the newest keys and values of the tier are one to eight times as large as `cache_size_bytes`, new main blocks are
+    /// half as large, and new history blocks while all of its versions are: most reads then take a block for one value.
     pub block_size_bytes: u64,
     /// How many blocks of a file share an index and a filter, which are read and given up together. 1 to 256.
     pub partition_blocks: usize,

@@ -24,6 +24,8 @@ use crate::options::WarmOptions;
 const SAMPLE_SIZE_BYTES: usize = 1 << 20;
 /// Files with less are not worth a dictionary.
 const SAMPLE_SIZE_BYTES_MIN: usize = 128 << 10;
+/// Blocks are halved where the data is larger than the cache, but not more than so many times: indexes and filters take 2 to 3 % of it.
+const HALVED_CACHES_MAX: u64 = 8;
 const DICTIONARY_SIZE_BYTES: usize = 16 << 10;
 
 /// A value as it comes to a file.
@@ -124,8 +126,10 @@ impl Sizes {
             all_bytes = all_bytes.saturating_add(stats.user_bytes);
         }
         let block = usize::try_from(options.block_size_bytes).unwrap_or(usize::MAX).min(BLOCK_SIZE_BYTES);
-        // What does not fit is read again and again: half of a block for one value is half of the work.
-        let fitting = |bytes| if bytes > options.cache_size_bytes { block / 2 } else { block };
+        // What does not fit is read again and again: half of a block for one value is half of the work. But indexes of small blocks must leave room.
+        let cache = options.cache_size_bytes;
+        let is_halved = |bytes: u64| bytes > cache && bytes <= cache.saturating_mul(HALVED_CACHES_MAX);
+        let fitting = |bytes| if is_halved(bytes) { block / 2 } else { block };
         Self {
             write: usize::try_from(options.write_size_bytes).unwrap_or(usize::MAX),
             main: fitting(newest_bytes),
