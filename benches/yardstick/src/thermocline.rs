@@ -28,7 +28,7 @@ impl Engine for Thermocline {
                  compaction, the rest for blocks and indexes",
                 options.cache_bytes >> 20
             ),
-            other: "hot over warm; lz4 in level 0, Zstandard -1 below; blocks of 16 KiB, of 8 where the data is larger than the \
+            other: "hot over warm; lz4 in level 0, Zstandard -1 below; blocks of 16 KiB, of 8 where the data is one to eight times the \
                  cache, Bloom filters; log without compression; xxh3 \
                     checksums; at rest compacted as a whole"
                 .to_owned(),

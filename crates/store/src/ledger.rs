@@ -108,7 +108,8 @@ impl Tally<'_> {
         let versions: Vec<(Version, bool)> = self.versions.iter().map(|(version, _)| *version).collect();
         for (rule, amount) in self.rules.iter().zip(&mut self.amounts) {
             for gone in superseded(&versions, rule.of(*table, prefix)) {
-                let bytes = self.versions.iter().find(|((version, _), _)| *version == gone).map_or(0, |(_, bytes)| *bytes);
+                let place = self.versions.partition_point(|((version, _), _)| *version > gone);
+                let bytes = self.versions.get(place).map_or(0, |(_, bytes)| *bytes);
                 *amount += Amount { entries: 1, bytes };
             }
         }

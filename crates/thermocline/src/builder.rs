@@ -170,7 +170,7 @@ impl Builder {
     }
 
     /// With a warm tier: how large a block of a file becomes before compression, in bytes, from 256 to 16 KiB, the default; half of it where
-    /// the data is larger than the cache. A read of one key reads one block; small ones take more index and compress less. Refused for a
+    /// the data is one to eight times as large as the cache. A read of one key reads one block; small ones take more index and compress less. Refused for a
     /// store that is hot alone.
     pub fn block_size(mut self, bytes: u64) -> Self {
         self.files.block_size_bytes = Some(bytes);

@@ -212,7 +212,9 @@ impl MergeScan {
         }
         let mut left = self.sources.iter_mut().filter(|source| source.has_more());
         let (Some(only), None) = (left.next(), left.next()) else { return Ok(false) };
-        if only.index > 0 || only.page.len() > entries_max {
+        // One that has ended early, for its size, is filled up if that is not wanted.
+        let is_short = only.page.has_more && only.page.len() < entries_max && only.page.size_bytes() < self.batch_size_bytes;
+        if only.index > 0 || only.page.len() > entries_max || is_short {
             return Ok(false);
         }
         std::mem::swap(&mut only.page, out);
@@ -276,14 +278,14 @@ mod tests {
         assert!(refused.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidArgument { .. })));
     }
 
-    /// Entries of consecutive keys, a page at a time.
+    /// Entries of consecutive keys, a page at a time, of so many at most, as if they were large.
     #[derive(Debug)]
-    struct Keys(std::ops::Range<u8>);
+    struct Keys(std::ops::Range<u8>, usize);
 
     impl TierScan for Keys {
         fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()> {
             out.clear();
-            for key in self.0.by_ref().take(entries_max) {
+            for key in self.0.by_ref().take(entries_max.min(self.1)) {
                 out.push(&[key], b"", Version(1), Some(b"v"));
             }
             out.has_more = !self.0.is_empty();
@@ -291,16 +293,30 @@ mod tests {
         }
     }
 
+    fn source(keys: std::ops::Range<u8>, page_max: usize) -> Source {
+        let mut page = RangeBatch::new();
+        page.has_more = true;
+        Source { scan: Box::new(Keys(keys, page_max)), page, index: 0 }
+    }
+
+    /// A page had as few entries as the tier's own batch, which ends early where values are large.
+    #[test]
+    fn page_has_what_was_asked_for_also_where_one_source_with_short_batches_is_left() {
+        for (batch_size_bytes, expected) in [(usize::MAX, 10), (1, 2)] {
+            let sources = vec![source(0..0, 2), source(0..30, 2)];
+            let mut scan = MergeScan { sources, direction: Direction::Forward, batch_size_bytes };
+            let mut out = RangeBatch::new();
+            scan.next_batch(10, &mut out).unwrap();
+            assert!(out.has_more);
+            assert_eq!(out.len(), expected);
+        }
+    }
+
     /// Where one source is left its pages are handed out as they are: none is lost, and none comes twice, whatever the sizes of batches.
     #[test]
     fn pages_of_the_last_source_are_handed_out_whole() {
         for sizes in [[1, 1], [3, 7], [7, 3], [40, 2], [2, 40]] {
-            let source = |keys| {
-                let mut page = RangeBatch::new();
-                page.has_more = true;
-                Source { scan: Box::new(Keys(keys)), page, index: 0 }
-            };
-            let sources = vec![source(0..5), source(3..30), source(0..0)];
+            let sources = vec![source(0..5, 100), source(3..30, 100), source(0..0, 100)];
             let mut scan = MergeScan { sources, direction: Direction::Forward, batch_size_bytes: usize::MAX };
             let (mut out, mut found) = (RangeBatch::new(), Vec::new());
             for size in sizes.iter().cycle() {

@@ -109,7 +109,7 @@ partition:
   tag in bits 32 and up, id below), as the Parquet format specifies it: the upper half of the hash chooses one of the blocks of eight u32,
   the lower half one bit in each of its words.
 - Blocks are closed at 120 keys, where a table ends, and where one more entry of the average size would take them over 16 KiB before compression (or
-  less: if the options say so, or half of it while the tier is larger than its cache).
+  less: if the options say so, or half of it while the tier is one to eight times as large as its cache).
 ";
 
 fn main() -> std::io::Result<()> {
