@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Pins(Pins),
     /// Print how much each pin and consumer keeps that nobody else does; reads everything
     WhyRetained(Report),
-    /// Print how much a rewrite of everything would free, with the horizon where it is or elsewhere; reads everything
+    /// Print about how much a rewrite of everything would free of each table, with the horizon where it is or elsewhere
     WouldFree(WouldFree),
 }
 
@@ -339,6 +339,9 @@ pub(crate) struct WouldFree {
     /// As if this were the first version that stays readable
     #[arg(long, value_name = "VERSION", default_value = "0")]
     pub(crate) before: u64,
+    /// Read everything, and say exactly how much
+    #[arg(long)]
+    pub(crate) exact: bool,
     /// How the output looks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -240,13 +240,29 @@ pub(crate) fn why_retained(arguments: &Report, out: &mut dyn Write) -> Result<()
     put!(out, "nobody: {}", amount_text(why.reclaimable))
 }
 
-/// Prints how much a rewrite of everything would free.
+/// Prints how much a rewrite of everything would free: by table, or exactly.
 pub(crate) fn would_free(arguments: &WouldFree, out: &mut dyn Write) -> Result<(), Failure> {
-    let freed = open::for_reading(&arguments.directory)?.would_free(Version(arguments.before))?;
-    match arguments.format {
-        Format::Text => put!(out, "{}", amount_text(freed)),
-        _ => put_values(out, arguments.format, &amount_json(freed)),
+    let store = open::for_reading(&arguments.directory)?;
+    let before = Version(arguments.before);
+    if arguments.exact {
+        let freed = store.would_free_exactly(before)?;
+        return match arguments.format {
+            Format::Text => put!(out, "{}", amount_text(freed)),
+            _ => put_values(out, arguments.format, &amount_json(freed)),
+        };
     }
+    let freed = store.would_free(before)?;
+    if arguments.format != Format::Text {
+        let tables: Map<String, Value> = freed.iter().map(|(table, amount)| (table.to_string(), amount_json(*amount))).collect();
+        return put_values(out, arguments.format, &Value::Object(tables));
+    }
+    if freed.is_empty() {
+        return put!(out, "nothing that the statistics of files show");
+    }
+    for (table, amount) in freed {
+        put!(out, "{table}: about {}", amount_text(amount))?;
+    }
+    Ok(())
 }
 
 fn amount_text(amount: Amount) -> String {

@@ -31,6 +31,9 @@ pub(crate) fn stats(arguments: &Report, out: &mut dyn Write) -> Result<(), Failu
         )?;
     }
     put!(out, "memory: {} bytes, of them {} to be reclaimed", stats.tiers.memory_bytes, stats.tiers.garbage_bytes)?;
+    if stats.pending_drops > 0 {
+        put!(out, "{} commands to drop versions of keys wait", stats.pending_drops)?;
+    }
     for (table, counts) in &stats.tiers.tables {
         put!(
             out,
@@ -82,6 +85,7 @@ fn stats_values(stats: &StoreStats, files: &[TierFile]) -> Value {
         "tables": tables,
         "memory_bytes": stats.tiers.memory_bytes,
         "garbage_bytes": stats.tiers.garbage_bytes,
+        "pending_drops": stats.pending_drops,
         "log": { "segments": stats.log.segments, "size_bytes": stats.log.size_bytes },
         "recovery": {
             "was_clean_close": stats.recovery.was_clean_close,

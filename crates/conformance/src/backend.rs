@@ -58,8 +58,6 @@ pub enum Capability {
     Suffixes,
     /// [`TierStorage::drop_versions`].
     Drops,
-    /// Rules of a commit that drop versions of its own keys.
-    DropRules,
     /// An instance can be a part of a stack.
     Stacking,
     /// A step.
@@ -77,7 +75,6 @@ impl fmt::Display for Capability {
             Self::ExtremeVersions => f.write_str("version 0 and the maximum"),
             Self::Suffixes => f.write_str("suffixes chosen by the batch"),
             Self::Drops => f.write_str("dropping versions"),
-            Self::DropRules => f.write_str("drop rules of a commit"),
             Self::Stacking => f.write_str("being stacked"),
             Self::Takes(step) => step.fmt(f),
         }

@@ -1,14 +1,15 @@
 //! The reference model of a durable tier: the model in memory, with a journal on disk that every change goes through first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use thermocline_io::Disk;
 use thermocline_store::DurableRequest;
 use thermocline_tier::{
-    Checkpoint, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef, Lookup,
+    Amount, Checkpoint, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef, Lookup,
     PagedScan, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, Retained, RetainedTables, RetentionSource,
-    TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
+    TableStats, TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
 use crate::durable_journal::{self, Edit, Encoder, Journal};
@@ -52,6 +53,9 @@ struct State {
     horizon: Version,
     /// Flushes and moves of the horizon whose work is due.
     debt: u64,
+    /// All of its work is reclaiming.
+    is_paused: bool,
+    reclaimed: BTreeMap<EntryKind, Amount>,
 }
 
 impl State {
@@ -95,17 +99,26 @@ impl DurableModel {
             Some((number, end, _)) if request.is_read_only => Journal::read_only(Arc::clone(&disk), *number, *end),
             _ => Journal::make(Arc::clone(&disk), &found, &whole(&content, request.store.0, &checkpoint, horizon)?)?,
         };
-        let state = Mutex::new(State { journal, checkpoint, horizon, debt: 0 });
+        let state = Mutex::new(State { journal, checkpoint, horizon, debt: 0, is_paused: false, reclaimed: BTreeMap::new() });
         Ok(Arc::new(Self { disk, store: request.store.0, content, state, retention: Mutex::new(None), slow_at, stop_at }))
     }
 
     /// Removes what is not retained, and writes the journal anew. The reclaimed entries are gone from memory at once; a crash
     /// brings them back, and nobody can tell.
     fn rewrite(&self, state: &mut State) -> Result<()> {
+        let before = self.content.stats().tables;
         let retention = self.retention.lock().clone();
         let all = || RetainedTables::new(Retained::new(state.horizon, []));
         let garbage = garbage(&self.content, &retention.map_or_else(all, |retention| retention.retained()))?;
         self.content.drop_versions(&garbage)?;
+        let after: BTreeMap<EntryKind, TableStats> = self.content.stats().tables.into_iter().collect();
+        for (table, before) in before {
+            let after = after.get(&table).copied().unwrap_or_default();
+            let (entries, bytes) = (before.entries - after.entries, before.user_bytes - after.user_bytes);
+            if entries > 0 {
+                *state.reclaimed.entry(table).or_default() += Amount { entries, bytes };
+            }
+        }
         state.journal.replace(&whole(&self.content, self.store, &state.checkpoint, state.horizon)?)
     }
 }
@@ -239,12 +252,20 @@ impl DurableTier for DurableModel {
 
     fn step(&self) -> Result<bool> {
         let mut state = self.state.lock();
-        if state.debt == 0 {
+        if state.debt == 0 || state.is_paused {
             return Ok(false);
         }
         self.rewrite(&mut state)?;
         state.debt /= 2;
         Ok(true)
+    }
+
+    fn pause_reclaim(&self, is_paused: bool) {
+        self.state.lock().is_paused = is_paused;
+    }
+
+    fn reclaimed(&self) -> Vec<(EntryKind, Amount)> {
+        self.state.lock().reclaimed.clone().into_iter().collect()
     }
 
     fn reclaim_all(&self) {

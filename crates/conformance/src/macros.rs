@@ -163,7 +163,7 @@ macro_rules! for_each_store_case {
         $($callback)+! { $argument
             72 case_072_pinned_snapshot_keeps_rows_of_a_cleared_table tables [];
             83 case_083_purge_is_refused_by_the_name_of_the_pin tables [];
-            86 case_086_drop_rule_of_a_commit_spares_what_it_writes tables [$crate::Capability::DropRules];
+            86 case_086_drop_rule_of_a_commit_spares_what_it_writes tables [];
             106 case_106_cut_anywhere_in_the_last_record damage [];
             107 case_107_tails_of_zeros_and_garbage damage [];
             108 case_108_flipped_bit_is_never_a_wrong_value damage [];

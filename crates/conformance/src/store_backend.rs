@@ -40,8 +40,6 @@ pub struct StoreBackend {
 
 impl StoreBackend {
     /// A store over what `make_tier` makes: a fresh, empty tier each time, since a store fills it from its log.
-    ///
-    /// It lacks what no store offers yet: [`Capability::DropRules`].
     pub fn new<T: TierStorage + 'static>(name: &str, make_tier: impl Fn() -> Arc<T> + Send + Sync + 'static) -> Self {
         Self::of_tiers(name, false, move || Tiers::from(make_tier() as Arc<dyn TierStorage>))
     }
@@ -73,11 +71,7 @@ impl StoreBackend {
             is_durable,
             prepare_disk: Arc::new(|_disk| {}),
             // What lies in two tiers counts twice, and what lies in files may be counted until it is rewritten.
-            lacking: if is_durable {
-                BTreeSet::from([Capability::DropRules, Capability::ExactStats])
-            } else {
-                BTreeSet::from([Capability::DropRules])
-            },
+            lacking: if is_durable { BTreeSet::from([Capability::ExactStats]) } else { BTreeSet::new() },
         }
     }
 
@@ -141,7 +135,6 @@ impl StoreBackend {
         let backend = Backend::with_subjects(&self.name, steps, open);
         let lacking = [
             Capability::AtomicDrops,
-            Capability::Drops,
             Capability::ExactStats,
             Capability::ExtremeVersions,
             Capability::LateVersions,

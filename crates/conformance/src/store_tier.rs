@@ -11,15 +11,16 @@ use parking_lot::{Mutex, RwLock};
 use thermocline_io::{CrashPoint, CrashProfile, SimDisk, Survival};
 use thermocline_store::{Batch, CommitOptions, Durability, Snapshot, Store};
 use thermocline_tier::{
-    Direction, DropVersion, EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, RangeBatch, RangeCursor, RangeRequest, RawEntry,
-    Result, TierBatch, TierScan, TierStats, TierStorage, Version,
+    Direction, DropRule, DropVersion, EntryKind, ErrorKind, KeyRange, KeyRef, Lookup, RangeBatch, RangeCursor, RangeRequest,
+    RawEntry, Result, TierBatch, TierScan, TierStats, TierStorage, Version,
 };
 
 use crate::store_backend::StoreBackend;
 
 /// A store on a simulated disk, seen as a tier.
 ///
-/// A write is a commit at its version, a clear is a purge, and every answer is the store's. Two things a store does not do for a tier:
+/// A write is a commit at its version, a drop a commit with nothing else, a clear is a purge, and every answer is the store's.
+/// Two things a store does not do for a tier:
 ///
 /// - It takes no version at or below its last. After such a write the adapter makes a new store, with the same history in ascending
 ///   order, before anything is read: what the tier cases say of reads then holds for the store too. What they say of late writes
@@ -443,8 +444,24 @@ impl TierStorage for StoreTier {
         Ok(())
     }
 
-    fn drop_versions(&self, _drops: &[DropVersion]) -> Result<()> {
-        Err(refuse("dropping versions"))
+    fn drop_versions(&self, drops: &[DropVersion]) -> Result<()> {
+        let store = self.store()?;
+        let mut written = self.written.lock();
+        let mut batch = Batch::new();
+        for DropVersion { table, prefix, version } in drops {
+            batch.drop_versions(*table, prefix, DropRule::only(*version));
+            if let Some(writes) = written.versions.get_mut(version) {
+                writes.remove(&(*table, prefix.clone()));
+            }
+        }
+        match store.commit(batch) {
+            Ok(_) => store.run_until_idle(),
+            Err(error) if matches!(error.kind(), ErrorKind::VersionExhausted { .. }) => {
+                self.is_stale.store(true, Ordering::Release);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>> {

@@ -8,6 +8,7 @@ use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, Retaine
 
 use crate::change::Change;
 use crate::consumers::ConsumerState;
+use crate::pending::{DropCommand, Pending};
 use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
 use crate::retention::{Retention, Steps};
 use crate::times::{Moment, Times};
@@ -93,6 +94,7 @@ pub struct Authority {
     reserved: Option<Change>,
     times: Times,
     readers: Readers,
+    pending: Pending,
 }
 
 impl Authority {
@@ -131,6 +133,7 @@ impl Authority {
                 self.consumers.remove(name);
             }
             Change::Time { version, moment } => self.times.note(*version, *moment),
+            Change::Drop(command) => self.pending.add(command),
         }
     }
 
@@ -149,7 +152,49 @@ impl Authority {
             Change::Consumer { name, consumer }
         });
         let horizon = (self.horizon > Version::ZERO).then_some(Change::Horizon(self.horizon));
-        times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).collect()
+        let drops = self.pending.after(None).cloned().map(Change::Drop);
+        times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).chain(drops).collect()
+    }
+
+    /// The commands to drop versions that wait, behind one or all, in the order of their commits.
+    pub fn pending_drops(&self, after: Option<&DropCommand>) -> impl Iterator<Item = &DropCommand> {
+        self.pending.after(after)
+    }
+
+    /// How many commands to drop versions wait.
+    pub fn pending_drops_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What the commands take that wait, about, in bytes.
+    pub fn pending_drops_size_bytes(&self) -> usize {
+        self.pending.size_bytes()
+    }
+
+    /// A command to drop versions was carried out. No change says so: to carry it out again drops nothing.
+    pub fn end_drop(&mut self, command: &DropCommand) {
+        self.pending.remove(command);
+    }
+
+    /// What pins, consumers and readers keep, whatever horizons and policies say: each version from the horizon in here on, and those that
+    /// are pinned below.
+    ///
+    /// ```
+    /// use thermocline_drop::{Authority, Retention};
+    /// use thermocline_tier::{EntryKind, Version};
+    ///
+    /// assert!(!Authority::default().pinned().of(EntryKind::Multi, b"k").allows(Version(7)));
+    /// ```
+    pub fn pinned(&self) -> RetainedTables {
+        let pins = Self {
+            horizon: Version::MAX,
+            pins: self.pins.clone(),
+            consumers: self.consumers.clone(),
+            reserved: self.reserved.clone(),
+            readers: self.readers.clone(),
+            ..Self::default()
+        };
+        pins.retained()
     }
 
     /// The version from which on every version of every table can be read, but for tables whose policy keeps less.

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thermocline_format::{Corruption, Encoding, Field, FieldTable, Reader, Writer};
-use thermocline_tier::{EntryKind, KeyRange, Version, limits};
+use thermocline_tier::{DropRule, EntryKind, KeyRange, Version, limits};
 
 use crate::authority::PolicyScope;
 use crate::consumers::{ConsumerState, Holding};
+use crate::pending::DropCommand;
 use crate::pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Scope};
 use crate::retention::{Retention, Rung};
 use crate::times::Moment;
@@ -90,6 +91,8 @@ pub enum Change {
         /// The moment.
         moment: Moment,
     },
+    /// Versions of a key are to be dropped.
+    Drop(DropCommand),
 }
 
 const HORIZON: u8 = 1;
@@ -100,13 +103,14 @@ const RELEASE: u8 = 5;
 const TIME: u8 = 6;
 const CONSUMER: u8 = 7;
 const REMOVE_CONSUMER: u8 = 8;
+const DROP: u8 = 9;
 
 const STEP_SIZE_BYTES: usize = 16;
 const RUNG_SIZE_BYTES: usize = 16;
 /// The shortest change: a release or removal with its name's length and one byte of it.
 const CHANGE_SIZE_BYTES_MIN: usize = 3;
 
-const TABLES: [FieldTable; 10] = [
+const TABLES: [FieldTable; 11] = [
     FieldTable::new(
         "change: horizon",
         "Kind 1: the store's horizon.",
@@ -203,6 +207,20 @@ const TABLES: [FieldTable; 10] = [
         "Kind 8: the end of a consumer.",
         &[Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes")],
     ),
+    FieldTable::new(
+        "change: drop",
+        "Kind 9: versions of a key are to be dropped.",
+        &[
+            Field::at(0, Encoding::U64, "version", "of the commit that says so; newer versions stay"),
+            Field::at(8, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
+            Field::at(9, Encoding::U32, "table id", "0 for multi"),
+            Field::at(13, Encoding::U8, "bounds", "1: there is an upper bound; 2: some of the newest are kept"),
+            Field::at(14, Encoding::U64, "from", "versions below this one stay"),
+            Field::at(22, Encoding::U64, "up to", "versions from this one on stay; 0 without that bound"),
+            Field::at(30, Encoding::U64, "keep last", "so many of the newest stay; 0 without that bound"),
+            Field::at(38, Encoding::Prefixed, "key", "at most 65,535 bytes"),
+        ],
+    ),
 ];
 
 /// The field tables of a list of changes, for the page of documentation of whoever stores one.
@@ -271,17 +289,7 @@ fn write(out: &mut Writer, change: &Change) {
         Change::Consumer { name, consumer } => {
             out.u8(CONSUMER);
             out.prefixed(name.as_bytes());
-            out.u64(consumer.position.0);
-            out.u64(consumer.since.as_micros());
-            out.u8(match consumer.holding {
-                Holding::Nothing => 0,
-                Holding::All => 1,
-                Holding::HoldWriters(_) => 2,
-                Holding::Overtake(_) => 3,
-            });
-            out.u64(consumer.holding.limit_bytes().unwrap_or_default());
-            out.u8(u8::from(consumer.is_overtaken));
-            write_scope(out, &consumer.scope);
+            write_consumer(out, consumer);
         }
         Change::RemoveConsumer { name } => {
             out.u8(REMOVE_CONSUMER);
@@ -292,7 +300,35 @@ fn write(out: &mut Writer, change: &Change) {
             out.u64(version.0);
             out.u64(moment.as_micros());
         }
+        Change::Drop(command) => {
+            out.u8(DROP);
+            write_drop(out, command);
+        }
     }
+}
+
+fn write_consumer(out: &mut Writer, consumer: &ConsumerState) {
+    out.u64(consumer.position.0);
+    out.u64(consumer.since.as_micros());
+    out.u8(match consumer.holding {
+        Holding::Nothing => 0,
+        Holding::All => 1,
+        Holding::HoldWriters(_) => 2,
+        Holding::Overtake(_) => 3,
+    });
+    out.u64(consumer.holding.limit_bytes().unwrap_or_default());
+    out.u8(u8::from(consumer.is_overtaken));
+    write_scope(out, &consumer.scope);
+}
+
+fn write_drop(out: &mut Writer, DropCommand { version, table, key, rule }: &DropCommand) {
+    out.u64(version.0);
+    write_table(out, *table);
+    out.u8(u8::from(rule.up_to.is_some()) | u8::from(rule.keep_last.is_some()) << 1);
+    out.u64(rule.from.0);
+    out.u64(rule.up_to.unwrap_or_default().0);
+    out.u64(rule.keep_last.map_or(0, |count| u64::try_from(count).unwrap_or(u64::MAX)));
+    out.prefixed(key);
 }
 
 fn write_table(out: &mut Writer, table: EntryKind) {
@@ -411,8 +447,28 @@ fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
         TIME => Change::Time { version: Version(reader.u64("version")?), moment: Moment::from_micros(reader.u64("moment")?) },
         CONSUMER => Change::Consumer { name: read_name(reader)?, consumer: read_consumer(reader)? },
         REMOVE_CONSUMER => Change::RemoveConsumer { name: read_name(reader)? },
-        kind => return Err(before.corruption("kind of change", "1 to 8", kind.to_string())),
+        DROP => Change::Drop(read_drop(reader)?),
+        kind => return Err(before.corruption("kind of change", "1 to 9", kind.to_string())),
     })
+}
+
+fn read_drop(reader: &mut Reader<'_>) -> Result<DropCommand, Corruption> {
+    let version = Version(reader.u64("version of drop")?);
+    let table = read_table(reader)?;
+    let before = reader.clone();
+    let (bounds, from) = (reader.u8("bounds of drop")?, Version(reader.u64("first version of drop")?));
+    let (up_to, keep_last) = (reader.u64("bound of drop")?, reader.u64("versions kept by drop")?);
+    let (has_bound, keeps) = match bounds {
+        0..=3 => (bounds & 1 != 0, bounds & 2 != 0),
+        _ => return Err(before.corruption("bounds of drop", "0 to 3", bounds.to_string())),
+    };
+    if !has_bound && up_to != 0 || !keeps && keep_last != 0 {
+        return Err(before.corruption("bounds of drop", "0 where there is no bound", format!("{up_to} and {keep_last}")));
+    }
+    let keep_last = keeps.then(|| usize::try_from(keep_last).unwrap_or(usize::MAX));
+    let rule = DropRule { from, up_to: has_bound.then_some(Version(up_to)), keep_last };
+    let key = Bytes::copy_from_slice(reader.prefixed(limits::KEY_SIZE_BYTES_MAX, "key of drop")?);
+    Ok(DropCommand { version, table, key, rule })
 }
 
 fn read_consumer(reader: &mut Reader<'_>) -> Result<ConsumerState, Corruption> {
@@ -563,6 +619,18 @@ mod tests {
                 pin: pin(PinVersions::One(Version(1)), Scope::Range(EntryKind::Multi, KeyRange::new(.."m")), None),
             },
             Change::Release { name: "b".into() },
+            Change::Drop(DropCommand {
+                version: Version(9),
+                table: EntryKind::source(300),
+                key: Bytes::from_static(b"key"),
+                rule: DropRule { from: Version(1), up_to: Some(Version(7)), keep_last: Some(2) },
+            }),
+            Change::Drop(DropCommand {
+                version: Version(9),
+                table: EntryKind::Multi,
+                key: Bytes::new(),
+                rule: DropRule::default(),
+            }),
             consumer(Holding::Nothing, Scope::All),
             consumer(Holding::All, Scope::Table(EntryKind::operator(3))),
             consumer(Holding::HoldWriters(1 << 40), Scope::All),

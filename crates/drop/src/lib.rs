@@ -11,6 +11,7 @@
 mod authority;
 mod change;
 mod consumers;
+mod pending;
 mod pins;
 mod retention;
 mod sweep;
@@ -19,6 +20,7 @@ mod times;
 pub use authority::{Authority, HolderId, PolicyScope};
 pub use change::{Change, decode, encode, format_tables};
 pub use consumers::{ConsumerState, Holding};
+pub use pending::DropCommand;
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
 pub use retention::{LADDER_STEPS_MAX, Retention, Rung};
 pub use sweep::{Sweep, Swept, superseded};

@@ -4,7 +4,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use thermocline_tier::{
-    Direction, DropVersion, EntryKind, KeyRange, RangeRequest, ReadWindow, Result, Retained, RetainedTables, TierStorage, Version,
+    Amount, Direction, DropVersion, EntryKind, KeyRange, RangeRequest, ReadWindow, Result, Retained, RetainedTables, TierStorage,
+    Version,
 };
 
 /// How many entries are dropped at once, at most: readers wait for that long.
@@ -25,7 +26,7 @@ const DROPS_MAX: usize = 1024;
 ///     let (mut sweep, mut dropped) = (Sweep::default(), 0);
 ///     loop {
 ///         let step = sweep.step(tier, retained, 256)?;
-///         dropped += step.dropped;
+///         dropped += step.dropped.entries;
 ///         if step.is_done {
 ///             return Ok(dropped);
 ///         }
@@ -41,14 +42,16 @@ pub struct Sweep {
 /// What a step has done.
 ///
 /// ```
-/// assert_eq!(thermocline_drop::Swept::default().dropped, 0);
+/// assert_eq!(thermocline_drop::Swept::default().dropped.entries, 0);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// How many keys it has looked at.
     pub keys: u64,
-    /// How many entries it has dropped.
-    pub dropped: u64,
+    /// The table whose keys they are; `None` if it has looked at none.
+    pub table: Option<EntryKind>,
+    /// What it has dropped.
+    pub dropped: Amount,
     /// Whether the pass is over; the next step begins another one.
     pub is_done: bool,
 }
@@ -71,14 +74,18 @@ impl Sweep {
         let request = RangeRequest { table, range, window: ReadWindow::as_of(Version::MAX), direction: Direction::Forward };
         let mut cursor = request.into_cursor();
         let page = tier.range_next(&mut cursor, keys_max.max(1))?;
-        let (mut drops, mut keys, mut last) = (Vec::new(), 0, None);
+        let (mut drops, mut dropped, mut keys, mut last) = (Vec::new(), Amount::default(), 0, None);
         for newest in page.iter() {
             keys += 1;
             let entries = tier.get_all_versions(table, newest.prefix)?;
             let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
             let prefix = Bytes::copy_from_slice(newest.prefix);
-            let of_key = superseded(&versions, retained.of(table, &prefix));
-            drops.extend(of_key.map(|version| DropVersion { table, prefix: prefix.clone(), version }));
+            for version in superseded(&versions, retained.of(table, &prefix)) {
+                let place = entries.partition_point(|entry| entry.version > version);
+                let bytes = entries.get(place).map_or(0, |entry| entry.as_ref().user_bytes());
+                dropped += Amount { entries: 1, bytes };
+                drops.push(DropVersion { table, prefix: prefix.clone(), version });
+            }
             last = Some(prefix);
         }
         drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
@@ -86,7 +93,7 @@ impl Sweep {
             Some(last) if !cursor.is_exhausted() => Some((table, Some(last))),
             _ => tables.iter().find(|next| **next > table).map(|next| (*next, None)),
         };
-        Ok(Swept { keys, dropped: drops.len() as u64, is_done: self.place.is_none() })
+        Ok(Swept { keys, table: Some(table), dropped, is_done: self.place.is_none() })
     }
 }
 
@@ -105,7 +112,7 @@ pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Ite
     let mut newer = None;
     let mut gone: Vec<bool> = Vec::with_capacity(versions.len());
     for (position, (version, _)) in versions.iter().enumerate() {
-        gone.push(newer.is_some() && !retained.keeps(*version, newer, position as u64));
+        gone.push(!retained.keeps(*version, newer, position as u64));
         newer = Some(*version);
     }
     // Below a tombstone that is the oldest of what is kept there is nothing to hide. A horizon of 0 is none.
@@ -114,7 +121,7 @@ pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Ite
             continue;
         }
         let may_go = *version <= retained.horizon() && retained.horizon() > Version::ZERO;
-        if !is_tombstone || !may_go || retained.keeps_anyway(position as u64) {
+        if !is_tombstone || !may_go || retained.keeps_anyway(*version, position as u64) {
             break;
         }
         *gone = true;
@@ -125,6 +132,8 @@ pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Ite
 
 #[cfg(test)]
 mod tests {
+    use thermocline_tier::Clear;
+
     use super::*;
 
     #[test]
@@ -151,5 +160,12 @@ mod tests {
         assert_eq!(gone(&[24, 23, 22, 21], &horizon.clone().with_newest(3)), [21]);
         assert_eq!(gone(&[24, -20], &horizon.clone().with_newest(3)), [0; 0]);
         assert_eq!(gone(&[24, -20], &horizon), [20]);
+        // All of it was cleared.
+        let cleared = horizon.with_clears([Clear { at: Version(25), below: Version(22) }].into());
+        assert_eq!(gone(&[21, 20, -10], &cleared), [10, 20, 21]);
+        assert_eq!(gone(&[22, 21], &cleared), [21]);
+        let pinned =
+            Retained::new(Version(25), [Version(20)]).with_clears([Clear { at: Version(25), below: Version(22) }].into());
+        assert_eq!(gone(&[21, 20, 10], &pinned), [10, 21]);
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use thermocline_drop::{Authority, Change, Moment, encode};
+use thermocline_drop::{Authority, Change, DropCommand, Moment, encode};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
 use thermocline_wal::{Durability, LogBase, LogEntry};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Parts};
+use crate::drops;
 use crate::options::{CommitOptions, OpenMode};
 use crate::storage::{Storage, Unpurged};
 use crate::store::{Core, Store};
@@ -34,6 +35,7 @@ enum Action {
     Commit {
         writes: TierBatch,
         clears: BTreeSet<EntryKind>,
+        drops: Vec<DropCommand>,
     },
     EnsureTable(EntryKind),
     /// Changes of what is retained.
@@ -83,10 +85,13 @@ impl Core {
         if self.options.mode == OpenMode::ReadOnly {
             return Err(ErrorKind::Unsupported { what: "writing to a store that was opened read-only".into() }.into());
         }
-        if let Action::Commit { writes, .. } = &action
-            && !writes.is_empty()
-        {
-            self.wait_for_room(writes.size_bytes())?;
+        if let Action::Commit { writes, drops, .. } = &action {
+            if !writes.is_empty() {
+                self.wait_for_room(writes.size_bytes())?;
+            }
+            if !drops.is_empty() {
+                self.make_room_for_drops(drops)?;
+            }
         }
         let durability = self.durability_of(&action, options);
         let request = Request { action, version: options.version, durability };
@@ -294,7 +299,13 @@ impl Core {
             durability = durability.max(Some(request.durability));
             let version = request.version.unwrap_or_default();
             match &request.action {
-                Action::Commit { writes, .. } => entries.push(LogEntry::Commit { time, batch: writes, clears }),
+                Action::Commit { writes, drops, .. } => {
+                    entries.push(LogEntry::Commit { time, batch: writes, clears });
+                    if !drops.is_empty() {
+                        // One group: a crash takes both or none.
+                        entries.push(LogEntry::Note { bytes: note });
+                    }
+                }
                 Action::EnsureTable(table) => entries.push(LogEntry::EnsureTable { table: *table }),
                 Action::Note(_) => entries.push(LogEntry::Note { bytes: note }),
                 Action::Purge(table) => entries.push(LogEntry::PurgeTable { version, time, table: *table }),
@@ -315,13 +326,16 @@ impl Core {
     fn apply(&self, request: &Request, unpurged: Option<&mut Unpurged>) -> Result<()> {
         let version = request.version.unwrap_or_default();
         match &request.action {
-            Action::Commit { writes, clears } => {
+            Action::Commit { writes, clears, drops } => {
                 if !writes.is_empty() {
                     self.storage.write(writes)?;
                 }
                 // Once, and before the version is published.
                 for table in clears {
                     self.marks.clear(*table, version);
+                }
+                if !drops.is_empty() {
+                    self.reclaim.apply(&drops::changes(drops, version));
                 }
                 Ok(())
             }
@@ -373,6 +387,7 @@ impl Request {
     fn note(&self) -> Vec<u8> {
         match &self.action {
             Action::Note(changes) => encode(changes),
+            Action::Commit { drops, .. } if !drops.is_empty() => encode(&drops::changes(drops, self.version.unwrap_or_default())),
             _ => Vec::new(),
         }
     }
@@ -393,7 +408,8 @@ impl Store {
     /// every reader, or nothing does. An empty batch advances the version.
     ///
     /// # Errors
-    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, or, [by hand](crate::Background::ByHand), while a consumer
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a write over a limit, for [drops](Batch::drop_versions) beside too many that wait until
+    /// pins are released, or, [by hand](crate::Background::ByHand), while a consumer
     /// [holds writers](crate::Holding::HoldWriters); [`MemoryExhausted`](ErrorKind::MemoryExhausted),
     /// [`DiskFull`](ErrorKind::DiskFull), [`Io`](ErrorKind::Io), [`Poisoned`](ErrorKind::Poisoned),
     /// [`VersionExhausted`](ErrorKind::VersionExhausted), [`Closed`](ErrorKind::Closed): nothing was committed. If the process
@@ -417,9 +433,9 @@ impl Store {
     /// # Errors
     /// As [`commit`](Self::commit) and [`commit_at`](Self::commit_at).
     pub fn commit_with(&self, batch: Batch, options: CommitOptions) -> Result<Version> {
-        let (writes, clears) = batch.into_parts()?;
+        let Parts { writes, clears, drops } = batch.into_parts()?;
         let writes = writes.finish(&*self.inner.options.layout, Version::ZERO);
-        self.inner.submit(Action::Commit { writes, clears }, options)
+        self.inner.submit(Action::Commit { writes, clears, drops }, options)
     }
 
     /// Brings a table into being, so that it is listed before anything is written to it. Makes no version.

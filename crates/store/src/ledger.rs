@@ -1,34 +1,12 @@
 //! Who keeps what: how much each pin, consumer and reader alone keeps from being reclaimed.
 
-use std::ops::AddAssign;
+use std::collections::BTreeMap;
 use std::panic::Location;
 
 use thermocline_drop::{Authority, HolderId, Moment, superseded};
-use thermocline_tier::{EntryKind, Result, RetainedTables, Version};
+use thermocline_tier::{Amount, EntryKind, Result, RetainedTables, TierStorage, Version};
 
 use crate::store::{Core, Store};
-
-/// A number of entries, and the bytes of their keys and values.
-///
-/// ```
-/// let mut amount = thermocline_store::Amount::default();
-/// amount += thermocline_store::Amount { entries: 1, bytes: 10 };
-/// assert_eq!(amount.bytes, 10);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of their keys and values, as [`TableStats::user_bytes`](thermocline_tier::TableStats::user_bytes) counts them.
-    pub bytes: u64,
-}
-
-impl AddAssign for Amount {
-    fn add_assign(&mut self, other: Self) {
-        self.entries += other.entries;
-        self.bytes += other.bytes;
-    }
-}
 
 /// One who keeps versions, and how much.
 ///
@@ -71,12 +49,22 @@ pub struct WhyRetained {
 
 impl Core {
     /// How much of what is stored is not kept by each of several rules.
-    fn not_kept(&self, rules: &[RetainedTables]) -> Result<Vec<Amount>> {
-        let mut tally = Tally { rules, amounts: vec![Amount::default(); rules.len()], key: None, versions: Vec::new() };
-        let view = self.storage.view_owned();
-        view.merged()?.visit_entries(&mut |table, entry| {
-            let bytes = entry.prefix.len() + entry.suffix.len() + entry.value.map_or(0, <[u8]>::len);
-            tally.add(table, entry.prefix, (entry.version, entry.value.is_none()), bytes as u64);
+    pub(crate) fn not_kept(&self, rules: &[RetainedTables]) -> Result<Vec<Amount>> {
+        let by_table = Self::tally(&**self.storage.view_owned().merged()?, rules)?;
+        let sum = |amounts: BTreeMap<EntryKind, Amount>| {
+            amounts.into_values().fold(Amount::default(), |mut sum, amount| {
+                sum += amount;
+                sum
+            })
+        };
+        Ok(by_table.into_iter().map(sum).collect())
+    }
+
+    /// How much of what a tier holds is not kept by each of several rules, by table.
+    pub(crate) fn tally(tier: &dyn TierStorage, rules: &[RetainedTables]) -> Result<Vec<BTreeMap<EntryKind, Amount>>> {
+        let mut tally = Tally { rules, amounts: vec![BTreeMap::new(); rules.len()], key: None, versions: Vec::new() };
+        tier.visit_entries(&mut |table, entry| {
+            tally.add(table, entry.prefix, (entry.version, entry.value.is_none()), entry.user_bytes());
             Ok(())
         })?;
         tally.end_key();
@@ -87,7 +75,7 @@ impl Core {
 /// Adds up what rules do not keep, key by key.
 struct Tally<'a> {
     rules: &'a [RetainedTables],
-    amounts: Vec<Amount>,
+    amounts: Vec<BTreeMap<EntryKind, Amount>>,
     key: Option<(EntryKind, Vec<u8>)>,
     /// Of the key, newest first: version, whether it is a tombstone, and bytes.
     versions: Vec<((Version, bool), u64)>,
@@ -110,7 +98,7 @@ impl Tally<'_> {
             for gone in superseded(&versions, rule.of(*table, prefix)) {
                 let place = self.versions.partition_point(|((version, _), _)| *version > gone);
                 let bytes = self.versions.get(place).map_or(0, |(_, bytes)| *bytes);
-                *amount += Amount { entries: 1, bytes };
+                *amount.entry(*table).or_default() += Amount { entries: 1, bytes };
             }
         }
         self.versions.clear();
@@ -146,12 +134,15 @@ impl Store {
     /// As [`get`](Self::get).
     pub fn why_retained(&self) -> Result<WhyRetained> {
         self.inner.check_open()?;
-        let (holders, rules) = {
+        let (holders, mut rules) = {
             let authority = self.inner.reclaim.read();
             let holders = holders(&authority);
             let rules: Vec<_> = holders.iter().map(|(id, _)| authority.retained_without(id)).collect();
             (holders, [vec![authority.retained(), authority.retained_by_nobody()], rules].concat())
         };
+        for rule in &mut rules {
+            self.inner.marks.add_clears_to(rule);
+        }
         let amounts = self.inner.not_kept(&rules)?;
         let (now, nobody) = (amounts[0], amounts[1]);
         let less = |more: Amount, less: Amount| Amount {
@@ -166,16 +157,5 @@ impl Store {
             shared = less(shared, holder.alone);
         }
         Ok(WhyRetained { holders, reclaimable: now, shared })
-    }
-
-    /// How much a [compaction](Self::compact) of everything would free if the horizon were at `horizon`: with [`Version::ZERO`], as it is.
-    /// Exact, and at the cost, as [`why_retained`](Self::why_retained).
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn would_free(&self, horizon: Version) -> Result<Amount> {
-        self.inner.check_open()?;
-        let rule = self.inner.reclaim.read().retained_from(horizon.min(self.inner.latest()));
-        Ok(self.inner.not_kept(&[rule])?[0])
     }
 }

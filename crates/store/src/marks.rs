@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use thermocline_tier::{EntryKind, ErrorKind, Lookup, Result, RetainedTables, Version};
+use thermocline_tier::{Clear, EntryKind, ErrorKind, Lookup, Result, RetainedTables, Version};
 
 /// The marks of all tables. Most stores have none, so reads ask one flag first.
 #[derive(Debug, Default)]
@@ -124,6 +124,16 @@ impl TableMarks {
             if kept.len() < marks.clears.len() {
                 marks.clears = Arc::new(kept);
             }
+        }
+    }
+
+    /// Says in `retained` which tables were cleared, and when.
+    pub(crate) fn add_clears_to(&self, retained: &mut RetainedTables) {
+        if !self.has_any() {
+            return;
+        }
+        for (table, marks) in self.tables.read().iter().filter(|(_, marks)| !marks.clears.is_empty()) {
+            retained.set_clears(*table, marks.clears.iter().map(|clear| Clear { at: *clear, below: *clear }));
         }
     }
 

@@ -118,9 +118,16 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         recovery: report,
         consumers: Consumers::default(),
         sweeping: Mutex::default(),
+        dropping: Mutex::default(),
+        reclaimed: Mutex::default(),
+        is_reclaim_paused: AtomicBool::new(false),
         garbage: Mutex::default(),
         warned_until: Mutex::default(),
     });
+    // What was dropped from memory has come back with the log.
+    if !is_read_only && let Err(error) = core.drop_all() {
+        tracing::warn!(%error, "dropping versions fails; it is tried again");
+    }
     let workers = match core.options.background {
         Background::Thread if !is_read_only => Some(Workers::start(&core, &*environment.spawner)?),
         _ => None,

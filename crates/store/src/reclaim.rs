@@ -1,11 +1,13 @@
 //! Which versions may still be read, as readers and the durable tier ask it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use thermocline_drop::{Authority, Change, ConsumerState, Holding};
 use thermocline_tier::{EntryKind, KeyRange, Result, RetainedTables, Version};
 
+use crate::marks::TableMarks;
 use crate::store::Core;
 
 /// Whether what a reader reads is pinned by the reader itself.
@@ -19,9 +21,10 @@ pub(crate) enum Reader<'a> {
 
 /// The authority of a store. It can be asked at any time but while a pin is added or removed: the durable tier asks with its own locks
 /// held, also while a purge, which holds the pins, waits for those.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reclaim {
     authority: RwLock<Authority>,
+    marks: Arc<TableMarks>,
     /// The authority's ceiling: reads from here on need not ask it.
     ceiling: AtomicU64,
     /// Whether some consumer may hold writers.
@@ -29,6 +32,17 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
+    pub(crate) fn new(marks: Arc<TableMarks>) -> Self {
+        Self { authority: RwLock::default(), marks, ceiling: AtomicU64::new(0), may_hold_writers: AtomicBool::new(false) }
+    }
+
+    /// What must be kept: what reads may ask for, without what clears hide from all of them.
+    pub(crate) fn kept(&self) -> RetainedTables {
+        let mut retained = self.read().retained();
+        self.marks.add_clears_to(&mut retained);
+        retained
+    }
+
     /// To add and remove pins.
     pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Authority> {
         self.authority.write()
@@ -88,7 +102,7 @@ impl Reclaim {
 /// For the durable tier.
 impl thermocline_tier::RetentionSource for Reclaim {
     fn retained(&self) -> RetainedTables {
-        self.read().retained()
+        self.kept()
     }
 }
 
@@ -161,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_retained_can_be_asked_while_a_purge_holds_the_pins_and_a_snapshot_waits() {
-        let reclaim = Reclaim::default();
+        let reclaim = Reclaim::new(Arc::default());
         pin(&mut reclaim.lock(), 7);
         reclaim.apply(&[Change::Horizon(Version(9))]);
         std::thread::scope(|scope| {

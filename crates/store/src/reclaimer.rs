@@ -49,6 +49,10 @@ impl Core {
         }
         self.settle_consumers()?;
         self.overtake_consumers()?;
+        if self.is_reclaim_paused() {
+            return Ok(());
+        }
+        self.drop_all()?;
         self.keep_deadline()?;
         while !self.storage.signals.is_stopping() && self.sweep_step(is_patient)? {}
         Ok(())
@@ -80,7 +84,7 @@ impl Core {
         let (Some(max_age), Some(durable)) = (self.options.garbage_max_age, self.storage.durable()) else { return Ok(()) };
         let now = self.moment();
         let due = {
-            let retained = self.reclaim.read().retained();
+            let retained = self.reclaim.kept();
             let mut garbage = self.garbage.lock();
             if retained != garbage.seen {
                 garbage.seen = retained;
@@ -104,16 +108,20 @@ impl Core {
         let view = self.storage.view_owned();
         let (Some(tier), None) = (&view.active, &view.durable) else { return Ok(false) };
         let mut sweeping = self.sweeping.lock();
-        let retained = self.reclaim.read().retained();
+        let retained = self.reclaim.kept();
         if sweeping.pass.is_none() {
             let now = self.clock.now();
-            if retained == sweeping.last || is_patient && (now < sweeping.rest_until || !is_worth_it(&**tier)) {
+            let is_worth_it = || is_worth_it(&**tier) || !retained.cleared_below().eq(sweeping.last.cleared_below());
+            if retained == sweeping.last || is_patient && (now < sweeping.rest_until || !is_worth_it()) {
                 return Ok(false);
             }
             sweeping.pass = Some((retained.clone(), now));
         }
         let swept = sweeping.sweep.step(&**tier, &retained, SWEEP_KEYS)?;
-        sweeping.dropped += swept.dropped;
+        sweeping.dropped += swept.dropped.entries;
+        if let Some(table) = swept.table {
+            self.note_reclaimed(table, swept.dropped);
+        }
         if swept.is_done {
             let now = self.clock.now();
             if let Some((retained, begun)) = sweeping.pass.take() {

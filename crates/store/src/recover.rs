@@ -36,7 +36,7 @@ pub(crate) struct Recovery<'a> {
 /// What was brought back.
 pub(crate) struct Recovered {
     pub(crate) storage: Arc<Storage>,
-    pub(crate) marks: TableMarks,
+    pub(crate) marks: Arc<TableMarks>,
     pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) report: RecoveryReport,
     pub(crate) last: Version,
@@ -66,9 +66,9 @@ impl Recovery<'_> {
         };
         let checkpoint = durable.as_ref().map(|durable| durable.checkpoint()).unwrap_or_default();
         let state = State::decode(&checkpoint.state)?;
-        let marks = TableMarks::default();
+        let marks = Arc::new(TableMarks::default());
         marks.restore(state.marks);
-        let reclaim = Arc::new(Reclaim::default());
+        let reclaim = Arc::new(Reclaim::new(Arc::clone(&marks)));
         reclaim.apply(&state.retention);
         let mut replay = Replay::new(self, durable.as_deref(), &marks, &reclaim, checkpoint.version)?;
         let request = OpenLog {

@@ -74,6 +74,10 @@ pub struct StoreStats {
     pub horizon: Version,
     /// How many entries that need not be kept were dropped from memory, where there is no durable tier.
     pub swept_entries: u64,
+    /// How many versions [commands](crate::Batch::drop_versions) of commits have dropped since the store was opened.
+    pub dropped_versions: u64,
+    /// How many such commands wait, for the drop worker or for pins.
+    pub pending_drops: usize,
     /// Since when files may hold something that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that.
     pub garbage_since: Option<Moment>,
     /// How writers were held back.
@@ -117,6 +121,7 @@ impl Store {
             readers.chain(named).collect()
         };
         pins.sort_by_key(|pin| pin.version);
+        let (dropped_versions, pending_drops) = inner.drops();
         StoreStats {
             health,
             last_version: inner.latest(),
@@ -126,6 +131,8 @@ impl Store {
             checkpoint: view.durable.as_ref().map_or(Version::ZERO, |durable| durable.checkpoint().version),
             horizon: inner.horizon(),
             swept_entries: inner.swept_entries(),
+            dropped_versions,
+            pending_drops,
             garbage_since: inner.garbage.lock().since,
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]

@@ -214,14 +214,7 @@ impl Storage {
         let Some(durable) = &view.durable else { return Ok(false) };
         let did_purge = self.purge_durable(&mut unpurged, &**durable)?;
         let Some(sealed) = view.sealed.last() else { return Ok(did_purge) };
-        if self.log.durable_version() < sealed.checkpoint.version {
-            // What the tier holds must not be ahead of the log: after a crash the stream of changes would have a hole.
-            self.log.sync().map_err(|error| match error.kind() {
-                // Of earlier commits, not of what waits for this flush.
-                ErrorKind::CommitUnknown { .. } => Error::with_source(ErrorKind::Poisoned, error),
-                _ => error,
-            })?;
-        }
+        self.sync_log_up_to(sealed.checkpoint.version)?;
         let source = sealed.tier.as_deref().unwrap_or(&Nothing);
         durable.absorb(source, sealed.checkpoint.clone())?;
         self.edit(|view| view.without(sealed));
@@ -234,6 +227,19 @@ impl Storage {
             tracing::warn!(%error, "could not cut the log behind what was flushed");
         }
         Ok(true)
+    }
+
+    /// Makes the log durable up to a version, of which the durable tier is about to take something: it must not be ahead of the log, or
+    /// after a crash the stream of changes would have a hole.
+    pub(crate) fn sync_log_up_to(&self, version: Version) -> Result<()> {
+        if self.log.durable_version() >= version {
+            return Ok(());
+        }
+        self.log.sync().map_err(|error| match error.kind() {
+            // Of earlier commits, not of what is waited for.
+            ErrorKind::CommitUnknown { .. } => Error::with_source(ErrorKind::Poisoned, error),
+            _ => error,
+        })
     }
 
     /// Does one piece of flushing; returns whether there was any.

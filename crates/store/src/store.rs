@@ -1,5 +1,6 @@
 //! The store: what is shared by all its handles, and the reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use thermocline_format::StoreId;
 use thermocline_io::{Clock, Disk, LockGuard};
-use thermocline_tier::{EntryKind, Error, ErrorKind, KeyRange, KeyRef, Lookup, Result, Version};
+use thermocline_tier::{Amount, EntryKind, Error, ErrorKind, KeyRange, KeyRef, Lookup, Result, Version};
 use thermocline_wal::RecoveryReport;
 use thermocline_wal::group::GroupCommit;
 
@@ -19,6 +20,7 @@ use crate::commit::{Outcome, Request, Writer};
 use crate::consumer::Consumers;
 use crate::cursor::Cursor;
 use crate::diff::{self, Diff};
+use crate::drops::Dropping;
 use crate::history::History;
 use crate::marks::TableMarks;
 use crate::options::StoreOptions;
@@ -79,7 +81,7 @@ pub(crate) struct Core {
     pub(crate) published: AtomicU64,
     /// Held by whoever changes what is retained, but for readers.
     pub(crate) retention_turn: Mutex<()>,
-    pub(crate) marks: TableMarks,
+    pub(crate) marks: Arc<TableMarks>,
     pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) pressure: PressureMeter,
     pub(crate) is_closed: AtomicBool,
@@ -88,6 +90,10 @@ pub(crate) struct Core {
     pub(crate) recovery: RecoveryReport,
     pub(crate) consumers: Consumers,
     pub(crate) sweeping: Mutex<Sweeping>,
+    pub(crate) dropping: Mutex<Dropping>,
+    /// What was removed from memory since the store was opened.
+    pub(crate) reclaimed: Mutex<BTreeMap<EntryKind, Amount>>,
+    pub(crate) is_reclaim_paused: AtomicBool,
     pub(crate) garbage: Mutex<Garbage>,
     /// Readers made up to this moment that live on have been named in a warning.
     pub(crate) warned_until: Mutex<thermocline_drop::Moment>,

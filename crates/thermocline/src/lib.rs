@@ -48,9 +48,9 @@ pub use thermocline_store::{
     StoreOptions, StoreStats, VerifyReport, WhyRetained,
 };
 pub use thermocline_tier::{
-    Direction, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout, KeyRange,
-    KeyRef, Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version, WholeKey,
-    limits,
+    Direction, DropRule, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout,
+    KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version,
+    WholeKey, limits,
 };
 pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport, VerifyReport as LogVerifyReport};
 pub use thermocline_warm::Compression;

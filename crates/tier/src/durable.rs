@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::range::KeyRange;
 use crate::retained::RetainedTables;
-use crate::storage::{TableStats, TierStorage};
+use crate::storage::{Amount, TableStats, TierStorage};
 use crate::table::EntryKind;
 use crate::version::Version;
 
@@ -95,6 +95,12 @@ pub trait DurableTier: TierStorage {
     /// From now on until none is left, work of the background is also to rewrite what may hold entries that need not be kept, however
     /// few: for a store that has promised that they are gone in time.
     fn reclaim_all(&self);
+
+    /// Holds up what background work does only to free space, or lets it go on.
+    fn pause_reclaim(&self, is_paused: bool);
+
+    /// How much was left out of what was absorbed and rewritten since the tier was opened, by table; without tables of which nothing was.
+    fn reclaimed(&self) -> Vec<(EntryKind, Amount)>;
 
     /// Whether background work keeps up.
     fn pressure(&self) -> Pressure;

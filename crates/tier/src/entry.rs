@@ -102,6 +102,12 @@ impl EntryRef<'_> {
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
     }
+
+    /// The bytes of key and value, as [`TableStats::user_bytes`](crate::TableStats::user_bytes) counts them.
+    pub fn user_bytes(&self) -> u64 {
+        let bytes = self.prefix.len() + self.suffix.len() + self.value.map_or(0, <[u8]>::len);
+        bytes as u64
+    }
 }
 
 /// One stored entry, owned. Cheap to clone: its bytes are counted references.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,6 +10,24 @@ use crate::error::{ErrorKind, Result};
 use crate::range::KeyRange;
 use crate::table::EntryKind;
 use crate::version::Version;
+
+/// Rows of a table that were cleared: reads at `at` and above see nothing of it that is older than `below`.
+///
+/// ```
+/// use thermocline_tier::{Clear, Retained, Version};
+///
+/// let clear = Clear { at: Version(7), below: Version(7) };
+/// let retained = Retained::new(Version(10), []).with_clears([clear].into());
+/// assert!(!retained.sees(Version(5), None), "every read that is allowed comes after the clear");
+/// assert!(retained.sees(Version(8), None));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Clear {
+    /// From which version on it is seen.
+    pub at: Version,
+    /// What is older is gone; not above `at`.
+    pub below: Version,
+}
 
 /// Which versions of some keys reads may still ask for: every one from the horizon on, and the pinned ones below it.
 ///
@@ -28,6 +47,8 @@ pub struct Retained {
     pins: Vec<Version>,
     /// So many of the newest entries of each key are kept, whoever may see them.
     newest: u64,
+    /// Both fields ascending.
+    clears: Arc<[Clear]>,
 }
 
 impl Retained {
@@ -36,13 +57,30 @@ impl Retained {
         let mut pins: Vec<Version> = pins.into_iter().filter(|pin| *pin < horizon).collect();
         pins.sort_unstable();
         pins.dedup();
-        Self { horizon, pins, newest: 0 }
+        Self { horizon, pins, ..Self::default() }
     }
 
     /// The same, with so many of the newest entries of each key kept beyond what reads may ask for.
     #[must_use]
     pub fn with_newest(self, newest: u64) -> Self {
         Self { newest, ..self }
+    }
+
+    /// The same, for keys of a table that was cleared: both fields of the clears ascend.
+    #[must_use]
+    pub fn with_clears(self, clears: Arc<[Clear]>) -> Self {
+        Self { clears, ..self }
+    }
+
+    /// From which version on clears hide an entry of version `version`; `None` if none does.
+    fn cleared_at(&self, version: Version) -> Option<Version> {
+        let first = self.clears.partition_point(|clear| clear.below <= version);
+        self.clears.get(first).map(|clear| clear.at)
+    }
+
+    /// Whether every read that is allowed from the horizon on comes after a clear that hides an entry of version `version`.
+    pub fn is_cleared(&self, version: Version) -> bool {
+        self.cleared_at(version).is_some_and(|at| at <= self.horizon)
     }
 
     /// The version from which on every version may be read.
@@ -57,7 +95,7 @@ impl Retained {
 
     /// Whether some allowed read sees the entry of version `version` of a key whose next newer entry is of version `newer`.
     pub fn sees(&self, version: Version, newer: Option<Version>) -> bool {
-        let Some(newer) = newer else { return true };
+        let Some(newer) = newer.into_iter().chain(self.cleared_at(version)).min() else { return true };
         if newer > self.horizon {
             return true;
         }
@@ -80,15 +118,45 @@ impl Retained {
         self.newest <= 1 && newest <= self.horizon && self.pins.get(first).is_none_or(|pin| *pin >= newest)
     }
 
+    /// How many superseded versions of a key at most must be kept of those from `oldest` to `newest` that lie below the horizon.
+    ///
+    /// ```
+    /// use thermocline_tier::{Retained, Version};
+    ///
+    /// let retained = Retained::new(Version(10), [Version(3), Version(7)]);
+    /// assert_eq!(retained.keeps_per_key(Version(4), Version(20)), 1);
+    /// assert_eq!(retained.with_newest(3).keeps_per_key(Version(1), Version(20)), 4);
+    /// ```
+    pub fn keeps_per_key(&self, oldest: Version, newest: Version) -> u64 {
+        let pins = self.pins.partition_point(|pin| *pin < newest) - self.pins.partition_point(|pin| *pin < oldest.min(newest));
+        self.newest.saturating_sub(1).saturating_add(pins as u64)
+    }
+
+    /// Whether of entries whose versions lie from `oldest` to `newest` none must be kept, since they were cleared.
+    ///
+    /// ```
+    /// use thermocline_tier::{Clear, Retained, Version};
+    ///
+    /// let clear = Clear { at: Version(7), below: Version(7) };
+    /// let retained = Retained::new(Version(10), [Version(3)]).with_clears([clear].into());
+    /// assert!(retained.keeps_none(Version(4), Version(6)));
+    /// assert!(!retained.keeps_none(Version(3), Version(6)) && !retained.keeps_none(Version(4), Version(7)));
+    /// ```
+    pub fn keeps_none(&self, oldest: Version, newest: Version) -> bool {
+        let first = self.pins.partition_point(|pin| *pin < oldest);
+        let last_seen = self.cleared_at(newest).filter(|at| *at <= self.horizon);
+        last_seen.is_some_and(|at| self.pins.get(first).is_none_or(|pin| *pin >= at))
+    }
+
     /// Whether an entry must be kept: some allowed read [sees](Self::sees) it, or it is one of the newest of its key that are kept in any
     /// case. `position` counts the newer entries of the key.
     pub fn keeps(&self, version: Version, newer: Option<Version>, position: u64) -> bool {
-        self.keeps_anyway(position) || self.sees(version, newer)
+        self.keeps_anyway(version, position) || self.sees(version, newer)
     }
 
-    /// Whether an entry with so many newer ones of its key is kept whoever may see it.
-    pub fn keeps_anyway(&self, position: u64) -> bool {
-        position < self.newest
+    /// Whether an entry of version `version` with so many newer ones of its key is kept whoever may see it.
+    pub fn keeps_anyway(&self, version: Version, position: u64) -> bool {
+        position < self.newest && !self.is_cleared(version)
     }
 }
 
@@ -122,6 +190,27 @@ impl RetainedTables {
     /// Something else for a table.
     pub fn insert(&mut self, table: EntryKind, retained: TableRetained) {
         self.tables.insert(table, retained);
+    }
+
+    /// Notes that rows of a table were cleared: both fields of the clears ascend.
+    pub fn set_clears(&mut self, table: EntryKind, clears: impl IntoIterator<Item = Clear>) {
+        let clears: Arc<[Clear]> = clears.into_iter().collect();
+        let retained =
+            self.tables.entry(table).or_insert_with(|| TableRetained { parts: vec![(Bytes::new(), self.others.clone())] });
+        for (_, part) in &mut retained.parts {
+            part.clears = Arc::clone(&clears);
+        }
+    }
+
+    /// Of each table that was cleared below its horizon the version below which nothing is seen from there on.
+    pub fn cleared_below(&self) -> impl Iterator<Item = (EntryKind, Version)> {
+        self.tables.iter().filter_map(|(table, retained)| {
+            let of_part = |(_, part): &(Bytes, Retained)| {
+                let after = part.clears.partition_point(|clear| clear.at <= part.horizon);
+                after.checked_sub(1).map(|last| part.clears[last].below)
+            };
+            retained.parts.iter().filter_map(of_part).max().map(|below| (*table, below))
+        })
     }
 
     /// What is retained of a key. Cost: a search among the tables that were inserted, and one among the ranges of the table.
@@ -252,6 +341,40 @@ mod tests {
         assert!(kept(8, 9, 1) && kept(7, 8, 2));
         assert!(!kept(6, 7, 3));
         assert!(kept(2, 6, 4), "a pin sees it");
+    }
+
+    #[test]
+    fn cleared_entries_are_seen_by_reads_before_the_clear_alone() {
+        let clear = |at, below| Clear { at: Version(at), below: Version(below) };
+        let clears: Arc<[Clear]> = [clear(4, 4), clear(8, 6), clear(12, 12)].into();
+        let retained = Retained::new(Version(10), [Version(3), Version(5), Version(7)]).with_newest(2).with_clears(clears);
+        let kept = |version| retained.keeps(Version(version), None, 0);
+        assert_eq!((1..13).filter(|version| kept(*version)).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        let unpinned = Retained { pins: vec![Version(7)], ..retained };
+        let kept = |version| unpinned.keeps(Version(version), None, 0);
+        // 4 and 5 are seen at 7; a clear above the horizon hides nothing yet.
+        assert_eq!((1..13).filter(|version| kept(*version)).collect::<Vec<_>>(), [4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert!(unpinned.keeps_none(Version(1), Version(3)) && !unpinned.keeps_none(Version(1), Version(4)));
+        assert!(!unpinned.keeps_none(Version(6), Version(6)));
+        let unseen = Retained { pins: vec![], ..unpinned };
+        assert!(unseen.keeps_none(Version(1), Version(5)) && !unseen.keeps_none(Version(1), Version(6)));
+        let nothing_reclaimed = Retained { horizon: Version::ZERO, ..unseen };
+        assert!(nothing_reclaimed.keeps(Version(1), None, 5));
+    }
+
+    #[test]
+    fn clears_of_a_table_hold_for_all_its_parts_and_for_no_other() {
+        let mut tables = RetainedTables::new(Retained::new(Version(5), []));
+        let rows = EntryKind::source(1);
+        tables.insert(rows, TableRetained::new(&[KeyRange::new("m"..)], |key| Retained::new(Version(4 + key.len() as u64), [])));
+        for table in [rows, EntryKind::source(2)] {
+            tables.set_clears(table, [3, 5].map(|at| Clear { at: Version(at), below: Version(at) }));
+        }
+        let sees = |table, key: &str, version| tables.of(table, key.as_bytes()).sees(Version(version), None);
+        assert!(!sees(rows, "a", 2) && sees(rows, "a", 3) && !sees(rows, "z", 4) && sees(rows, "z", 5));
+        assert!(!sees(EntryKind::source(2), "a", 4) && sees(EntryKind::Multi, "a", 4));
+        let below: Vec<(EntryKind, Version)> = tables.cleared_below().collect();
+        assert_eq!(below, [(rows, Version(5)), (EntryKind::source(2), Version(5))]);
     }
 
     #[test]

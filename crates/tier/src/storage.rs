@@ -1,6 +1,7 @@
 //! The contract of a tier.
 
 use std::fmt::Debug;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use crate::batch::TierBatch;
@@ -62,6 +63,30 @@ impl TableStats {
         self.entries = self.entries.saturating_add(other.entries);
         self.tombstones = self.tombstones.saturating_add(other.tombstones);
         self.user_bytes = self.user_bytes.saturating_add(other.user_bytes);
+    }
+}
+
+/// A number of entries, and the bytes of their keys and values.
+///
+/// ```
+/// use thermocline_tier::Amount;
+///
+/// let mut amount = Amount::default();
+/// amount += Amount { entries: 1, bytes: 10 };
+/// assert_eq!(amount.bytes, 10);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their keys and values, as [`TableStats::user_bytes`] counts them.
+    pub bytes: u64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.entries = self.entries.saturating_add(other.entries);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 

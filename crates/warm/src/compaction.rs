@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats};
+use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats, Version};
 
 use crate::codec::Compression;
 use crate::error::disk_error;
@@ -82,6 +82,17 @@ fn permille(part: u64, whole: u64) -> u64 {
 
 /// A file is rewritten for what it holds that need not be kept once that is so many thousandths of its entries.
 const GARBAGE_PERMILLE: u64 = 250;
+/// So many drops at most wait for rewrites: readers and each further drop pay for those that do.
+const DROPS_MAX: usize = 16_384;
+
+/// How many thousandths of a file's entries were dropped since it was written.
+fn dropped_permille(view: &View, segment: &Segment) -> u64 {
+    let FileMeta { first, last, applied, .. } = &segment.meta;
+    let drops = view.markers.drops.range((first.clone(), Version::ZERO)..=(last.clone(), Version::MAX));
+    let count = drops.filter(|(_, sequence)| **sequence > *applied).count();
+    // However few, they are not nothing.
+    permille(count as u64, old_entries(&segment.meta).1).max(u64::from(count > 0))
+}
 
 /// Whether marks may hide something in the files.
 fn is_marked(view: &View, inputs: &[Arc<Segment>]) -> bool {
@@ -99,10 +110,21 @@ fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
     Some(!view.segments().any(may_be_hidden))
 }
 
+/// Whether nothing of what a file holds of a table is seen any more.
+pub(crate) fn is_hidden(view: &View, meta: &FileMeta, table: EntryKind, retained: &RetainedTables) -> bool {
+    let keeps_none = |(_, part): (_, &Retained)| part.keeps_none(meta.version_min, meta.version_max);
+    view.markers.hides_table(table, meta.applied) || retained.parts(table).all(keeps_none)
+}
+
+/// Whether a file may hold something that was cleared.
+fn may_be_cleared(meta: &FileMeta, table: EntryKind, retained: &RetainedTables) -> bool {
+    retained.parts(table).any(|(_, part)| part.is_cleared(meta.version_min))
+}
+
 /// How many thousandths of a file's entries need not be kept, as far as that is certain: then a rewrite leaves none of them.
 fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
     let meta = &segment.meta;
-    let hidden = meta.tables.iter().filter(|(table, _)| view.markers.hides_table(*table, meta.applied));
+    let hidden = meta.tables.iter().filter(|(table, _)| is_hidden(view, meta, *table, retained));
     let hidden = hidden.fold(0_u64, |sum, (_, stats)| sum.saturating_add(stats.entries));
     permille(hidden, old_entries(meta).1).max(superseded_permille(view, segment, retained))
 }
@@ -162,10 +184,18 @@ impl Plan {
 
     /// The file that holds most of what need not be kept, rewritten where it is, if that is much of it.
     pub(crate) fn garbage(view: &View, retained: &RetainedTables) -> Option<Self> {
-        let garbage = |segment| (garbage_permille(view, segment, retained), segment);
+        let has_drops = !view.markers.drops.is_empty();
+        let dropped = |segment: &Arc<Segment>| if has_drops { dropped_permille(view, segment) } else { 0 };
+        let garbage = |segment| (garbage_permille(view, segment, retained).max(dropped(segment)), segment);
         let shares = view.levels.iter().skip(1).flatten().map(garbage);
-        let (_, segment) = shares.filter(|(share, _)| *share >= GARBAGE_PERMILLE).max_by_key(|(share, _)| *share)?;
-        Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), false)
+        let has_many_drops = view.markers.drops.len() > DROPS_MAX;
+        let least = if has_many_drops { 1 } else { GARBAGE_PERMILLE };
+        match shares.filter(|(share, _)| *share >= least).max_by_key(|(share, _)| *share) {
+            Some((_, segment)) => Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), false),
+            // They are in files as they were flushed.
+            None if has_many_drops => Self::level0(view),
+            None => None,
+        }
     }
 
     /// A file with a number below `number` that may hold something that need not be kept, since it or another one has something newer, with
@@ -183,7 +213,8 @@ impl Plan {
             let is_met =
                 |other: &Arc<Segment>| !Arc::ptr_eq(segment, other) && hull.as_ref().is_some_and(|hull| hull.meets(other));
             let is_old = || meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met));
-            is_marked(view, std::slice::from_ref(*segment)) || is_old()
+            let is_cleared = || meta.tables.iter().any(|(table, _)| may_be_cleared(meta, *table, retained));
+            is_marked(view, std::slice::from_ref(*segment)) || is_old() || is_cleared()
         };
         Self::all_that_meets(view, Hull::of([view.segments().find(may_hold)?])?)
     }
@@ -207,7 +238,10 @@ impl Plan {
         };
         let plan = Self::all_that_meets(view, Hull::of(view.segments().filter(|segment| in_range(segment)))?)?;
         let is_there = plan.inputs.iter().all(|segment| segment.meta.level == plan.level);
-        let has_old = |segment: &Arc<Segment>| segment.meta.version_min <= horizon && old_entries(&segment.meta).0 > 0;
+        let has_old = |segment: &Arc<Segment>| {
+            let meta = &segment.meta;
+            meta.version_min <= horizon && old_entries(meta).0 > 0 || may_be_cleared(meta, table, retained)
+        };
         let is_needed = !is_there || plan.inputs.iter().any(has_old) || is_marked(view, &plan.inputs);
         is_needed.then_some(plan)
     }
@@ -385,7 +419,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use thermocline_io::MemoryDisk;
-    use thermocline_tier::{ErrorKind, Version};
+    use thermocline_tier::ErrorKind;
 
     use super::*;
     use crate::cache::Cache;

@@ -338,13 +338,14 @@ impl KeepWalk {
     pub(crate) fn keeps(&mut self, table: EntryKind, prefix: &[u8], version: Version) -> bool {
         let key = self.key.get_or_insert_with(|| TableKey { table, prefix: Vec::new() });
         let is_same_key = self.position > 0 && key.table == table && key.prefix == prefix;
-        let is_kept = !is_same_key || self.retained.of(table, prefix).keeps(version, Some(self.newer), self.position);
         if !is_same_key {
             key.table = table;
             key.prefix.clear();
             key.prefix.extend_from_slice(prefix);
             self.position = 0;
         }
+        let newer = is_same_key.then_some(self.newer);
+        let is_kept = self.retained.of(table, prefix).keeps(version, newer, self.position);
         self.newer = version;
         self.position += 1;
         is_kept
@@ -442,10 +443,8 @@ impl Merge {
             if is_hidden || self.newer == Some(row.version) {
                 continue;
             }
-            let is_kept = self.newer.is_none() || {
-                let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
-                retained.keeps(row.version, self.newer, self.position)
-            };
+            let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
+            let is_kept = retained.keeps(row.version, self.newer, self.position);
             self.newer = Some(row.version);
             self.position += 1;
             if is_kept {
@@ -459,7 +458,7 @@ impl Merge {
             // A horizon of 0 is none.
             let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
             let (horizon, position) = (retained.horizon(), self.position.saturating_sub(1));
-            if horizon > Version::ZERO && row.version <= horizon && !retained.keeps_anyway(position) {
+            if horizon > Version::ZERO && row.version <= horizon && !retained.keeps_anyway(row.version, position) {
                 self.tombstones.push(row.version);
                 return;
             }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use thermocline_format::StoreId;
-use thermocline_io::sync::atomic::{AtomicU64, Ordering};
+use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use thermocline_io::sync::{Condvar, Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
 use thermocline_tier::{
-    Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange, KeyRef,
-    Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource,
+    Amount, Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange,
+    KeyRef, Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource,
     SCAN_BATCH_SIZE_BYTES, TableStats, TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
 };
 
@@ -85,6 +85,9 @@ pub struct WarmTier {
     retention: RwLock<Option<Arc<dyn RetentionSource>>>,
     /// Files with lower numbers are rewritten however little they hold that need not be kept.
     reclaim_below: AtomicU64,
+    is_reclaim_paused: AtomicBool,
+    /// What was left out of what was absorbed and rewritten, since this was opened.
+    reclaimed: Mutex<BTreeMap<EntryKind, Amount>>,
     written_bytes: AtomicU64,
     compacted_bytes: AtomicU64,
 }
@@ -145,6 +148,8 @@ impl WarmTier {
             given_back: Condvar::default(),
             retention: RwLock::new(None),
             reclaim_below: AtomicU64::new(0),
+            is_reclaim_paused: AtomicBool::new(false),
+            reclaimed: Mutex::default(),
             written_bytes: AtomicU64::new(0),
             compacted_bytes: AtomicU64::new(0),
         };
@@ -513,11 +518,17 @@ impl DurableTier for WarmTier {
         let retained = self.retention.read().clone().map(|source| source.retained());
         // Where nothing may go, nothing needs looking at.
         let mut walk = retained.filter(|retained| *retained != RetainedTables::default()).map(KeepWalk::new);
+        let mut left_out: BTreeMap<EntryKind, Amount> = BTreeMap::new();
         source.visit_entries(&mut |table, entry| {
-            let is_kept = walk.as_mut().is_none_or(|walk| walk.keeps(table, entry.prefix, entry.version));
-            if is_kept { output.push(&new_version(table, &entry)) } else { Ok(()) }
+            if walk.as_mut().is_none_or(|walk| walk.keeps(table, entry.prefix, entry.version)) {
+                return output.push(&new_version(table, &entry));
+            }
+            *left_out.entry(table).or_default() += Amount { entries: 1, bytes: entry.user_bytes() };
+            Ok(())
         })?;
-        self.add(output.finish()?, source.tables()?, Some(checkpoint))
+        self.add(output.finish()?, source.tables()?, Some(checkpoint))?;
+        self.note_reclaimed(left_out);
+        Ok(())
     }
 
     fn horizon(&self) -> Version {
@@ -538,6 +549,14 @@ impl DurableTier for WarmTier {
 
     fn step(&self) -> Result<bool> {
         self.step_rewrite()
+    }
+
+    fn pause_reclaim(&self, is_paused: bool) {
+        self.is_reclaim_paused.store(is_paused, Ordering::Relaxed);
+    }
+
+    fn reclaimed(&self) -> Vec<(EntryKind, Amount)> {
+        self.reclaimed.lock().iter().map(|(table, amount)| (*table, *amount)).collect()
     }
 
     fn reclaim_all(&self) {

@@ -12,6 +12,7 @@ mod commits;
 mod consumers;
 mod crashes;
 mod differences;
+mod drops;
 mod faults;
 mod pressure;
 mod ranges;

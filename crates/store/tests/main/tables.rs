@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use thermocline_io::{DiskErrorKind, Fault, FaultKind, Reason, SimDisk, When};
 use thermocline_store::Batch;
-use thermocline_tier::{EntryKind, ErrorKind, Lookup, Version};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Lookup, Version};
 
+use super::story::Below;
+use super::tiered::{self, entries};
 use super::{T, U, commit, get, open_on, options, store, texts};
 
 #[test]
@@ -33,6 +36,58 @@ fn a_cleared_table_is_empty_from_then_on_and_older_versions_keep_their_rows() {
     drop(before);
     store.close().unwrap();
     check(&open_on(&disk, options()).unwrap());
+}
+
+#[test]
+fn rows_of_a_cleared_table_leave_memory_when_no_read_can_see_them() {
+    let (store, _disk) = store();
+    commit(&store, T, &["a=1", "b=1"]);
+    commit(&store, T, &["a=2"]);
+    let before = store.snapshot().unwrap();
+    store.clear_table(T).unwrap();
+    commit(&store, T, &["b=4", "c"]);
+    store.set_horizon(Version(4)).unwrap();
+    store.run_until_idle();
+    assert_eq!(entries(&store, T), 3, "what the snapshot sees, and what is above the clear");
+    assert_eq!(texts(before.range::<&[u8]>(T, ..)), ["a=2", "b=1"]);
+    drop(before);
+    store.run_until_idle();
+    assert_eq!(entries(&store, T), 1);
+    assert_eq!(texts(store.snapshot().unwrap().range::<&[u8]>(T, ..)), ["b=4"]);
+    assert_eq!(store.lookup(T, b"a").unwrap(), Lookup::Absent);
+}
+
+#[test]
+fn rows_of_a_cleared_table_leave_files_whole_ones_without_being_read() {
+    let disk = SimDisk::new(1);
+    let store = tiered::open(&disk, Below::Warm, tiered::options());
+    commit(&store, T, &["a=1", "b=1"]);
+    store.flush().unwrap();
+    commit(&store, U, &["a=u"]);
+    store.flush().unwrap();
+    let before = store.snapshot().unwrap();
+    store.clear_table(T).unwrap();
+    store.set_horizon(store.last_version()).unwrap();
+    store.wait_idle().unwrap();
+    assert_eq!(entries(&store, T), 2, "a snapshot sees them");
+    drop(before);
+    let fault = Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::From(0)).reason(Reason::SstCompact);
+    let reads = disk.inject(fault);
+    store.wait_idle().unwrap();
+    assert_eq!((entries(&store, T), entries(&store, U), disk.fault_count(reads)), (0, 1, 0));
+    disk.clear_faults();
+
+    // A file with rows from before a clear and after it.
+    commit(&store, T, &["a=2", "b=2", "c=2", "d=2"]);
+    let version = store.clear_table(T).unwrap();
+    commit(&store, T, &["c=3"]);
+    store.flush().unwrap();
+    store.set_horizon(version).unwrap();
+    store.compact(T, &KeyRange::all()).unwrap();
+    assert_eq!(entries(&store, T), 1);
+    store.close().unwrap();
+    let store = tiered::open(&disk, Below::Warm, tiered::options());
+    assert_eq!(texts(store.snapshot().unwrap().range::<&[u8]>(T, ..)), ["c=3"]);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thermocline_io::sync::atomic::Ordering;
-use thermocline_tier::{DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables};
+use thermocline_tier::{Amount, DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables, TableStats};
 
 use super::WarmTier;
-use crate::compaction::{Part, Plan};
+use crate::compaction::{Part, Plan, is_hidden};
 use crate::manifest::{Edit, State};
 use crate::merge::Keep;
 use crate::meta::FileMeta;
@@ -176,10 +176,23 @@ impl WarmTier {
         started.map(|()| true)
     }
 
+    /// Counts what was left out.
+    pub(super) fn note_reclaimed(&self, left_out: impl IntoIterator<Item = (EntryKind, Amount)>) {
+        let mut reclaimed = self.reclaimed.lock();
+        for (table, amount) in left_out.into_iter().filter(|(_, amount)| amount.entries > 0) {
+            tracing::debug!(%table, entries = amount.entries, bytes = amount.bytes, "reclaimed");
+            *reclaimed.entry(table).or_default() += amount;
+        }
+    }
+
     /// A rewrite for what need not be kept any more.
     fn pick_garbage(&self, view: &View) -> Option<Plan> {
+        if self.is_reclaim_paused.load(Ordering::Relaxed) {
+            return None;
+        }
         let (retained, below) = (self.retained(), self.reclaim_below.load(Ordering::Relaxed));
-        if (retained != RetainedTables::default() || !view.markers.clears.is_empty())
+        let has_markers = !view.markers.clears.is_empty() || !view.markers.drops.is_empty();
+        if (retained != RetainedTables::default() || has_markers)
             && let Some(plan) = Plan::garbage(view, &retained)
         {
             return Some(plan);
@@ -192,17 +205,26 @@ impl WarmTier {
         plan
     }
 
-    /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did.
+    /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did, or all that they
+    /// hold was cleared before the horizon.
     fn remove_hidden(&self, view: &View) -> Result<bool> {
-        let is_hidden = |meta: &FileMeta| meta.tables.iter().all(|(table, _)| view.markers.hides_table(*table, meta.applied));
-        let hidden = view.segments().filter(|_| !view.markers.clears.is_empty()).filter(|segment| is_hidden(&segment.meta));
-        let hidden: Vec<u64> = hidden.map(|segment| segment.meta.number).collect();
+        let is_paused = self.is_reclaim_paused.load(Ordering::Relaxed);
+        let retained = if is_paused { RetainedTables::default() } else { self.retained() };
+        if view.markers.clears.is_empty() && retained.cleared_below().next().is_none() {
+            return Ok(false);
+        }
+        let is_hidden = |meta: &FileMeta| meta.tables.iter().all(|(table, _)| is_hidden(view, meta, *table, &retained));
+        let hidden: Vec<u64> =
+            view.segments().filter(|segment| is_hidden(&segment.meta)).map(|segment| segment.meta.number).collect();
         if hidden.is_empty() {
             return Ok(false);
         }
         let mut catalog = self.catalog.lock();
-        let remove: Vec<u64> = hidden.into_iter().filter(|number| catalog.state.files.contains_key(number)).collect();
-        self.commit(&mut catalog, Edit { remove, ..Edit::default() }).map(|()| true)
+        let (remove, gone): (Vec<u64>, Vec<FileMeta>) =
+            hidden.into_iter().filter_map(|number| Some((number, catalog.state.files.get(&number)?.clone()))).unzip();
+        self.commit(&mut catalog, Edit { remove, ..Edit::default() })?;
+        self.note_reclaimed(less(&gone, &[]));
+        Ok(true)
     }
 
     fn start(&self, jobs: &mut Jobs, plan: Plan, request: Option<u64>) -> Result<()> {
@@ -272,7 +294,10 @@ impl WarmTier {
         for file in &mut files {
             (file.level, file.rank, file.applied) = (plan.level, rank, applied);
         }
+        let inputs: Vec<FileMeta> = plan.inputs.iter().map(|segment| segment.meta.clone()).collect();
+        let left_out = less(&inputs, &files);
         self.install(&mut catalog, Edit { add: files, remove, ..Edit::default() })?;
+        self.note_reclaimed(left_out);
         self.written_bytes.fetch_add(written, Ordering::Relaxed);
         self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
         if self.reclaim_below.load(Ordering::Relaxed) > reclaim_below {
@@ -281,6 +306,24 @@ impl WarmTier {
         }
         Ok(())
     }
+}
+
+/// By how much files hold more of each table than others do.
+fn less(files: &[FileMeta], others: &[FileMeta]) -> BTreeMap<EntryKind, Amount> {
+    let sums = |files: &[FileMeta]| {
+        let mut sums: BTreeMap<EntryKind, TableStats> = BTreeMap::new();
+        for (table, stats) in files.iter().flat_map(|file| &file.tables) {
+            sums.entry(*table).or_default().add(stats);
+        }
+        sums
+    };
+    let others = sums(others);
+    let less = |(table, stats): (EntryKind, TableStats)| {
+        let other = others.get(&table).copied().unwrap_or_default();
+        let entries = stats.entries.saturating_sub(other.entries);
+        (table, Amount { entries, bytes: stats.user_bytes.saturating_sub(other.user_bytes) })
+    };
+    sums(files).into_iter().map(less).collect()
 }
 
 /// A part that somebody works on. If that panics, the rewrite has failed, and nobody waits for it.

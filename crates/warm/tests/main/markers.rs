@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thermocline_conformance::ModelTier;
 use thermocline_io::{CrashPoint, CrashProfile, SimDisk, Survival};
-use thermocline_tier::{Checkpoint, DropVersion, DurableTier, EntryKind, KeyRange, KeyRef, Lookup, TierStorage, Version};
+use thermocline_tier::{Amount, Checkpoint, DropVersion, DurableTier, EntryKind, KeyRange, KeyRef, Lookup, TierStorage, Version};
 use thermocline_warm::{WarmOptions, WarmTier, dump_manifest};
 
 use crate::backends::{compact, open, small};
@@ -364,4 +364,48 @@ fn file_that_is_mostly_of_a_cleared_table_is_rewritten_by_itself() {
     tier.clear_table(SOURCE).unwrap();
     while tier.step().unwrap() {}
     assert_eq!((tier.counters().rewritten_bytes, many(SOURCE)), (rewritten, 0));
+}
+
+#[test]
+fn file_of_which_much_was_dropped_is_rewritten_by_itself() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, quiet()).unwrap();
+    let keys: Vec<String> = (0..100).map(|number| format!("{number:03}")).collect();
+    let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
+    tier.set(&batch(3, &writes)).unwrap();
+    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    let drop_some = |numbers: std::ops::Range<usize>| {
+        let drop_of = |key: &String| DropVersion { table: MULTI, prefix: key.clone().into(), version: Version(3) };
+        tier.drop_versions(&keys[numbers].iter().map(drop_of).collect::<Vec<_>>()).unwrap();
+        while tier.step().unwrap() {}
+        tier.stats().tables[0].1.entries
+    };
+    assert_eq!(drop_some(0..10), 100, "not worth it yet");
+    assert_eq!(drop_some(10..30), 70);
+    assert_eq!(tier.reclaimed(), [(MULTI, Amount { entries: 30, bytes: 30 * 4 })]);
+    tier.pause_reclaim(true);
+    assert_eq!(drop_some(30..90), 70);
+    tier.pause_reclaim(false);
+    assert_eq!(drop_some(0..0), 10);
+    drop(tier);
+    assert_eq!(markers(&disk), (0, 0));
+}
+
+#[test]
+fn many_drops_are_worked_off_however_little_of_each_file_they_are() {
+    let disk = SimDisk::new(1);
+    let options = WarmOptions { level0_flushes: 1000, level0_flushes_slow: 2000, ..WarmOptions::default() };
+    let tier = open(&disk, options).unwrap();
+    let keys: Vec<String> = (0..70_000).map(|number| format!("{number:06}")).collect();
+    let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
+    tier.set(&batch(3, &writes)).unwrap();
+    let drop_of = |key: &String| DropVersion { table: MULTI, prefix: key.clone().into(), version: Version(3) };
+    // In a file as it was flushed, which is never rewritten alone; then in one that was.
+    for (numbers, left) in [(0..16_384, 70_000), (16_384..16_500, 53_500), (16_500..29_000, 53_500), (29_000..33_000, 37_000)] {
+        for some in keys[numbers].chunks(4_096) {
+            tier.drop_versions(&some.iter().map(drop_of).collect::<Vec<_>>()).unwrap();
+        }
+        while tier.step().unwrap() {}
+        assert_eq!(tier.stats().tables[0].1.entries, left);
+    }
 }
