@@ -278,7 +278,13 @@ pub fn check<E: Engine>(directory: &Path) -> Result<Vec<String>, String> {
     for (name, key_len) in [("fixed", Some(KEY_SIZE_BYTES)), ("open", None)] {
         let directory = directory.join(name);
         std::fs::create_dir(&directory).map_err(|error| format!("cannot make a directory: {error}"))?;
-        unsupported = check_with::<E>(&Options { directory, cache_bytes: CACHE_BYTES, data_bytes: DATA_BYTES, key_len })?;
+        unsupported = check_with::<E>(&Options {
+            directory,
+            cache_bytes: CACHE_BYTES,
+            data_bytes: DATA_BYTES,
+            key_len,
+            has_durable_commits: false,
+        })?;
     }
     Ok(unsupported)
 }

@@ -53,8 +53,52 @@ pub trait Ordered: Send + Sync + Sized {
         Ok(())
     }
 
+    /// From now on, leaves out of compactions what no read at `version` or above can see ([`Superseded`]), if the engine can be told so. If
+    /// not, false: then it is deleted key by key.
+    fn reclaim_while_compacting(&self, _version: u64) -> bool {
+        false
+    }
+
     /// As [`Engine::close`].
     fn close(self) -> Outcome<()>;
+}
+
+/// Says of stored keys, in their order, which of them no read at a version or above can see, for engines that ask as they compact. Of a key
+/// whose newer versions it was not shown, it lets one more stay.
+///
+/// ```
+/// let mut superseded = thermocline_yardstick::versioned::Superseded::new(5);
+/// // A table, a user key and the version inverted: 7, 5, 3 of one, 2 of another.
+/// let stored = |owner: u8, version: u64| [&[owner, b'k'][..], &(!version).to_be_bytes()].concat();
+/// let gone = [(1, 7), (1, 5), (1, 3), (2, 2)].map(|(owner, version)| superseded.is_gone(&stored(owner, version)));
+/// assert_eq!(gone, [false, false, true, false]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Superseded {
+    version: u64,
+    /// The last one that has an entry which such reads see.
+    covered: Vec<u8>,
+}
+
+impl Superseded {
+    /// For reads at this version and above.
+    pub const fn new(version: u64) -> Self {
+        Self { version, covered: Vec::new() }
+    }
+
+    /// Whether the next key's entry may go.
+    pub fn is_gone(&mut self, key: &[u8]) -> bool {
+        let Ok(Parts { owner, version }) = Parts::of(key) else { return false };
+        if version > self.version {
+            return false;
+        }
+        let is_gone = self.covered == owner;
+        if !is_gone {
+            self.covered.clear();
+            self.covered.extend_from_slice(owner);
+        }
+        is_gone
+    }
 }
 
 /// One state of an ordered store.
@@ -438,6 +482,9 @@ impl<O: Ordered> Engine for Versioned<O> {
     }
 
     fn reclaim(&self, version: u64) -> Outcome<()> {
+        if self.store.reclaim_while_compacting(version) {
+            return Ok(());
+        }
         let mut start = Some(vec![0]);
         while let Some(from) = start {
             // The snapshot is gone before the write: an old state that is held keeps some engines from using space again.

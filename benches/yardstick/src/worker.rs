@@ -92,6 +92,7 @@ pub fn run<E: Engine>(job: &Job) -> Outcome<Answer> {
         cache_bytes: job.spec.cache_bytes,
         data_bytes: job.spec.user_bytes(),
         key_len: (job.spec.kind != Kind::Real).then_some(KEY_SIZE_BYTES),
+        has_durable_commits: job.spec.kind == Kind::Commits,
     };
     if let (Kind::Real, Some(source)) = (job.spec.kind, &job.history) {
         return crate::real::run::<E>(job, source, options);

@@ -4,13 +4,19 @@
 //! point read, which seeks, skips tables and memtables without the key. Walks ignore them (`total_order_seek`).
 
 use std::cell::{OnceCell, RefCell};
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rocksdb::compaction_filter::CompactionFilter;
+use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use rocksdb::{
-    CompactOptions, DB, DBRawIterator, Options as DbOptions, ReadOptions, SliceTransform, SnapshotWithThreadMode, WriteBatch,
+    CompactOptions, CompactionDecision, DB, DBRawIterator, Options as DbOptions, ReadOptions, SliceTransform,
+    SnapshotWithThreadMode, WriteBatch,
 };
 use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, Versioned};
 
 use super::{VERSIONS_IN_KEYS, rocksdb_options};
 
@@ -24,6 +30,40 @@ const OWNER_SIZE_BYTES_MIN: usize = 2;
 /// An open database.
 pub struct Store {
     database: DB,
+    /// What no read at this version or above can see is left out of compactions; 0 for nothing.
+    reclaimed: Arc<AtomicU64>,
+}
+
+/// Makes a filter for each compaction.
+struct Filters(Arc<AtomicU64>);
+
+/// `None` where nothing goes.
+struct Filter(Option<Superseded>);
+
+const FILTER_NAME: &CStr = c"thermocline.superseded";
+
+impl CompactionFilterFactory for Filters {
+    type Filter = Filter;
+
+    fn create(&mut self, _context: CompactionFilterContext) -> Filter {
+        let version = self.0.load(Ordering::Relaxed);
+        Filter((version > 0).then(|| Superseded::new(version)))
+    }
+
+    fn name(&self) -> &CStr {
+        FILTER_NAME
+    }
+}
+
+impl CompactionFilter for Filter {
+    fn filter(&mut self, _level: u32, key: &[u8], _value: &[u8]) -> CompactionDecision {
+        let is_gone = self.0.as_mut().is_some_and(|superseded| superseded.is_gone(key));
+        if is_gone { CompactionDecision::Remove } else { CompactionDecision::Keep }
+    }
+
+    fn name(&self) -> &CStr {
+        FILTER_NAME
+    }
 }
 
 /// Table and user key of a stored key.
@@ -46,8 +86,8 @@ impl Ordered for Store {
             durability: rocksdb_options::DURABILITY.to_owned(),
             memory: rocksdb_options::memory_setting(options),
             other: format!(
-                "{}; filters over table and user key, not whole keys; default column family",
-                rocksdb_options::shared_setting()
+                "{}; filters over table and user key, not whole keys; superseded versions left out by a compaction filter; default column family",
+                rocksdb_options::shared_setting(options)
             ),
         }
     }
@@ -61,7 +101,9 @@ impl Ordered for Store {
         });
         tables.set_whole_key_filtering(false);
         database.set_block_based_table_factory(&tables);
-        Ok(Self { database: DB::open(&database, &options.directory).map_err(Failure::engine)? })
+        let reclaimed = Arc::new(AtomicU64::new(0));
+        database.set_compaction_filter_factory(Filters(Arc::clone(&reclaimed)));
+        Ok(Self { database: DB::open(&database, &options.directory).map_err(Failure::engine)?, reclaimed })
     }
 
     fn write(&self, puts: &[(Vec<u8>, Vec<u8>)], deletes: &[Vec<u8>], durability: Durability) -> Outcome<()> {
@@ -85,6 +127,11 @@ impl Ordered for Store {
 
     fn compact(&self) -> Outcome<()> {
         rocksdb_options::compact(&self.database, &mut CompactOptions::default())
+    }
+
+    fn reclaim_while_compacting(&self, version: u64) -> bool {
+        self.reclaimed.store(version, Ordering::Relaxed);
+        true
     }
 
     fn close(self) -> Outcome<()> {

@@ -47,11 +47,12 @@ pub(super) const DURABILITY: &str =
     "Buffered: log written to the operating system by each commit, no sync; Sync: WriteOptions::sync (fdatasync)";
 
 /// The setting as words: what both ways share.
-pub(super) fn shared_setting() -> String {
+pub(super) fn shared_setting(options: &Options) -> String {
+    let logs = if options.has_durable_commits { format!(", {LOGS_RECYCLED} log files used again") } else { String::new() };
     format!(
         "lz4, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, 4 KiB blocks, \
          indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
-         {} background threads, bytes_per_sync 1 MiB, {LOGS_RECYCLED} log files used again",
+         {} background threads, bytes_per_sync 1 MiB{logs}",
         background_threads()
     )
 }
@@ -76,7 +77,9 @@ pub(super) fn prepare(database: &mut DbOptions, options: &Options) -> Outcome<Bl
     database.set_level_compaction_dynamic_level_bytes(true);
     database.set_compression_type(DBCompressionType::Lz4);
     database.set_bytes_per_sync(BYTES_PER_SYNC);
-    database.set_recycle_log_file_num(LOGS_RECYCLED);
+    if options.has_durable_commits {
+        database.set_recycle_log_file_num(LOGS_RECYCLED);
+    }
     database.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
 
     let mut tables = BlockBasedOptions::default();

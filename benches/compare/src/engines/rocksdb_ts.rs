@@ -92,7 +92,7 @@ impl Engine for RocksDbTs {
             memory: rocksdb_options::memory_setting(options),
             other: format!(
                 "{}; filters over whole keys without timestamps; default column family",
-                rocksdb_options::shared_setting()
+                rocksdb_options::shared_setting(options)
             ),
         }
     }

@@ -45,8 +45,13 @@ fn measured<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
 
 fn run(name: &str, directory: &Path) -> Outcome<()> {
     let workload = Workload::new(KEYS, ROUNDS, SEED);
-    let options =
-        Options { directory: directory.to_path_buf(), cache_bytes: CACHE_BYTES, data_bytes: 0, key_len: Some(KEY_SIZE_BYTES) };
+    let options = Options {
+        directory: directory.to_path_buf(),
+        cache_bytes: CACHE_BYTES,
+        data_bytes: 0,
+        key_len: Some(KEY_SIZE_BYTES),
+        has_durable_commits: false,
+    };
     let engine = Thermocline::open(&options)?;
     if name == "load" {
         measured(|| worker::load(&engine, &workload))?;
