@@ -266,9 +266,9 @@ impl Plan {
         size_bytes(&self.inputs)
     }
 
-    /// The key at which the work is best divided between two threads, if it is worth that.
-    pub(crate) fn middle(&self, options: &WarmOptions) -> Result<Option<TableKey>> {
-        if self.size_bytes() < options.file_size_bytes / 2 {
+    /// The key at which the work is best divided between two threads, if it is at least so much.
+    pub(crate) fn middle(&self, size_bytes_min: u64) -> Result<Option<TableKey>> {
+        if self.size_bytes() < size_bytes_min {
             return Ok(None);
         }
         let levels = self.inputs.chunk_by(|one, next| one.meta.level == next.meta.level);
@@ -455,9 +455,8 @@ mod tests {
     }
 
     fn middle(inputs: &[Arc<Segment>]) -> Option<String> {
-        let options = WarmOptions { file_size_bytes: 4 << 10, ..WarmOptions::default() };
         let plan = Plan { inputs: inputs.to_vec(), level: 2, is_lowest: true, is_move: false };
-        let key = plan.middle(&options).unwrap()?;
+        let key = plan.middle(2 << 10).unwrap()?;
         assert_eq!(key.table, EntryKind::Multi);
         Some(String::from_utf8(key.prefix).unwrap())
     }

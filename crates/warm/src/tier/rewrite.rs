@@ -135,7 +135,9 @@ impl WarmTier {
         };
         let reclaim_below = self.reclaim_below.load(Ordering::Relaxed);
         let keep = Keep { retained: self.retained(), markers, is_lowest: plan.is_lowest };
-        let middle = plan.middle(&self.options)?;
+        // Whoever asks waits for it, and what he asks for again is made whole again; files of the background would become smaller and smaller.
+        let divisor = if request.is_some() { 16 } else { 2 };
+        let middle = plan.middle(self.options.file_size_bytes / divisor)?;
         let output = || self.output(self.options.compression);
         let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
         if let Some(middle) = &middle {
