@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Drop(Drop),
     /// Print the policies of retention, or set one
     Retention(Retention),
+    /// Print when rows of tables expire, or set it
+    Ttl(Ttl),
     /// Print who keeps old versions or the log, and since when; or make and release pins
     Pins(Pins),
     /// Print how much each pin and consumer keeps that nobody else does; reads everything
@@ -342,6 +344,24 @@ pub(crate) struct WouldFree {
     /// Read everything, and say exactly how much
     #[arg(long)]
     pub(crate) exact: bool,
+    /// How the output looks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ttl {
+    /// The store's directory
+    #[arg(value_name = "STORE")]
+    pub(crate) directory: PathBuf,
+    /// Have rows expire so long after they were written first or last: created:TIME or updated:TIME, such as updated:30m
+    #[arg(long, value_name = "TIME", requires = "scope", value_parser = crate::retain::parse_ttl)]
+    pub(crate) set: Option<thermocline::Ttl>,
+    /// Have rows live for ever
+    #[arg(long, requires = "scope", conflicts_with = "set")]
+    pub(crate) unset: bool,
+    #[command(flatten)]
+    pub(crate) scope: PolicyOf,
     /// How the output looks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

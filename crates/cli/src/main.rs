@@ -65,6 +65,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Horizon(arguments) => retain::horizon(arguments, out),
         Command::Drop(arguments) => retain::drop_before(arguments, out),
         Command::Retention(arguments) => retain::retention(arguments, out),
+        Command::Ttl(arguments) => retain::ttl(arguments, out),
         Command::Pins(arguments) => retain::pins(arguments, out),
         Command::WhyRetained(arguments) => retain::why_retained(arguments, out),
         Command::WouldFree(arguments) => retain::would_free(arguments, out),

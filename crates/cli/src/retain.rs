@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use thermocline::{
-    Amount, Background, ConsumerInfo, Holding, KeyRange, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope,
-    Store, Version,
+    Amount, Anchor, Background, ConsumerInfo, Holding, KeyRange, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung,
+    Scope, Store, Ttl, Version,
 };
 
 use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Report, WouldFree};
@@ -66,20 +66,44 @@ pub(crate) fn retention(arguments: &arguments::Retention, out: &mut dyn Write) -
     let Some(scope) = arguments.scope.scope().filter(|_| arguments.set.is_some() || arguments.unset) else {
         let store = open::for_reading(&arguments.directory)?;
         let policies = store.retentions();
-        if arguments.format != Format::Text {
-            let policies: Map<String, Value> =
-                policies.iter().map(|(scope, policy)| (scope_name(*scope), policy_text(policy).into())).collect();
-            return put_values(out, arguments.format, &Value::Object(policies));
-        }
-        if policies.is_empty() {
-            return put!(out, "none: tables keep every version from the horizon on");
-        }
-        return policies.iter().try_for_each(|(scope, policy)| put!(out, "{}: {}", scope_name(*scope), policy_text(policy)));
+        let policies = policies.iter().map(|(scope, policy)| (scope_name(*scope), policy_text(policy)));
+        return put_policies(policies, "none: tables keep every version from the horizon on", arguments.format, out);
     };
     let store = for_keeping(&arguments.directory)?;
     store.set_retention(scope, arguments.set.clone())?;
     store.apply_retention()?;
     Ok(store.close()?)
+}
+
+/// Prints when rows expire, or sets it.
+pub(crate) fn ttl(arguments: &arguments::Ttl, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(scope) = arguments.scope.scope().filter(|_| arguments.set.is_some() || arguments.unset) else {
+        let ttls = open::for_reading(&arguments.directory)?.ttls();
+        let ttls = ttls.iter().map(|(scope, ttl)| (scope_name(*scope), ttl_text(*ttl)));
+        return put_policies(ttls, "none: rows live for ever", arguments.format, out);
+    };
+    let store = for_keeping(&arguments.directory)?;
+    store.set_ttl(scope, arguments.set)?;
+    store.run_until_idle();
+    Ok(store.close()?)
+}
+
+/// Prints names with what was set for them, or that there is none.
+fn put_policies(
+    policies: impl Iterator<Item = (String, String)>,
+    none: &str,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let policies: Vec<(String, String)> = policies.collect();
+    if format != Format::Text {
+        let policies: Map<String, Value> = policies.into_iter().map(|(name, policy)| (name, policy.into())).collect();
+        return put_values(out, format, &Value::Object(policies));
+    }
+    if policies.is_empty() {
+        return put!(out, "{none}");
+    }
+    policies.iter().try_for_each(|(name, policy)| put!(out, "{name}: {policy}"))
 }
 
 impl PolicyOf {
@@ -115,6 +139,23 @@ pub(crate) fn parse_policy(text: &str) -> Result<Retention, String> {
     };
     policy.check().map_err(|error| error.to_string())?;
     Ok(policy)
+}
+
+/// A time to live as it is written on the command line.
+pub(crate) fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    let (anchor, after) = match text.split_once(':') {
+        Some(("created", after)) => (Anchor::Created, after),
+        Some(("updated", after)) => (Anchor::Updated, after),
+        _ => return Err("neither created:TIME nor updated:TIME".to_owned()),
+    };
+    let ttl = Ttl { after: parse_time(after)?, anchor };
+    ttl.check().map_err(|error| error.to_string())?;
+    Ok(ttl)
+}
+
+fn ttl_text(ttl: Ttl) -> String {
+    let anchor = if ttl.anchor == Anchor::Created { "created" } else { "updated" };
+    format!("{anchor}:{}", time_text(ttl.after))
 }
 
 fn parse_rung(text: &str) -> Result<Rung, String> {

@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::consumers::ConsumerState;
 use crate::pending::{DropCommand, Pending};
 use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
-use crate::retention::{Retention, Steps};
+use crate::retention::{Anchor, Retention, Steps, Ttl};
 use crate::times::{Moment, Times};
 
 /// For which tables a policy is.
@@ -31,6 +31,17 @@ pub enum PolicyScope {
     Table(EntryKind),
 }
 
+impl PolicyScope {
+    /// Whether it is a table, or its kind.
+    fn covers(self, table: EntryKind) -> bool {
+        match self {
+            Self::Sources => matches!(table, EntryKind::Source(_)),
+            Self::Operators => matches!(table, EntryKind::Operator(_)),
+            Self::Table(own) => own == table,
+        }
+    }
+}
+
 /// Somebody who keeps versions.
 ///
 /// ```
@@ -46,6 +57,35 @@ pub enum HolderId {
     Consumer(String),
     /// A reader, by its version and number.
     Reader(Version, u64),
+}
+
+/// Rows of a table that may have expired: those whose last version at `through` is above `after`.
+///
+/// ```
+/// use std::time::Duration;
+/// use thermocline_drop::{Anchor, Authority, Change, Moment, PolicyScope, Ttl};
+/// use thermocline_tier::{EntryKind, Version};
+///
+/// let mut authority = Authority::default();
+/// let ttl = Ttl { after: Duration::from_secs(60), anchor: Anchor::Updated };
+/// let change = authority.set_ttl(PolicyScope::Table(EntryKind::Multi), Some(ttl))?;
+/// authority.apply(&change);
+/// authority.apply(&Change::Time { version: Version(7), moment: Moment::from_micros(1) });
+/// let due = |seconds: u64| authority.expiries(Moment::from_micros(seconds * 1_000_000), &[EntryKind::Multi]);
+/// assert!(due(59).is_empty());
+/// assert_eq!(due(61)[0].through, Version(7));
+/// # Ok::<(), thermocline_tier::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The table.
+    pub table: EntryKind,
+    /// From when on the rows' lives count.
+    pub anchor: Anchor,
+    /// Rows up to this version were looked at.
+    pub after: Version,
+    /// The last version that is old enough.
+    pub through: Version,
 }
 
 /// What is known of one table.
@@ -88,13 +128,16 @@ pub struct Authority {
     horizon: Version,
     tables: BTreeMap<EntryKind, TableState>,
     policies: BTreeMap<PolicyScope, Retention>,
+    ttls: BTreeMap<PolicyScope, Ttl>,
+    /// Of each table, up to which version rows were looked at that may have expired.
+    expired: BTreeMap<EntryKind, Version>,
     pins: BTreeMap<String, Pin>,
     consumers: BTreeMap<String, Holder>,
     /// What is about to be pinned: a change that makes a pin, or a consumer that holds something.
     reserved: Option<Change>,
     times: Times,
     readers: Readers,
-    pending: Pending,
+    pending: Arc<Pending>,
 }
 
 impl Authority {
@@ -133,7 +176,20 @@ impl Authority {
                 self.consumers.remove(name);
             }
             Change::Time { version, moment } => self.times.note(*version, *moment),
-            Change::Drop(command) => self.pending.add(command),
+            Change::Drop(command) => Arc::make_mut(&mut self.pending).add(command),
+            Change::DropEnd(command) => Arc::make_mut(&mut self.pending).remove(command),
+            Change::Ttl { scope, ttl } => {
+                match ttl {
+                    Some(ttl) => self.ttls.insert(*scope, *ttl),
+                    None => self.ttls.remove(scope),
+                };
+                // By another time others may have expired of those that were looked at.
+                self.expired.retain(|table, _| !scope.covers(*table));
+            }
+            Change::Expired { table, through } => {
+                let expired = self.expired.entry(*table).or_default();
+                *expired = (*expired).max(*through);
+            }
         }
     }
 
@@ -153,7 +209,10 @@ impl Authority {
         });
         let horizon = (self.horizon > Version::ZERO).then_some(Change::Horizon(self.horizon));
         let drops = self.pending.after(None).cloned().map(Change::Drop);
-        times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).chain(drops).collect()
+        let ttls = self.ttls.iter().map(|(scope, ttl)| Change::Ttl { scope: *scope, ttl: Some(*ttl) });
+        let expired = self.expired.iter().map(|(table, through)| Change::Expired { table: *table, through: *through });
+        let of_rows = ttls.chain(expired).chain(drops);
+        times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).chain(of_rows).collect()
     }
 
     /// The commands to drop versions that wait, behind one or all, in the order of their commits.
@@ -169,11 +228,6 @@ impl Authority {
     /// What the commands take that wait, about, in bytes.
     pub fn pending_drops_size_bytes(&self) -> usize {
         self.pending.size_bytes()
-    }
-
-    /// A command to drop versions was carried out. No change says so: to carry it out again drops nothing.
-    pub fn end_drop(&mut self, command: &DropCommand) {
-        self.pending.remove(command);
     }
 
     /// What pins, consumers and readers keep, whatever horizons and policies say: each version from the horizon in here on, and those that
@@ -223,9 +277,49 @@ impl Authority {
         self.policies.get(&PolicyScope::Table(table)).or(of_kind).unwrap_or(KEEP_ALL)
     }
 
+    /// When rows of a table expire: as was set for it or its kind.
+    pub fn ttl(&self, table: EntryKind) -> Option<Ttl> {
+        let of_kind = match table {
+            EntryKind::Multi => None,
+            EntryKind::Source(_) => self.ttls.get(&PolicyScope::Sources),
+            EntryKind::Operator(_) => self.ttls.get(&PolicyScope::Operators),
+        };
+        self.ttls.get(&PolicyScope::Table(table)).or(of_kind).copied()
+    }
+
+    /// The times to live that were set.
+    pub fn ttls(&self) -> impl Iterator<Item = (PolicyScope, Ttl)> {
+        self.ttls.iter().map(|(scope, ttl)| (*scope, *ttl))
+    }
+
+    /// Another time to live, or with `None` that of the table's kind, or none.
+    ///
+    /// # Errors
+    /// As [`Ttl::check`].
+    pub fn set_ttl(&self, scope: PolicyScope, ttl: Option<Ttl>) -> Result<Change> {
+        ttl.as_ref().map_or(Ok(()), Ttl::check)?;
+        Ok(Change::Ttl { scope, ttl })
+    }
+
+    /// Of which of `tables`, in order, rows may have expired by now that were not looked at.
+    pub fn expiries(&self, now: Moment, tables: &[EntryKind]) -> Vec<Expiry> {
+        let expiry = |table: &EntryKind| {
+            let ttl = self.ttl(*table)?;
+            let after = self.expired.get(table).copied().unwrap_or_default();
+            let through = self.times.version_at(now.before(ttl.after));
+            (through > after).then_some(Expiry { table: *table, anchor: ttl.anchor, after, through })
+        };
+        tables.iter().filter_map(expiry).collect()
+    }
+
     /// The policies that were set.
     pub fn policies(&self) -> impl Iterator<Item = (PolicyScope, &Retention)> {
         self.policies.iter().map(|(scope, retention)| (*scope, retention))
+    }
+
+    /// The last moment that is known of: the store's time is never before.
+    pub fn last_moment(&self) -> Moment {
+        self.times.last()
     }
 
     /// The pins by name.
@@ -313,7 +407,10 @@ impl Authority {
     pub fn has_duties(&self) -> bool {
         let has_lease = |pin: &Pin| pin.lease_until.is_some();
         let has_steps = |state: &TableState| !state.steps.kept().is_empty();
-        !self.policies.is_empty() || self.pins.values().any(has_lease) || self.tables.values().any(has_steps)
+        !self.policies.is_empty()
+            || !self.ttls.is_empty()
+            || self.pins.values().any(has_lease)
+            || self.tables.values().any(has_steps)
     }
 
     /// Keeps what a change of [`pin`](Self::pin) or [`set_consumer`](Self::set_consumer) is going to pin, until it does, or was given up:
@@ -358,8 +455,6 @@ impl Authority {
 
     /// What is retained of everything: what a rewrite that begins now must keep.
     pub fn retained(&self) -> RetainedTables {
-        // A table of which nothing special is known may still be of a kind that keeps its newest versions.
-        let newest = self.policies.values().map(Retention::newest).max().unwrap_or_default();
         let granted = self.readers.iter().filter_map(|(_, _, reader)| reader.granted());
         let special: BTreeSet<EntryKind> = (self.tables.keys().copied())
             .chain(self.policies.keys().filter_map(|scope| match scope {
@@ -368,7 +463,6 @@ impl Authority {
             }))
             .chain(self.held().filter_map(|(_, scope)| scope.table()))
             .chain(granted.flat_map(|granted| granted.tables()))
-            .chain((newest > 0).then_some(EntryKind::Multi))
             .collect();
         let everywhere = self.held().filter(|(_, scope)| **scope == Scope::All).map(|(versions, _)| versions);
         let horizon = everywhere.clone().filter_map(PinVersions::from).fold(self.horizon, Version::min);
@@ -377,8 +471,12 @@ impl Authority {
             .readers
             .iter()
             .filter(|(version, _, reader)| reader.granted().is_none_or(|granted| granted.others().allows(*version)));
-        let others = Retained::new(horizon, one.chain(readers.map(|(version, _, _)| version))).with_newest(newest);
-        let mut retained = RetainedTables::new(others);
+        let others = Retained::new(horizon, one.chain(readers.map(|(version, _, _)| version)));
+        // A table of which nothing special is known may still be of a kind that keeps its newest versions.
+        let newest_of = |scope| self.policies.get(&scope).map_or(0, Retention::newest);
+        let mut retained = RetainedTables::new(others)
+            .with_newest_of_kind(EntryKind::source(0), newest_of(PolicyScope::Sources))
+            .with_newest_of_kind(EntryKind::operator(0), newest_of(PolicyScope::Operators));
         for table in special {
             retained.insert(table, self.retained_of_table(table));
         }
@@ -505,7 +603,14 @@ impl Authority {
             let retention = self.retention(*table);
             let state = self.tables.get(table).cloned().unwrap_or_default();
             let mut next = state.clone();
-            next.horizon = next.horizon.max(retention.horizon(now, last, &times));
+            let horizon = match self.ttl(*table) {
+                // What says when rows were made stays until they were looked at.
+                Some(Ttl { anchor: Anchor::Created, .. }) => {
+                    retention.horizon(now, last, &times).min(self.expired.get(table).copied().unwrap_or_default())
+                }
+                _ => retention.horizon(now, last, &times),
+            };
+            next.horizon = next.horizon.max(horizon);
             match retention {
                 Retention::Ladder(rungs) => next.steps.advance(rungs, self.table_horizon(*table), now, &times),
                 _ => next.steps = Steps::default(),
@@ -575,186 +680,4 @@ impl Authority {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const ROWS: EntryKind = EntryKind::source(7);
-    const OTHERS: EntryKind = EntryKind::Multi;
-
-    fn pin(versions: PinVersions, scope: Scope) -> Pin {
-        Pin { versions, scope, created: Moment::default(), lease_until: None }
-    }
-
-    fn with(pins: &[(&str, Pin)], horizon: u64) -> Authority {
-        let mut authority = Authority::default();
-        for (name, pin) in pins {
-            let change = authority.pin(name, pin.clone()).unwrap();
-            authority.apply(&change);
-        }
-        authority.apply(&Change::Horizon(Version(horizon)));
-        authority
-    }
-
-    fn readable(authority: &Authority, table: EntryKind, key: &str) -> Vec<u64> {
-        let is_readable = |version: &u64| authority.check_read(table, &KeyRange::new(key..=key), Version(*version)).is_ok();
-        (0..12).filter(is_readable).collect()
-    }
-
-    #[test]
-    fn pin_of_a_table_or_a_range_keeps_no_other() {
-        let range = KeyRange::new("b".."d");
-        let pins = [
-            ("one", pin(PinVersions::One(Version(3)), Scope::Table(ROWS))),
-            ("from", pin(PinVersions::From(Version(7)), Scope::Range(ROWS, range.clone()))),
-        ];
-        let authority = with(&pins, 10);
-        assert_eq!(readable(&authority, ROWS, "a"), [3, 10, 11]);
-        assert_eq!(readable(&authority, ROWS, "c"), [3, 7, 8, 9, 10, 11]);
-        assert_eq!(readable(&authority, OTHERS, "c"), [10, 11]);
-        assert!(authority.check_read(ROWS, &range, Version(8)).is_ok());
-        assert!(authority.check_read(ROWS, &KeyRange::all(), Version(8)).is_err());
-        assert!(authority.check_read(ROWS, &KeyRange::all(), Version(3)).is_ok());
-        assert_eq!(*authority.retained().of(OTHERS, b"c"), Retained::new(Version(10), []));
-    }
-
-    #[test]
-    fn what_is_gone_cannot_be_pinned_and_is_named() {
-        let mut authority = with(&[("old", pin(PinVersions::From(Version(5)), Scope::Table(ROWS)))], 10);
-        let refused =
-            |authority: &Authority, versions, scope| authority.pin("new", pin(versions, scope)).unwrap_err().to_string();
-        let gone = "version 6 was reclaimed: reads are possible from version 10 on";
-        assert_eq!(refused(&authority, PinVersions::One(Version(6)), Scope::All), gone);
-        assert_eq!(refused(&authority, PinVersions::From(Version(6)), Scope::Table(OTHERS)), gone);
-        assert!(authority.pin("new", pin(PinVersions::From(Version(6)), Scope::Table(ROWS))).is_ok());
-        assert!(refused(&authority, PinVersions::From(Version(4)), Scope::Table(ROWS)).contains("from version 5 on"));
-        // A table whose policy keeps less than the others is named.
-        authority.apply(&Change::Table { table: OTHERS, horizon: Version(11), steps: vec![] });
-        assert!(refused(&authority, PinVersions::One(Version(10)), Scope::All).starts_with("table multi: "));
-        assert!(authority.pin("", pin(PinVersions::One(Version(11)), Scope::All)).is_err());
-        assert!(authority.pin(&"x".repeat(256), pin(PinVersions::One(Version(11)), Scope::All)).is_err());
-        assert!(authority.release("nobody").unwrap_err().to_string().contains("nobody"));
-    }
-
-    #[test]
-    fn newest_versions_of_a_kind_are_kept_when_the_horizon_of_the_store_moves_first() {
-        let mut authority = with(&[], 0);
-        let change = authority.set_policy(PolicyScope::Sources, Some(Retention::NewestVersions(3))).unwrap();
-        authority.apply(&change);
-        authority.apply(&Change::Horizon(Version(9)));
-        let retained = authority.retained();
-        let keeps = |table, position| retained.of(table, b"k").keeps(Version(5), Some(Version(6)), position);
-        assert!(keeps(ROWS, 2) && !keeps(ROWS, 3));
-        assert!(!keeps(OTHERS, 2), "no source");
-    }
-
-    #[test]
-    fn reader_below_the_horizon_of_a_table_reads_the_others_only() {
-        let mut authority = with(&[], 5);
-        authority.apply(&Change::Table { table: ROWS, horizon: Version(9), steps: vec![] });
-        let mut at = |version| authority.pin_reader(Version(version), "snapshot", Location::caller(), Moment::default());
-        assert!(at(4).is_err());
-        assert!(at(9).unwrap().1.is_none());
-        let (number, granted) = at(7).unwrap();
-        let granted = granted.unwrap();
-        assert!(granted.check_read(OTHERS, &KeyRange::all(), Version(7)).is_ok());
-        assert!(granted.check_read(ROWS, &KeyRange::all(), Version(7)).is_err());
-        authority.apply(&Change::Horizon(Version(10)));
-        assert_eq!(readable(&authority, OTHERS, "k"), [7, 9, 10, 11]);
-        assert_eq!(readable(&authority, ROWS, "k"), [9, 10, 11]);
-        authority.let_go(Version(7), number);
-        assert_eq!(readable(&authority, OTHERS, "k"), [9, 10, 11]);
-    }
-
-    #[test]
-    fn consumer_holds_from_where_it_was_until_its_position_is_durable() {
-        let mut authority = Authority::default();
-        let put = |authority: &mut Authority, position, scope: Scope| {
-            let (position, since) = (Version(position), Moment::default());
-            let state = ConsumerState { position, scope, holding: crate::Holding::All, is_overtaken: false, since };
-            let change = authority.set_consumer("view", state).unwrap();
-            authority.apply(&change);
-        };
-        put(&mut authority, 3, Scope::Table(ROWS));
-        assert_eq!((authority.unsettled(), authority.log_from()), (vec![], Some(Version(3))));
-        authority.apply(&Change::Horizon(Version(10)));
-        put(&mut authority, 6, Scope::Table(ROWS));
-        let noted = authority.unsettled();
-        put(&mut authority, 8, Scope::Table(ROWS));
-        assert_eq!((authority.log_from(), readable(&authority, ROWS, "k")), (Some(Version(3)), (3..12).collect()));
-        authority.settle(&noted);
-        assert_eq!((authority.log_from(), readable(&authority, ROWS, "k")), (Some(Version(6)), (6..12).collect()));
-        authority.settle(&authority.unsettled());
-        assert_eq!((authority.unsettled(), readable(&authority, ROWS, "k")), (vec![], (8..12).collect()));
-        // What was held of one table says nothing of another.
-        put(&mut authority, 11, Scope::Table(OTHERS));
-        assert_eq!((readable(&authority, ROWS, "k"), readable(&authority, OTHERS, "k")), (vec![10, 11], vec![10, 11]));
-        assert_eq!(authority.log_from(), Some(Version(11)));
-    }
-
-    #[test]
-    fn what_is_about_to_be_pinned_stays_when_the_reader_that_pinned_it_goes() {
-        let mut authority = Authority::default();
-        let (number, _) = authority.pin_reader(Version(3), "snapshot", Location::caller(), Moment::default()).unwrap();
-        authority.apply(&Change::Horizon(Version(10)));
-        let change = authority.pin("report", pin(PinVersions::One(Version(3)), Scope::Table(ROWS))).unwrap();
-        authority.reserve(&change);
-        authority.let_go(Version(3), number);
-        assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);
-        assert_eq!(readable(&authority, OTHERS, "k"), [10, 11]);
-        // Nor is it purged meanwhile.
-        assert!(authority.check_no_pin_below(ROWS, Version(12)).unwrap_err().to_string().contains("\"report\""));
-        assert!(authority.check_no_pin_below(OTHERS, Version(12)).is_ok());
-        authority.apply(&change);
-        authority.end_reservation();
-        assert_eq!(readable(&authority, ROWS, "k"), [3, 10, 11]);
-
-        let refused = authority.pin("another", pin(PinVersions::One(Version(4)), Scope::Table(ROWS)));
-        assert!(refused.is_err());
-        authority.reserve(&Change::Release { name: "report".into() });
-        authority.apply(&authority.release("report").unwrap());
-        assert_eq!(readable(&authority, ROWS, "k"), [10, 11]);
-    }
-
-    #[test]
-    fn removal_of_a_table_is_refused_while_it_is_pinned_below() {
-        let mut authority = with(&[("report", pin(PinVersions::From(Version(5)), Scope::Table(ROWS)))], 0);
-        let refused =
-            |authority: &Authority, table| authority.check_no_pin_below(table, Version(9)).map_err(|error| error.to_string());
-        assert_eq!(refused(&authority, ROWS), Err("version 5 is pinned by \"report\"".into()));
-        assert_eq!(refused(&authority, OTHERS), Ok(()));
-        let (number, _) = authority.pin_reader(Version(8), "diff", Location::caller(), Moment::default()).unwrap();
-        assert_eq!(refused(&authority, OTHERS), Err("version 8 is pinned by diff 1".into()));
-        authority.let_go(Version(8), number);
-        authority.pin_reader(Version(9), "diff", Location::caller(), Moment::default()).unwrap();
-        assert_eq!(refused(&authority, OTHERS), Ok(()));
-    }
-
-    #[test]
-    fn leases_end_and_policies_move_horizons_when_they_are_due() {
-        let second = Duration::from_secs(1);
-        let now = |seconds: u32| Moment::default().after(second * seconds);
-        let lease = Pin { lease_until: Some(now(3)), ..pin(PinVersions::One(Version(1)), Scope::All) };
-        let mut authority = with(&[("lease", lease)], 0);
-        for (scope, retention) in
-            [(PolicyScope::Operators, Retention::LatestOnly), (PolicyScope::Table(ROWS), Retention::Age(2 * second))]
-        {
-            let change = authority.set_policy(scope, Some(retention)).unwrap();
-            authority.apply(&change);
-        }
-        let tables = [OTHERS, ROWS, EntryKind::operator(1)];
-        let mut horizons = Vec::new();
-        for seconds in 1..=6 {
-            let changes = authority.due(now(seconds), Version(u64::from(seconds) * 10), &tables);
-            for change in &changes {
-                authority.apply(change);
-            }
-            horizons.push(tables.map(|table| authority.table_horizon(table).0));
-            assert_eq!(authority.pins().count(), usize::from(seconds <= 3));
-        }
-        assert_eq!(horizons, [[0, 0, 10], [0, 0, 20], [0, 10, 30], [0, 20, 40], [0, 30, 50], [0, 40, 60]]);
-        // A clock that has run backwards makes nothing older.
-        assert_eq!(authority.due(now(1), Version(60), &tables), []);
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ use crate::authority::PolicyScope;
 use crate::consumers::{ConsumerState, Holding};
 use crate::pending::DropCommand;
 use crate::pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Scope};
-use crate::retention::{Retention, Rung};
+use crate::retention::{Anchor, Retention, Rung, Ttl};
 use crate::times::Moment;
 
 /// A change of what may be reclaimed.
@@ -93,6 +93,22 @@ pub enum Change {
     },
     /// Versions of a key are to be dropped.
     Drop(DropCommand),
+    /// The same command was carried out, or others say what is left of it.
+    DropEnd(DropCommand),
+    /// When rows expire was set, or with `None` taken away.
+    Ttl {
+        /// For which tables.
+        scope: PolicyScope,
+        /// After which time.
+        ttl: Option<Ttl>,
+    },
+    /// Expired rows of a table were deleted, of those that were there at a version.
+    Expired {
+        /// The table.
+        table: EntryKind,
+        /// The version.
+        through: Version,
+    },
 }
 
 const HORIZON: u8 = 1;
@@ -104,13 +120,16 @@ const TIME: u8 = 6;
 const CONSUMER: u8 = 7;
 const REMOVE_CONSUMER: u8 = 8;
 const DROP: u8 = 9;
+const TTL: u8 = 10;
+const EXPIRED: u8 = 11;
+const DROP_END: u8 = 12;
 
 const STEP_SIZE_BYTES: usize = 16;
 const RUNG_SIZE_BYTES: usize = 16;
 /// The shortest change: a release or removal with its name's length and one byte of it.
 const CHANGE_SIZE_BYTES_MIN: usize = 3;
 
-const TABLES: [FieldTable; 11] = [
+const TABLES: [FieldTable; 13] = [
     FieldTable::new(
         "change: horizon",
         "Kind 1: the store's horizon.",
@@ -209,7 +228,7 @@ const TABLES: [FieldTable; 11] = [
     ),
     FieldTable::new(
         "change: drop",
-        "Kind 9: versions of a key are to be dropped.",
+        "Kind 9: versions of a key are to be dropped. Kind 12, with the same fields: that was done, but for what other changes say.",
         &[
             Field::at(0, Encoding::U64, "version", "of the commit that says so; newer versions stay"),
             Field::at(8, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
@@ -219,6 +238,25 @@ const TABLES: [FieldTable; 11] = [
             Field::at(22, Encoding::U64, "up to", "versions from this one on stay; 0 without that bound"),
             Field::at(30, Encoding::U64, "keep last", "so many of the newest stay; 0 without that bound"),
             Field::at(38, Encoding::Prefixed, "key", "at most 65,535 bytes"),
+        ],
+    ),
+    FieldTable::new(
+        "change: time to live",
+        "Kind 10: when rows expire.",
+        &[
+            Field::at(0, Encoding::U8, "scope", "1 all sources, 2 all operators, 3 a table"),
+            Field::at(1, Encoding::Variable, "table", "tag (u8) and id (u32), for scope 3"),
+            Field::after(Encoding::U8, "anchor", "0 none: rows live for ever, 1 created, 2 updated"),
+            Field::after(Encoding::U64, "after", "microseconds, not 0; 0 without an anchor"),
+        ],
+    ),
+    FieldTable::new(
+        "change: expired",
+        "Kind 11: expired rows of a table were deleted.",
+        &[
+            Field::at(0, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
+            Field::at(1, Encoding::U32, "table id", "0 for multi"),
+            Field::at(5, Encoding::U64, "through", "of the rows that were there at this version"),
         ],
     ),
 ];
@@ -260,27 +298,13 @@ fn write(out: &mut Writer, change: &Change) {
         }
         Change::Policy { scope, retention } => {
             out.u8(POLICY);
-            match scope {
-                PolicyScope::Sources => out.u8(1),
-                PolicyScope::Operators => out.u8(2),
-                PolicyScope::Table(table) => {
-                    out.u8(3);
-                    write_table(out, *table);
-                }
-            }
+            write_policy_scope(out, *scope);
             write_retention(out, retention.as_ref());
         }
         Change::Pin { name, pin } => {
             out.u8(PIN);
             out.prefixed(name.as_bytes());
-            out.u8(match pin.versions {
-                PinVersions::One(_) => 1,
-                PinVersions::From(_) => 2,
-            });
-            out.u64(pin.versions.first().0);
-            out.u64(pin.created.as_micros());
-            out.u64(pin.lease_until.map_or(0, Moment::as_micros));
-            write_scope(out, &pin.scope);
+            write_pin(out, pin);
         }
         Change::Release { name } => {
             out.u8(RELEASE);
@@ -303,6 +327,47 @@ fn write(out: &mut Writer, change: &Change) {
         Change::Drop(command) => {
             out.u8(DROP);
             write_drop(out, command);
+        }
+        Change::DropEnd(command) => {
+            out.u8(DROP_END);
+            write_drop(out, command);
+        }
+        Change::Ttl { scope, ttl } => {
+            out.u8(TTL);
+            write_policy_scope(out, *scope);
+            out.u8(match ttl.map(|ttl| ttl.anchor) {
+                None => 0,
+                Some(Anchor::Created) => 1,
+                Some(Anchor::Updated) => 2,
+            });
+            out.u64(ttl.map_or(0, |ttl| Moment::default().after(ttl.after).as_micros().max(1)));
+        }
+        Change::Expired { table, through } => {
+            out.u8(EXPIRED);
+            write_table(out, *table);
+            out.u64(through.0);
+        }
+    }
+}
+
+fn write_pin(out: &mut Writer, pin: &Pin) {
+    out.u8(match pin.versions {
+        PinVersions::One(_) => 1,
+        PinVersions::From(_) => 2,
+    });
+    out.u64(pin.versions.first().0);
+    out.u64(pin.created.as_micros());
+    out.u64(pin.lease_until.map_or(0, Moment::as_micros));
+    write_scope(out, &pin.scope);
+}
+
+fn write_policy_scope(out: &mut Writer, scope: PolicyScope) {
+    match scope {
+        PolicyScope::Sources => out.u8(1),
+        PolicyScope::Operators => out.u8(2),
+        PolicyScope::Table(table) => {
+            out.u8(3);
+            write_table(out, table);
         }
     }
 }
@@ -448,8 +513,26 @@ fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
         CONSUMER => Change::Consumer { name: read_name(reader)?, consumer: read_consumer(reader)? },
         REMOVE_CONSUMER => Change::RemoveConsumer { name: read_name(reader)? },
         DROP => Change::Drop(read_drop(reader)?),
-        kind => return Err(before.corruption("kind of change", "1 to 9", kind.to_string())),
+        DROP_END => Change::DropEnd(read_drop(reader)?),
+        TTL => Change::Ttl { scope: read_policy_scope(reader)?, ttl: read_ttl(reader)? },
+        EXPIRED => Change::Expired { table: read_table(reader)?, through: Version(reader.u64("version of expiry")?) },
+        kind => return Err(before.corruption("kind of change", "1 to 12", kind.to_string())),
     })
+}
+
+fn read_ttl(reader: &mut Reader<'_>) -> Result<Option<Ttl>, Corruption> {
+    let before = reader.clone();
+    let (anchor, after) = (reader.u8("anchor of time to live")?, reader.u64("time to live")?);
+    let anchor = match (anchor, after) {
+        (0, 0) => return Ok(None),
+        (1, 1..) => Anchor::Created,
+        (2, 1..) => Anchor::Updated,
+        _ => {
+            let found = format!("anchor {anchor}, {after} microseconds");
+            return Err(before.corruption("time to live", "anchor 1 or 2 with a time, or 0 without", found));
+        }
+    };
+    Ok(Some(Ttl { after: Duration::from_micros(after), anchor }))
 }
 
 fn read_drop(reader: &mut Reader<'_>) -> Result<DropCommand, Corruption> {
@@ -580,6 +663,7 @@ mod tests {
         let pin = |versions, scope, lease_until| Pin { versions, scope, created, lease_until };
         let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
         let policy = |scope, retention| Change::Policy { scope, retention };
+        let updated = Ttl { after: Duration::from_micros(1), anchor: Anchor::Updated };
         let consumer = |holding, scope| Change::Consumer {
             name: "a view".into(),
             consumer: ConsumerState {
@@ -619,13 +703,20 @@ mod tests {
                 pin: pin(PinVersions::One(Version(1)), Scope::Range(EntryKind::Multi, KeyRange::new(.."m")), None),
             },
             Change::Release { name: "b".into() },
+            Change::Ttl {
+                scope: PolicyScope::Sources,
+                ttl: Some(Ttl { after: Duration::from_secs(9), anchor: Anchor::Created }),
+            },
+            Change::Ttl { scope: PolicyScope::Table(EntryKind::source(7)), ttl: Some(updated) },
+            Change::Ttl { scope: PolicyScope::Operators, ttl: None },
+            Change::Expired { table: EntryKind::source(7), through: Version(12) },
             Change::Drop(DropCommand {
                 version: Version(9),
                 table: EntryKind::source(300),
                 key: Bytes::from_static(b"key"),
                 rule: DropRule { from: Version(1), up_to: Some(Version(7)), keep_last: Some(2) },
             }),
-            Change::Drop(DropCommand {
+            Change::DropEnd(DropCommand {
                 version: Version(9),
                 table: EntryKind::Multi,
                 key: Bytes::new(),

@@ -17,11 +17,11 @@ mod retention;
 mod sweep;
 mod times;
 
-pub use authority::{Authority, HolderId, PolicyScope};
+pub use authority::{Authority, Expiry, HolderId, PolicyScope};
 pub use change::{Change, decode, encode, format_tables};
 pub use consumers::{ConsumerState, Holding};
 pub use pending::DropCommand;
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
-pub use retention::{LADDER_STEPS_MAX, Retention, Rung};
-pub use sweep::{Sweep, Swept, superseded};
+pub use retention::{Anchor, LADDER_STEPS_MAX, Retention, Rung, Ttl};
+pub use sweep::{Sweep, Swept, superseded, superseded_over};
 pub use times::{Moment, Times};

@@ -17,8 +17,8 @@ const COMMAND_OVERHEAD_BYTES: usize = 128;
 ///
 /// let rule = DropRule { keep_last: Some(1), ..DropRule::default() };
 /// let command = DropCommand { version: Version(7), table: EntryKind::Multi, key: "k".into(), rule };
-/// let (mut dropped, is_held) = command.select(&[9, 7, 4, 2].map(Version), &Retained::new(Version::MAX, [Version(5)]));
-/// assert_eq!((dropped.next(), dropped.next(), is_held), (Some(Version(2)), None, true));
+/// let (dropped, held) = command.select(&[9, 7, 4, 2].map(Version), &Retained::new(Version::MAX, [Version(5)]));
+/// assert_eq!((dropped, held), (vec![Version(2)], vec![Version(4)]));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DropCommand {
@@ -38,18 +38,27 @@ impl DropCommand {
         self.key.len().saturating_add(COMMAND_OVERHEAD_BYTES)
     }
 
-    /// Of all versions of the key, newest first, those that may go, oldest first; and whether others must wait since they are
+    /// Of all versions of the key, newest first, those that may go, oldest first; and those that must wait since they are
     /// [pinned](crate::Authority::pinned).
-    pub fn select(&self, versions: &[Version], pinned: &Retained) -> (impl Iterator<Item = Version> + use<>, bool) {
+    pub fn select(&self, versions: &[Version], pinned: &Retained) -> (Vec<Version>, Vec<Version>) {
         let newer = versions.partition_point(|version| *version > self.version);
-        let selected = self.rule.select(&versions[newer..]);
-        let is_held = |version: &Version| {
-            let next = versions.iter().rev().find(|next| *next > version);
-            // Of the newest version every pin holds it that is not older.
-            pinned.sees(*version, Some(next.copied().unwrap_or(Version::MAX)))
-        };
-        let (held, dropped): (Vec<Version>, Vec<Version>) = selected.into_iter().partition(is_held);
-        (dropped.into_iter().rev(), !held.is_empty())
+        let mut selected = self.rule.select(&versions[newer..]).into_iter().peekable();
+        // Of the newest version every pin holds it that is not older.
+        let nexts = std::iter::once(Version::MAX).chain(versions.iter().copied());
+        let (mut dropped, mut held) = (Vec::new(), Vec::new());
+        for (version, next) in versions.iter().zip(nexts).skip(newer) {
+            if selected.next_if_eq(version).is_some() {
+                if pinned.sees(*version, Some(next)) { &mut held } else { &mut dropped }.push(*version);
+            }
+        }
+        dropped.reverse();
+        (dropped, held)
+    }
+
+    /// The same command for one version.
+    #[must_use]
+    pub fn only(&self, version: Version) -> Self {
+        Self { rule: DropRule::only(version), ..self.clone() }
     }
 }
 
@@ -96,32 +105,33 @@ mod tests {
         DropCommand { version: Version(version), table: EntryKind::Multi, key: Bytes::from_static(b"k"), rule }
     }
 
-    fn select(command: &DropCommand, versions: &[u64], pinned: &Retained) -> (Vec<u64>, bool) {
+    fn select(command: &DropCommand, versions: &[u64], pinned: &Retained) -> (Vec<u64>, Vec<u64>) {
         let versions: Vec<Version> = versions.iter().copied().map(Version).collect();
-        let (dropped, is_held) = command.select(&versions, pinned);
-        (dropped.map(|version| version.0).collect(), is_held)
+        let (dropped, held) = command.select(&versions, pinned);
+        let numbers = |versions: Vec<Version>| versions.into_iter().map(|version| version.0).collect();
+        (numbers(dropped), numbers(held))
     }
 
     #[test]
     fn newer_versions_than_the_commits_neither_count_nor_go() {
         let unpinned = Retained::new(Version::MAX, []);
         let keep_one = command(7, DropRule { keep_last: Some(1), ..DropRule::default() });
-        assert_eq!(select(&keep_one, &[9, 8, 7, 4, 2], &unpinned), (vec![2, 4], false));
-        assert_eq!(select(&keep_one, &[9, 8], &unpinned), (vec![], false));
-        assert_eq!(select(&command(7, DropRule::default()), &[9, 7, 1], &unpinned), (vec![1, 7], false));
-        assert_eq!(select(&command(7, DropRule::only(Version(4))), &[9, 4, 1], &unpinned), (vec![4], false));
+        assert_eq!(select(&keep_one, &[9, 8, 7, 4, 2], &unpinned), (vec![2, 4], vec![]));
+        assert_eq!(select(&keep_one, &[9, 8], &unpinned), (vec![], vec![]));
+        assert_eq!(select(&command(7, DropRule::default()), &[9, 7, 1], &unpinned), (vec![1, 7], vec![]));
+        assert_eq!(select(&command(7, DropRule::only(Version(4))), &[9, 4, 1], &unpinned), (vec![4], vec![]));
     }
 
     #[test]
     fn versions_that_a_pin_sees_wait_for_it() {
         let all = command(7, DropRule::default());
         let pins = |pins: &[u64]| Retained::new(Version::MAX, pins.iter().copied().map(Version));
-        assert_eq!(select(&all, &[7, 4, 2], &pins(&[3, 6])), (vec![7], true));
-        assert_eq!(select(&all, &[7, 4, 2], &pins(&[1])), (vec![2, 4, 7], false));
-        assert_eq!(select(&all, &[7, 4, 2], &pins(&[100])), (vec![2, 4], true));
-        assert_eq!(select(&all, &[9, 7, 4], &pins(&[9])), (vec![4, 7], false));
+        assert_eq!(select(&all, &[7, 4, 2], &pins(&[3, 6])), (vec![7], vec![4, 2]));
+        assert_eq!(select(&all, &[7, 4, 2], &pins(&[1])), (vec![2, 4, 7], vec![]));
+        assert_eq!(select(&all, &[7, 4, 2], &pins(&[100])), (vec![2, 4], vec![7]));
+        assert_eq!(select(&all, &[9, 7, 4], &pins(&[9])), (vec![4, 7], vec![]));
         // All from 4 on.
-        assert_eq!(select(&all, &[9, 7, 4, 2], &Retained::new(Version(4), [])), (vec![2], true));
+        assert_eq!(select(&all, &[9, 7, 4, 2], &Retained::new(Version(4), [])), (vec![2], vec![7, 4]));
     }
 
     #[test]

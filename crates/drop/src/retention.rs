@@ -63,6 +63,51 @@ pub struct Rung {
     pub every: Duration,
 }
 
+/// When rows of a table expire: they are deleted by a commit of the store's own, soon after their time is over.
+///
+/// ```
+/// use std::time::Duration;
+/// use thermocline_drop::{Anchor, Ttl};
+///
+/// let sessions = Ttl { after: Duration::from_secs(1800), anchor: Anchor::Updated };
+/// assert!(sessions.check().is_ok());
+/// assert!(Ttl { after: Duration::ZERO, ..sessions }.check().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// How long a row lives.
+    pub after: Duration,
+    /// Since when.
+    pub anchor: Anchor,
+}
+
+/// From when on the life of a row counts.
+///
+/// ```
+/// assert_ne!(thermocline_drop::Anchor::Created, thermocline_drop::Anchor::Updated);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// Since the key was written first, or first since it was deleted last. What a table's policy would let go of the time in which rows
+    /// live stays, since it says when they were made.
+    Created,
+    /// Since the key was written last.
+    Updated,
+}
+
+impl Ttl {
+    /// Whether it is one to work by.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming what is wrong with it.
+    pub fn check(&self) -> Result<()> {
+        if self.after.is_zero() {
+            return Err(ErrorKind::InvalidArgument { what: "rows that expire after no time".into() }.into());
+        }
+        Ok(())
+    }
+}
+
 impl Retention {
     /// Whether it is one to work by.
     ///

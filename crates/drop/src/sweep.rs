@@ -109,6 +109,15 @@ impl Sweep {
 /// assert_eq!(gone, [Version(3)]);
 /// ```
 pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Iterator<Item = Version> {
+    superseded_over(versions, retained, false)
+}
+
+/// The same where older versions of the key may lie somewhere else (`has_below`): then tombstones at its end stay.
+pub fn superseded_over(
+    versions: &[(Version, bool)],
+    retained: &Retained,
+    has_below: bool,
+) -> impl Iterator<Item = Version> + use<> {
     let mut newer = None;
     let mut gone: Vec<bool> = Vec::with_capacity(versions.len());
     for (position, (version, _)) in versions.iter().enumerate() {
@@ -121,7 +130,7 @@ pub fn superseded(versions: &[(Version, bool)], retained: &Retained) -> impl Ite
             continue;
         }
         let may_go = *version <= retained.horizon() && retained.horizon() > Version::ZERO;
-        if !is_tombstone || !may_go || retained.keeps_anyway(*version, position as u64) {
+        if has_below || !is_tombstone || !may_go || retained.keeps_anyway(*version, position as u64) {
             break;
         }
         *gone = true;

@@ -73,7 +73,8 @@ impl Batch {
     ///
     /// It is done in the background, soon after the commit, also after a restart; [`run_until_idle`](crate::Store::run_until_idle) and
     /// [`wait_idle`](crate::Store::wait_idle) do it at once. What snapshots, pins and consumers can see stays until they let go. Other reads
-    /// of older versions see what is left: nothing tells them that more was there. The
+    /// of older versions see what is left: nothing tells them that more was there; and a store over files that is opened read-only before what
+    /// was dropped from memory is flushed still shows it. `key` is the prefix, where the store's layout has suffixes. The
     /// [stream of commits](crate::Store::changes) does not show it. Policies of [`Retention`](crate::Retention) do more for less where
     /// they fit: this reads each key that it is asked for.
     ///

@@ -10,6 +10,7 @@ use thermocline_wal::{Durability, LogBase, LogEntry};
 
 use crate::batch::{Batch, Parts};
 use crate::drops;
+use crate::expiry::ExpiredRow;
 use crate::options::{CommitOptions, OpenMode};
 use crate::storage::{Storage, Unpurged};
 use crate::store::{Core, Store};
@@ -37,6 +38,8 @@ enum Action {
         clears: BTreeSet<EntryKind>,
         drops: Vec<DropCommand>,
     },
+    /// Becomes a commit that deletes those rows of a table that are still the same.
+    Expire(EntryKind, Vec<ExpiredRow>),
     EnsureTable(EntryKind),
     /// Changes of what is retained.
     Note(Vec<Change>),
@@ -80,6 +83,12 @@ impl Core {
         self.submit(Action::Note(changes), options).map(drop)
     }
 
+    /// Deletes expired rows, unless they have changed meanwhile.
+    pub(crate) fn delete_expired(&self, table: EntryKind, rows: Vec<ExpiredRow>) -> Result<()> {
+        let options = CommitOptions { durability: Some(Durability::Memory), ..CommitOptions::default() };
+        self.submit(Action::Expire(table, rows), options).map(drop)
+    }
+
     fn submit(&self, action: Action, options: CommitOptions) -> Outcome {
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
@@ -108,18 +117,20 @@ impl Core {
         if is_direct { Durability::Sync } else { options.durability.unwrap_or(self.options.durability) }
     }
 
-    /// Carries a group through. A purge goes by itself: it may compact what memory was set aside for those behind it.
+    /// Carries a group through. A purge goes by itself: it may compact what memory was set aside for those behind it. So does what looks at
+    /// the state that it changes.
     fn lead(&self, mut group: Vec<Request>) -> Vec<Outcome> {
         let mut writer = self.writer.lock();
-        let is_purge = |request: &Request| matches!(request.action, Action::Purge(_));
-        let parts = group.chunk_by_mut(|before, after| !is_purge(before) && !is_purge(after));
+        let is_alone = |request: &Request| matches!(request.action, Action::Purge(_) | Action::Expire(..));
+        let parts = group.chunk_by_mut(|before, after| !is_alone(before) && !is_alone(after));
         parts.flat_map(|part| self.lead_part(&mut writer, part)).collect()
     }
 
     /// Admits each request, logs all with one write, syncs once if any asks for it, applies, publishes. A request that is refused
     /// does not touch the others.
     fn lead_part(&self, writer: &mut Writer, group: &mut [Request]) -> Vec<Outcome> {
-        if let Err(error) = self.apply_late(writer).and_then(|()| self.seal_if_full(writer)) {
+        let ready = self.apply_late(writer).and_then(|()| self.seal_if_full(writer));
+        if let Err(error) = ready.and_then(|()| group.iter_mut().try_for_each(|request| self.resolve_expiry(request))) {
             return group.iter().map(|_| Err(error.clone())).collect();
         }
         // While a purge is under way nothing moves between the tiers, and no snapshot may pin what it removes.
@@ -143,7 +154,7 @@ impl Core {
         let mut applied = None;
         for (request, outcome) in group.iter_mut().zip(&mut outcomes) {
             let Ok(version) = *outcome else { continue };
-            writer.logged_bytes += request.writes().map_or(0, TierBatch::size_bytes) as u64 + RECORD_OVERHEAD_BYTES;
+            writer.logged_bytes += request.logged_bytes();
             // After one that is in the log and not in the tier, those behind it are not applied either.
             let is_behind = !writer.late.is_empty();
             let result = self.storage.poison.check().and_then(|()| {
@@ -169,6 +180,20 @@ impl Core {
             self.publish(version);
         }
         outcomes
+    }
+
+    /// Makes a commit of what deletes expired rows, or nothing if none are left.
+    fn resolve_expiry(&self, request: &mut Request) -> Result<()> {
+        if let Action::Expire(table, rows) = &request.action {
+            let writes = self.expired_batch(*table, rows)?;
+            request.action = if writes.is_empty() {
+                Action::Sync
+            } else {
+                let writes = writes.finish(&*self.options.layout, Version::ZERO);
+                Action::Commit { writes, clears: BTreeSet::new(), drops: Vec::new() }
+            };
+        }
+        Ok(())
     }
 
     /// Applies what the durable tier had no room for, in order.
@@ -309,7 +334,7 @@ impl Core {
                 Action::EnsureTable(table) => entries.push(LogEntry::EnsureTable { table: *table }),
                 Action::Note(_) => entries.push(LogEntry::Note { bytes: note }),
                 Action::Purge(table) => entries.push(LogEntry::PurgeTable { version, time, table: *table }),
-                Action::Sync => {}
+                Action::Expire(..) | Action::Sync => {}
             }
         }
         let Some(durability) = durability else { return Ok(()) };
@@ -352,7 +377,7 @@ impl Core {
                     None => self.storage.purge(&mut self.storage.hold_moves(), *table),
                 }
             }
-            Action::Sync => Ok(()),
+            Action::Expire(..) | Action::Sync => Ok(()),
         }
     }
 
@@ -375,6 +400,15 @@ impl Request {
             Action::Commit { writes, .. } if !writes.is_empty() => Some(writes),
             _ => None,
         }
+    }
+
+    /// What it takes in the log, about.
+    fn logged_bytes(&self) -> u64 {
+        let drops = match &self.action {
+            Action::Commit { drops, .. } => drops::size_bytes(drops),
+            _ => 0,
+        };
+        (self.writes().map_or(0, TierBatch::size_bytes) + drops) as u64 + RECORD_OVERHEAD_BYTES
     }
 
     fn clears(&self) -> Vec<EntryKind> {

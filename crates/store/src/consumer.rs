@@ -36,7 +36,8 @@ pub struct ConsumerOptions {
     pub scope: Scope,
     /// What it holds back for as long as it exists, open or not. Default: [`Holding::All`], so that it misses nothing.
     pub holding: Holding,
-    /// Whether it gets, beside each change, the value that was there before. For consumers that hold back something. Default: no.
+    /// Whether it gets, beside each change, the value that was there before, which counts toward the size of a
+    /// batch. For consumers that hold back something. Default: no.
     pub with_previous: bool,
     /// A batch ends with the first commit that brings it to so many bytes of keys and values, at least 1; those that the consumer is not
     /// about count too, so that a batch may be empty. Default: 4 MiB.
@@ -213,11 +214,30 @@ impl Consumer {
             read?;
         }
         if self.options.with_previous {
-            let found: Result<_> = batch.commits.iter().map(|commit| self.core().find_previous(commit)).collect();
-            batch.previous = found.inspect_err(|_| self.reader = None)?;
+            self.add_previous(&mut batch).inspect_err(|_| self.reader = None)?;
         }
         self.delivered = batch.up_to;
         Ok((batch, bytes))
+    }
+
+    /// Adds what was there before each change, and ends the batch earlier where that makes it too large.
+    fn add_previous(&mut self, batch: &mut ChangeBatch) -> Result<()> {
+        let (mut bytes, mut is_cut) = (0, false);
+        for (number, commit) in batch.commits.iter().enumerate() {
+            let previous = self.core().find_previous(commit)?;
+            bytes += size_bytes(commit) + previous.iter().flatten().map(Bytes::len).sum::<usize>();
+            if number > 0 && bytes > self.options.batch_bytes {
+                // It is read again for the next batch.
+                (self.reader, is_cut) = (None, true);
+                batch.commits.truncate(number);
+                break;
+            }
+            batch.previous.push(previous);
+        }
+        if let (true, Some(last)) = (is_cut, batch.commits.last()) {
+            batch.up_to = last.version;
+        }
+        Ok(())
     }
 
     /// Reads on behind what was given out.

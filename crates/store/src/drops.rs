@@ -2,14 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use thermocline_drop::{Change, DropCommand};
-use thermocline_tier::{Amount, DropVersion, EntryKind, ErrorKind, RawEntry, Result, RetainedTables, TierStorage, Version};
+use thermocline_drop::{Authority, Change, DropCommand, superseded};
+use thermocline_tier::{
+    Amount, DropRule, DropVersion, EntryKind, Error, ErrorKind, RawEntry, Result, Retained, RetainedTables, TierStorage, Version,
+};
+use thermocline_wal::Durability;
 
+use crate::reclaimer::REST_PER_PASS;
 use crate::store::Core;
+use crate::view::View;
 
-/// How many commands a step carries out: snapshots wait to be made for that long.
+/// How many commands a step carries out at most: snapshots wait to be made for that long.
 const STEP_COMMANDS: usize = 256;
+/// A step ends with the key that brings what was read to so many bytes.
+const STEP_READ_BYTES: u64 = 8 << 20;
+/// So many versions at most are dropped at once.
+const DROPS_MAX: usize = 1024;
 /// What the commands may take that wait, in bytes.
 const PENDING_SIZE_BYTES_MAX: usize = 4 << 20;
 
@@ -18,61 +29,119 @@ const PENDING_SIZE_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Dropping {
     /// The last command that it has looked at, of those that wait.
     after: Option<DropCommand>,
-    /// What was pinned when it began with the first.
-    pinned: RetainedTables,
-    versions: u64,
+    /// What was pinned when something had to wait for it; `None` if nothing had to.
+    held_by: Option<RetainedTables>,
+    /// Pins came and went meanwhile, or something failed: those that wait are to be looked at again in any case.
+    is_unclear: bool,
+    /// They are not looked at again before.
+    rest_until: Duration,
+    /// After a failure one is carried out after the other, so that each fails for itself.
+    is_single: bool,
+}
+
+/// All versions of some keys.
+type Keys<'a> = BTreeMap<(EntryKind, &'a [u8]), Vec<RawEntry>>;
+
+/// What a step has done.
+struct Step {
+    /// How many commands it has looked at.
+    commands: usize,
+    /// What is pinned, if something must wait for that.
+    held_by: Option<RetainedTables>,
 }
 
 impl Core {
-    /// Carries out some commands, as far as nothing pins what is to go; whether there is more to do. Those of which something stays wait
-    /// until what is pinned has changed.
-    pub(crate) fn drop_step(&self) -> Result<bool> {
+    /// Carries out all commands that are there now, as far as nothing pins what is to go. Those of which something stays wait until what is
+    /// pinned has changed; patiently, with rests. One that fails is tried again later, and keeps no other from being carried out.
+    pub(crate) fn drop_all(&self, is_patient: bool) -> Result<()> {
+        let (latest, begun) = (self.latest(), self.clock.now());
+        let looks_again = {
+            let mut dropping = self.dropping.lock();
+            let may_go =
+                dropping.is_unclear || dropping.held_by.as_ref().is_some_and(|held| *held != self.reclaim.read().pinned());
+            let looks_again = may_go && (!is_patient || begun >= dropping.rest_until);
+            if looks_again {
+                *dropping = Dropping::default();
+            }
+            looks_again
+        };
+        let mut failure = Ok(());
+        while !self.storage.signals.is_stopping() {
+            match self.drop_step(latest) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Poisoned) => return Err(error),
+                Err(error) => failure = failure.and(Err(error)),
+            }
+        }
+        let mut dropping = self.dropping.lock();
+        dropping.is_single = false;
+        if looks_again {
+            let now = self.clock.now();
+            dropping.rest_until = now + now.saturating_sub(begun) * REST_PER_PASS;
+        }
+        failure
+    }
+
+    /// Carries out some commands of commits up to a version, behind those that were looked at; whether there were any.
+    fn drop_step(&self, up_to: Version) -> Result<bool> {
         let _open = self.storage.enter()?;
         if self.is_reclaim_paused() {
             return Ok(false);
         }
+        self.storage.check_poison()?;
+        // No pin with a name is made between what is dropped and the note that it was.
+        let _turn = self.retention_turn.lock();
         let mut dropping = self.dropping.lock();
-        let latest = self.latest();
+        let step_commands = if dropping.is_single { 1 } else { STEP_COMMANDS };
         let commands: Vec<DropCommand> = {
             let authority = self.reclaim.read();
             let next = authority.pending_drops(dropping.after.as_ref());
-            let commands: Vec<DropCommand> =
-                next.take_while(|command| command.version <= latest).take(STEP_COMMANDS).cloned().collect();
-            if commands.is_empty() {
-                let pinned = authority.pinned();
-                let begins_again = authority.pending_drops_len() > 0 && dropping.after.is_some() && pinned != dropping.pinned;
-                if begins_again {
-                    dropping.after = None;
-                    dropping.pinned = pinned;
-                }
-                return Ok(begins_again);
-            }
-            if dropping.after.is_none() {
-                dropping.pinned = authority.pinned();
-            }
-            commands
+            next.take_while(|command| command.version <= up_to).take(step_commands).cloned().collect()
         };
-        dropping.versions += self.carry_out(&commands).inspect_err(|error| self.storage.heed(error))?;
-        dropping.after = commands.into_iter().next_back();
+        let Some(last) = commands.last() else { return Ok(false) };
+        let done = match self.carry_out(&commands) {
+            Ok(step) => {
+                dropping.is_unclear |= matches!((&step.held_by, &dropping.held_by), (Some(now), Some(before)) if now != before);
+                dropping.held_by = step.held_by.or(dropping.held_by.take());
+                commands.get(step.commands.saturating_sub(1)).unwrap_or(last).clone()
+            }
+            Err(error) => {
+                self.storage.heed(&error);
+                dropping.is_unclear = true;
+                if !std::mem::replace(&mut dropping.is_single, true) && commands.len() > 1 {
+                    return Ok(true);
+                }
+                dropping.after = Some(last.clone());
+                return Err(error);
+            }
+        };
+        dropping.after = Some(done);
         Ok(true)
     }
 
-    /// Carries out all commands that nothing holds up.
-    pub(crate) fn drop_all(&self) -> Result<()> {
-        while !self.storage.signals.is_stopping() && self.drop_step()? {}
-        Ok(())
-    }
-
-    fn carry_out(&self, commands: &[DropCommand]) -> Result<u64> {
-        self.storage.check_poison()?;
-        let view = self.storage.view_owned();
-        // What commands before leave of each key.
-        let mut left: BTreeMap<(EntryKind, &[u8]), Vec<RawEntry>> = BTreeMap::new();
-        for DropCommand { table, key, .. } in commands {
-            if let Entry::Vacant(vacant) = left.entry((*table, key)) {
-                vacant.insert(view.merged()?.get_all_versions(*table, key)?);
+    /// All versions of the keys of the first of some commands, until so much was read; and of how many commands.
+    fn read_keys<'a>(view: &View, commands: &'a [DropCommand]) -> Result<(Keys<'a>, usize)> {
+        let (mut keys, mut bytes) = (BTreeMap::new(), 0);
+        for (number, DropCommand { table, key, .. }) in commands.iter().enumerate() {
+            if bytes >= STEP_READ_BYTES {
+                return Ok((keys, number));
+            }
+            if let Entry::Vacant(vacant) = keys.entry((*table, &key[..])) {
+                let entries = view.merged()?.get_all_versions(*table, key)?;
+                bytes += entries.iter().map(|entry| entry.as_ref().user_bytes()).sum::<u64>();
+                vacant.insert(entries);
             }
         }
+        Ok((keys, commands.len()))
+    }
+
+    /// Carries out the first of some commands.
+    fn carry_out(&self, commands: &[DropCommand]) -> Result<Step> {
+        let view = self.storage.view_owned();
+        // What commands before leave of each key.
+        let (mut left, count) = Self::read_keys(&view, commands)?;
+        let commands = &commands[..count];
         let last = commands.iter().map(|command| command.version).max().unwrap_or_default();
         if view.durable.is_some() {
             self.storage.sync_log_up_to(last)?;
@@ -80,30 +149,44 @@ impl Core {
         // Nothing moves between the tiers, and nobody pins what goes.
         let moves = self.storage.hold_moves();
         let authority = self.reclaim.hold();
-        let pinned = authority.pinned();
-        let (mut drops, mut done) = (Vec::new(), Vec::new());
-        let mut reclaimed = Vec::new();
+        let (pinned, kept) = (authority.pinned(), self.reclaim.kept());
+        let (mut drops, mut changes, mut is_held) = (Vec::new(), Vec::new(), false);
+        let mut reclaimed: BTreeMap<EntryKind, Amount> = BTreeMap::new();
         for command in commands {
             let DropCommand { table, key, .. } = command;
             let entries = left.entry((*table, key)).or_default();
-            let versions: Vec<Version> = entries.iter().map(|entry| entry.version).collect();
-            let (dropped, is_held) = command.select(&versions, pinned.of(*table, key));
-            for version in dropped {
+            let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
+            // What nobody may read any more goes first: of what lies in several files some may be gone, and what that hid must not be seen.
+            let superseded: Vec<Version> = superseded(&versions, kept.of(*table, key)).collect();
+            let stays = |version: &Version| superseded.binary_search(version).is_err();
+            let versions: Vec<Version> = versions.into_iter().map(|(version, _)| version).filter(stays).collect();
+            let (dropped, held) = command.select(&versions, pinned.of(*table, key));
+            for version in superseded.into_iter().chain(dropped) {
                 let entry = entries.remove(entries.partition_point(|entry| entry.version > version));
-                reclaimed.push((*table, Amount { entries: 1, bytes: entry.as_ref().user_bytes() }));
+                *reclaimed.entry(*table).or_default() += Amount { entries: 1, bytes: entry.as_ref().user_bytes() };
                 drops.push(DropVersion { table: *table, prefix: key.clone(), version });
             }
-            if !is_held {
-                done.push(command);
+            is_held |= !held.is_empty();
+            let left = held.iter().map(|version| command.only(*version));
+            let left: Vec<DropCommand> = left.filter(|left| left != command).collect();
+            // What is held now is known: what comes later does not change what the rule selects.
+            if held.is_empty() || !left.is_empty() {
+                changes.push(Change::DropEnd(command.clone()));
+                changes.extend(left.into_iter().map(Change::Drop));
             }
         }
         if !drops.is_empty() {
+            // Whoever reads a state before sees something else from now on, and reads a later one.
+            self.dropped_through.fetch_max(last.0, Ordering::SeqCst);
             let view = self.storage.view_owned();
             let durable = view.durable.iter().map(|durable| -> &dyn TierStorage { &**durable });
             let in_memory = view.in_memory().map(|tier| &**tier).collect::<Vec<_>>().into_iter().rev();
             // The oldest first, so that readers meanwhile never see what something newer hid that is dropped, too.
-            durable.chain(in_memory).try_for_each(|tier| tier.drop_versions(&drops))?;
+            for tier in durable.chain(in_memory) {
+                drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
+            }
             self.note_garbage();
+            self.dropped_versions.fetch_add(drops.len() as u64, Ordering::Relaxed);
             if view.durable.is_none() {
                 // A durable tier counts when it rewrites.
                 for (table, amount) in reclaimed {
@@ -113,37 +196,54 @@ impl Core {
         }
         drop(authority);
         drop(moves);
-        let mut authority = self.reclaim.lock();
-        for command in done {
-            authority.end_drop(command);
+        if !changes.is_empty() {
+            self.note_as(changes, Durability::Memory)?;
         }
-        Ok(drops.len() as u64)
+        Ok(Step { commands: count, held_by: is_held.then_some(pinned) })
     }
 
     /// Makes room for a commit's commands by carrying out some that wait.
     pub(crate) fn make_room_for_drops(&self, drops: &[DropCommand]) -> Result<()> {
-        let size_bytes: usize = drops.iter().map(DropCommand::size_bytes).sum();
-        let refuse = |what, found: usize| {
-            Err(ErrorKind::LimitExceeded { what, found: found as u64, max: PENDING_SIZE_BYTES_MAX as u64 }.into())
+        let size_bytes = size_bytes(drops);
+        let refuse = |what, found: usize| -> Result<()> {
+            let (found, max) = (found as u64, PENDING_SIZE_BYTES_MAX as u64);
+            Err(Error::new(ErrorKind::LimitExceeded { what, found, max }))
         };
         if size_bytes > PENDING_SIZE_BYTES_MAX {
             return refuse("size of the drops of one commit, in bytes,", size_bytes);
         }
-        loop {
-            let waiting = self.reclaim.read().pending_drops_size_bytes() + size_bytes;
-            if waiting <= PENDING_SIZE_BYTES_MAX {
-                return Ok(());
-            }
-            if !self.drop_step()? {
-                return refuse("size of the drops that wait until pins are released or reclaiming goes on, in bytes,", waiting);
-            }
+        let waiting = || self.reclaim.read().pending_drops_size_bytes() + size_bytes;
+        if waiting() > PENDING_SIZE_BYTES_MAX {
+            self.drop_all(false)?;
+        }
+        match waiting() {
+            waiting if waiting <= PENDING_SIZE_BYTES_MAX => Ok(()),
+            waiting => refuse("size of the drops that wait until pins are released or reclaiming goes on, in bytes,", waiting),
         }
     }
+}
 
-    /// How many versions were dropped, and how many commands wait.
-    pub(crate) fn drops(&self) -> (u64, usize) {
-        (self.dropping.lock().versions, self.reclaim.read().pending_drops_len())
+/// Carries out on a tier what had been carried out before a store was opened, and what its log has brought back since. Nothing pins that:
+/// whoever pins something since then knows it as it was afterwards. What waited for a pin, waits on.
+pub(crate) fn drop_again(tier: &dyn TierStorage, ended: &[DropCommand], authority: &Authority) -> Result<()> {
+    let unpinned = Retained::new(Version::MAX, []);
+    for command in ended {
+        let DropCommand { table, key, version, .. } = command;
+        let versions: Vec<Version> = tier.get_all_versions(*table, key)?.iter().map(|entry| entry.version).collect();
+        let (dropped, _) = command.select(&versions, &unpinned);
+        let of_key = authority.pending_drops(None).filter(|waits| waits.table == *table && waits.key == *key);
+        let waiting: Vec<DropRule> = of_key.filter(|waits| waits.version == *version).map(|waits| waits.rule).collect();
+        let stays = |version: &Version| !waiting.contains(&DropRule::only(*version));
+        let drop_of = |version| DropVersion { table: *table, prefix: key.clone(), version };
+        let drops: Vec<DropVersion> = dropped.into_iter().filter(stays).map(drop_of).collect();
+        drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
     }
+    Ok(())
+}
+
+/// What commands take while they wait, about, in bytes.
+pub(crate) fn size_bytes(drops: &[DropCommand]) -> usize {
+    drops.iter().map(DropCommand::size_bytes).sum()
 }
 
 /// The commands of a commit as changes of what is retained.

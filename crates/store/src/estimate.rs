@@ -58,7 +58,9 @@ impl Core {
         let view = self.storage.view_owned();
         let mut amounts: BTreeMap<EntryKind, Amount> = BTreeMap::new();
         for tier in view.in_memory() {
-            for (table, amount) in Self::tally(&**tier, std::slice::from_ref(rule))?.pop().unwrap_or_default() {
+            for (table, amount) in
+                Self::tally(&**tier, std::slice::from_ref(rule), view.durable.is_some())?.pop().unwrap_or_default()
+            {
                 *amounts.entry(table).or_default() += amount;
             }
         }
@@ -106,7 +108,7 @@ impl Core {
 impl Store {
     /// About how much reclaiming would free if the horizon were at `horizon`, with [`Version::ZERO`] as it is: by table, without those of
     /// which nothing would go. Estimated from the statistics of files, of which none is read, as if versions were spread evenly in each;
-    /// exact for what is in memory. Not counted are versions that something in another file supersedes, and tombstones. Cost: goes over what
+    /// counted in memory. Not counted are versions that something elsewhere supersedes, and over files tombstones. Cost: goes over what
     /// is in memory, and the list of files.
     ///
     /// ```

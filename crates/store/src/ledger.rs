@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::Location;
 
-use thermocline_drop::{Authority, HolderId, Moment, superseded};
+use thermocline_drop::{Authority, HolderId, Moment, superseded_over};
 use thermocline_tier::{Amount, EntryKind, Result, RetainedTables, TierStorage, Version};
 
 use crate::store::{Core, Store};
@@ -50,7 +50,7 @@ pub struct WhyRetained {
 impl Core {
     /// How much of what is stored is not kept by each of several rules.
     pub(crate) fn not_kept(&self, rules: &[RetainedTables]) -> Result<Vec<Amount>> {
-        let by_table = Self::tally(&**self.storage.view_owned().merged()?, rules)?;
+        let by_table = Self::tally(&**self.storage.view_owned().merged()?, rules, false)?;
         let sum = |amounts: BTreeMap<EntryKind, Amount>| {
             amounts.into_values().fold(Amount::default(), |mut sum, amount| {
                 sum += amount;
@@ -60,9 +60,13 @@ impl Core {
         Ok(by_table.into_iter().map(sum).collect())
     }
 
-    /// How much of what a tier holds is not kept by each of several rules, by table.
-    pub(crate) fn tally(tier: &dyn TierStorage, rules: &[RetainedTables]) -> Result<Vec<BTreeMap<EntryKind, Amount>>> {
-        let mut tally = Tally { rules, amounts: vec![BTreeMap::new(); rules.len()], key: None, versions: Vec::new() };
+    /// How much of what a tier holds is not kept by each of several rules, by table. `has_below`: others hold older versions of its keys.
+    pub(crate) fn tally(
+        tier: &dyn TierStorage,
+        rules: &[RetainedTables],
+        has_below: bool,
+    ) -> Result<Vec<BTreeMap<EntryKind, Amount>>> {
+        let mut tally = Tally { has_below, rules, amounts: vec![BTreeMap::new(); rules.len()], key: None, versions: Vec::new() };
         tier.visit_entries(&mut |table, entry| {
             tally.add(table, entry.prefix, (entry.version, entry.value.is_none()), entry.user_bytes());
             Ok(())
@@ -74,6 +78,7 @@ impl Core {
 
 /// Adds up what rules do not keep, key by key.
 struct Tally<'a> {
+    has_below: bool,
     rules: &'a [RetainedTables],
     amounts: Vec<BTreeMap<EntryKind, Amount>>,
     key: Option<(EntryKind, Vec<u8>)>,
@@ -95,7 +100,7 @@ impl Tally<'_> {
         let Some((table, prefix)) = &self.key else { return };
         let versions: Vec<(Version, bool)> = self.versions.iter().map(|(version, _)| *version).collect();
         for (rule, amount) in self.rules.iter().zip(&mut self.amounts) {
-            for gone in superseded(&versions, rule.of(*table, prefix)) {
+            for gone in superseded_over(&versions, rule.of(*table, prefix), self.has_below) {
                 let place = self.versions.partition_point(|((version, _), _)| *version > gone);
                 let bytes = self.versions.get(place).map_or(0, |(_, bytes)| *bytes);
                 *amount.entry(*table).or_default() += Amount { entries: 1, bytes };

@@ -15,6 +15,7 @@ use crate::background::Workers;
 use crate::commit::Writer;
 use crate::consumer::Consumers;
 use crate::directory::Directory;
+use crate::drops::drop_again;
 use crate::options::{Background, OpenMode, StoreOptions};
 use crate::pressure::PressureMeter;
 use crate::recover::{Recovered, Recovery};
@@ -100,7 +101,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     let store = find_store(&*disk, tiers, options.mode)?;
     let directory = Arc::new(Directory::new(Arc::clone(&disk)));
     let recovery = Recovery { directory, tiers, environment, options: &options, store };
-    let Recovered { storage, marks, reclaim, report, last, covered } = recovery.run()?;
+    let Recovered { storage, marks, reclaim, report, last, covered, ended } = recovery.run()?;
     let core = Arc::new(Core {
         store_id: storage.log.store_id(),
         storage,
@@ -119,13 +120,20 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         consumers: Consumers::default(),
         sweeping: Mutex::default(),
         dropping: Mutex::default(),
+        expiring: Mutex::default(),
+        dropped_through: AtomicU64::new(0),
+        dropped_versions: AtomicU64::new(0),
         reclaimed: Mutex::default(),
         is_reclaim_paused: AtomicBool::new(false),
         garbage: Mutex::default(),
         warned_until: Mutex::default(),
     });
     // What was dropped from memory has come back with the log.
-    if !is_read_only && let Err(error) = core.drop_all() {
+    let is_memory_alone = core.storage.durable().is_none();
+    if !is_read_only || is_memory_alone {
+        drop_again(&**core.storage.view().merged()?, &ended, &core.reclaim.read())?;
+    }
+    if !is_read_only && let Err(error) = core.drop_all(false) {
         tracing::warn!(%error, "dropping versions fails; it is tried again");
     }
     let workers = match core.options.background {

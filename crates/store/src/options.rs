@@ -73,9 +73,8 @@ pub struct StoreOptions {
     /// written: after half of it, everything is flushed, and the files are rewritten that may hold such entries, as one rewrite where they
     /// overlap, with which flushes may have to wait. `None`, the default, leaves them until there are enough of them in a file.
     ///
-    /// The time begins anew when the store is opened. Not meant are the rows of a [cleared](crate::Batch::clear_table) table, which the
-    /// clear hides, and the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it. Without a durable tier it has
-    /// no effect: memory is swept when an eighth of it is old.
+    /// The time begins anew when the store is opened. Not meant is the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers
+    /// hold it. Without a durable tier it has no effect: memory is swept when an eighth of it is old.
     pub garbage_max_age: Option<Duration>,
     /// A snapshot, or a scan of one, that lives for longer than this is named in a warning, once, with the place where it was made: it keeps
     /// what it can read, and may have been forgotten. An hour by default; `None`: never.

@@ -13,7 +13,7 @@ const SWEEP_KEYS: usize = 256;
 /// A pass begins once one of so many entries is an older version or a tombstone.
 const SWEEP_SHARE: u64 = 8;
 /// After a pass, so many times as long as it has taken none begins.
-const REST_PER_PASS: u32 = 9;
+pub(crate) const REST_PER_PASS: u32 = 9;
 
 /// How far the sweeping of a store without a durable tier has got.
 #[derive(Debug, Default)]
@@ -47,15 +47,16 @@ impl Core {
         if self.reclaim.read().has_duties() {
             self.apply_retention()?;
         }
+        while !self.storage.signals.is_stopping() && self.expire_step()? {}
         self.settle_consumers()?;
         self.overtake_consumers()?;
         if self.is_reclaim_paused() {
             return Ok(());
         }
-        self.drop_all()?;
+        let dropped = self.drop_all(is_patient);
         self.keep_deadline()?;
         while !self.storage.signals.is_stopping() && self.sweep_step(is_patient)? {}
-        Ok(())
+        dropped
     }
 
     /// Warns of readers that have become older than they should, once of each.
@@ -111,7 +112,7 @@ impl Core {
         let retained = self.reclaim.kept();
         if sweeping.pass.is_none() {
             let now = self.clock.now();
-            let is_worth_it = || is_worth_it(&**tier) || !retained.cleared_below().eq(sweeping.last.cleared_below());
+            let is_worth_it = || is_worth_it(&**tier) || retained.cleared_below().next().is_some();
             if retained == sweeping.last || is_patient && (now < sweeping.rest_until || !is_worth_it()) {
                 return Ok(false);
             }

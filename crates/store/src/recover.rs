@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thermocline_drop::{Change as Retained, decode};
+use thermocline_drop::{Change as Retained, DropCommand, decode};
 use thermocline_format::StoreId;
 use thermocline_io::{Disk, Environment};
 use thermocline_tier::{DurableTier, EntryKind, Error, ErrorKind, Result, RetentionSource, TierBatch, TierStorage, Version};
 use thermocline_wal::{Commit, Log, LogBase, OpenLog, RecoveryReport, Replayed};
 
 use crate::directory::Directory;
+use crate::drops::drop_again;
 use crate::layout::State;
 use crate::marks::TableMarks;
 use crate::options::{OpenMode, StoreOptions};
@@ -37,6 +38,8 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Recovered {
     pub(crate) storage: Arc<Storage>,
     pub(crate) marks: Arc<TableMarks>,
+    /// Commands to drop versions that were carried out, of what the log has brought back.
+    pub(crate) ended: Vec<DropCommand>,
     pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) report: RecoveryReport,
     pub(crate) last: Version,
@@ -82,7 +85,7 @@ impl Recovery<'_> {
             base: state.base.clone(),
         };
         let (log, report) = Log::open(request, &mut |record| replay.apply(record))?;
-        let Replay { active, is_used, is_full, applied, unpurged, .. } = replay;
+        let Replay { active, is_used, is_full, applied, unpurged, ended, .. } = replay;
         let log = Arc::new(log);
         // A log that no durable tier has taken anything from yet is enough for reading.
         if self.store.is_none() && !self.is_read_only() {
@@ -117,7 +120,7 @@ impl Recovery<'_> {
             flush_all(&storage)?;
         }
         let covered = storage.durable().map_or(Version::ZERO, |durable| durable.checkpoint().version);
-        Ok(Recovered { storage: Arc::new(storage), marks, reclaim, report, last, covered })
+        Ok(Recovered { storage: Arc::new(storage), marks, ended, reclaim, report, last, covered })
     }
 }
 
@@ -129,6 +132,9 @@ fn check_reached(reached: Version, checkpoint: Version) -> Result<()> {
     let what = format!("the log ends at version {reached}, below the checkpoint at version {checkpoint}");
     Err(Error::with_source(ErrorKind::Corruption, what))
 }
+
+/// So many commands that were carried out are gathered before they are carried out again, where all is in memory.
+const ENDED_MAX: usize = 16_384;
 
 /// Puts the log's records back, as far as memory goes.
 struct Replay<'a> {
@@ -143,8 +149,13 @@ struct Replay<'a> {
     budget: Option<u64>,
     /// Commits are left for later.
     is_full: bool,
+    /// What the checkpoint covers.
+    covered: Version,
     /// Everything up to this version is in the tiers.
     applied: Version,
+    /// Commands to drop versions that were carried out after the checkpoint.
+    ended: Vec<DropCommand>,
+    is_memory_alone: bool,
     /// Tables that the durable tier has.
     tables: BTreeSet<EntryKind>,
     unpurged: Unpurged,
@@ -173,7 +184,10 @@ impl<'a> Replay<'a> {
             durable: durable.filter(|_| !recovery.is_read_only()),
             is_used: false,
             budget,
+            covered,
             applied: covered,
+            ended: Vec::new(),
+            is_memory_alone: recovery.tiers.durable.is_none(),
             tables: tables.into_iter().collect(),
             unpurged: BTreeSet::new(),
         })
@@ -213,7 +227,20 @@ impl<'a> Replay<'a> {
             // Without a version too; to hear of what is known already changes nothing in the end.
             Replayed::Note { bytes } => {
                 let changes = decode(bytes, "a note in the log".into(), 0);
-                self.reclaim.apply(&changes.map_err(|damage| Error::with_source(ErrorKind::Corruption, damage))?);
+                let changes = changes.map_err(|damage| Error::with_source(ErrorKind::Corruption, damage))?;
+                self.reclaim.apply(&changes);
+                let ended = changes.into_iter().filter_map(|change| match change {
+                    Retained::DropEnd(command) if command.version > self.covered => Some(command),
+                    _ => None,
+                });
+                self.ended.extend(ended);
+                if self.ended.len() >= ENDED_MAX
+                    && self.is_memory_alone
+                    && let Some(active) = &self.active
+                {
+                    drop_again(&**active, &self.ended, &self.reclaim.read())?;
+                    self.ended.clear();
+                }
             }
             Replayed::Commit(_) | Replayed::PurgeTable { .. } => {}
         }

@@ -67,7 +67,8 @@ impl Core {
             return Err(ErrorKind::InvalidArgument { what }.into());
         }
         let _turn = self.retention_turn.lock();
-        let created = self.moment();
+        // As leases are looked at: a wall clock that was set back must not end them at once.
+        let created = self.moment().max(self.reclaim.read().last_moment());
         let lease_until = request.lease.map(|lease| created.after(lease));
         let pin = Pin { versions: request.versions, scope: request.scope, created, lease_until };
         self.note_pinning(|authority| authority.pin(name, pin))

@@ -74,6 +74,8 @@ pub struct StoreStats {
     pub horizon: Version,
     /// How many entries that need not be kept were dropped from memory, where there is no durable tier.
     pub swept_entries: u64,
+    /// How many rows have [expired](Store::set_ttl) and were deleted since the store was opened.
+    pub expired_rows: u64,
     /// How many versions [commands](crate::Batch::drop_versions) of commits have dropped since the store was opened.
     pub dropped_versions: u64,
     /// How many such commands wait, for the drop worker or for pins.
@@ -121,7 +123,6 @@ impl Store {
             readers.chain(named).collect()
         };
         pins.sort_by_key(|pin| pin.version);
-        let (dropped_versions, pending_drops) = inner.drops();
         StoreStats {
             health,
             last_version: inner.latest(),
@@ -131,8 +132,9 @@ impl Store {
             checkpoint: view.durable.as_ref().map_or(Version::ZERO, |durable| durable.checkpoint().version),
             horizon: inner.horizon(),
             swept_entries: inner.swept_entries(),
-            dropped_versions,
-            pending_drops,
+            expired_rows: inner.expired_rows(),
+            dropped_versions: inner.dropped_versions.load(Ordering::Relaxed),
+            pending_drops: inner.reclaim.read().pending_drops_len(),
             garbage_since: inner.garbage.lock().since,
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]

@@ -21,6 +21,7 @@ use crate::consumer::Consumers;
 use crate::cursor::Cursor;
 use crate::diff::{self, Diff};
 use crate::drops::Dropping;
+use crate::expiry::Expiring;
 use crate::history::History;
 use crate::marks::TableMarks;
 use crate::options::StoreOptions;
@@ -91,6 +92,10 @@ pub(crate) struct Core {
     pub(crate) consumers: Consumers,
     pub(crate) sweeping: Mutex<Sweeping>,
     pub(crate) dropping: Mutex<Dropping>,
+    pub(crate) expiring: Mutex<Expiring>,
+    /// The newest commit that had versions dropped which are older.
+    pub(crate) dropped_through: AtomicU64,
+    pub(crate) dropped_versions: AtomicU64,
     /// What was removed from memory since the store was opened.
     pub(crate) reclaimed: Mutex<BTreeMap<EntryKind, Amount>>,
     pub(crate) is_reclaim_paused: AtomicBool,
@@ -151,25 +156,29 @@ impl Core {
     #[inline]
     fn read_latest<R>(&self, read: impl Fn(Version) -> Result<R>) -> Result<R> {
         let at = self.latest();
-        match read(at) {
-            Err(error) if is_reclaimed(&error) => self.read_latest_again(at, error, &read),
-            answer => answer,
-        }
+        let answer = read(at);
+        if self.is_outdated(at, &answer) { self.read_latest_again(at, answer, &read) } else { answer }
+    }
+
+    /// Whether the state at `at`, which was the latest, is gone since, or something may have been dropped from it.
+    #[inline]
+    fn is_outdated<R>(&self, at: Version, answer: &Result<R>) -> bool {
+        self.dropped_through.load(Ordering::SeqCst) > at.0 || matches!(answer, Err(error) if is_reclaimed(error))
     }
 
     #[cold]
-    fn read_latest_again<R>(&self, mut at: Version, mut error: Error, read: &impl Fn(Version) -> Result<R>) -> Result<R> {
+    fn read_latest_again<R>(&self, mut at: Version, mut answer: Result<R>, read: &impl Fn(Version) -> Result<R>) -> Result<R> {
         loop {
             // A purge holds this lock until its own version is published.
             drop(self.reclaim.lock());
             let latest = self.latest();
             if latest == at {
-                return Err(error);
+                return answer;
             }
             at = latest;
-            match read(at) {
-                Err(again) if is_reclaimed(&again) => error = again,
-                answer => return answer,
+            answer = read(at);
+            if !self.is_outdated(at, &answer) {
+                return answer;
             }
         }
     }

@@ -42,10 +42,10 @@ pub use builder::{Builder, Store};
 pub use bytes::Bytes;
 pub use dump::dump_file;
 pub use thermocline_store::{
-    Amount, BackPressure, Background, Batch, Change, ChangeBatch, Changes, Commit, CommitOptions, Consumer, ConsumerInfo,
+    Amount, Anchor, BackPressure, Background, Batch, Change, ChangeBatch, Changes, Commit, CommitOptions, Consumer, ConsumerInfo,
     ConsumerOptions, ConsumerState, Cursor, Diff, DiffCursor, DiffEntry, Durability, Health, History, HistoryEntry, Holder,
-    Holding, Moment, OpenMode, Page, Pin, PinInfo, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scan, Scope, Snapshot,
-    StoreOptions, StoreStats, VerifyReport, WhyRetained,
+    Holding, Moment, OpenMode, Page, Pin, PinInfo, PinRequest, PinVersions, PolicyScope, ReclaimReport, Retention, Rung, Scan,
+    Scope, Snapshot, StoreOptions, StoreStats, Ttl, VerifyReport, WhyRetained,
 };
 pub use thermocline_tier::{
     Direction, DropRule, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout,

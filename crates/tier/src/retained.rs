@@ -160,6 +160,13 @@ impl Retained {
     }
 }
 
+/// How many kinds of tables there are.
+const KINDS: usize = 3;
+
+fn kind_of(table: EntryKind) -> usize {
+    usize::from(table.to_parts().0)
+}
+
 /// What is retained of each key of each table.
 ///
 /// ```
@@ -177,14 +184,30 @@ impl Retained {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetainedTables {
-    others: Retained,
+    /// Of tables that were not inserted, by their kinds, in the order of the tags of these.
+    others: [Retained; KINDS],
     tables: BTreeMap<EntryKind, TableRetained>,
 }
 
 impl RetainedTables {
     /// The same for all keys of all tables.
     pub fn new(all: Retained) -> Self {
-        Self { others: all, tables: BTreeMap::new() }
+        Self { others: [all.clone(), all.clone(), all], tables: BTreeMap::new() }
+    }
+
+    /// The same, with so many of the newest entries of each key kept in all tables of the kind of `table` that are not inserted.
+    ///
+    /// ```
+    /// use thermocline_tier::{EntryKind, Retained, RetainedTables, Version};
+    ///
+    /// let tables = RetainedTables::new(Retained::new(Version(9), [])).with_newest_of_kind(EntryKind::source(0), 3);
+    /// let keeps = |table| tables.of(table, b"k").keeps(Version(5), Some(Version(6)), 2);
+    /// assert!(keeps(EntryKind::source(7)) && !keeps(EntryKind::operator(7)));
+    /// ```
+    #[must_use]
+    pub fn with_newest_of_kind(mut self, table: EntryKind, newest: u64) -> Self {
+        self.others[kind_of(table)].newest = newest;
+        self
     }
 
     /// Something else for a table.
@@ -195,8 +218,10 @@ impl RetainedTables {
     /// Notes that rows of a table were cleared: both fields of the clears ascend.
     pub fn set_clears(&mut self, table: EntryKind, clears: impl IntoIterator<Item = Clear>) {
         let clears: Arc<[Clear]> = clears.into_iter().collect();
-        let retained =
-            self.tables.entry(table).or_insert_with(|| TableRetained { parts: vec![(Bytes::new(), self.others.clone())] });
+        let retained = self
+            .tables
+            .entry(table)
+            .or_insert_with(|| TableRetained { parts: vec![(Bytes::new(), self.others[kind_of(table)].clone())] });
         for (_, part) in &mut retained.parts {
             part.clears = Arc::clone(&clears);
         }
@@ -215,12 +240,12 @@ impl RetainedTables {
 
     /// What is retained of a key. Cost: a search among the tables that were inserted, and one among the ranges of the table.
     pub fn of(&self, table: EntryKind, key: &[u8]) -> &Retained {
-        self.tables.get(&table).map_or(&self.others, |retained| retained.of(key))
+        self.tables.get(&table).map_or(&self.others[kind_of(table)], |retained| retained.of(key))
     }
 
-    /// What is retained of tables that were not inserted.
+    /// Which versions of tables that were not inserted may be read.
     pub fn others(&self) -> &Retained {
-        &self.others
+        &self.others[0]
     }
 
     /// The tables that were inserted, in order.
@@ -234,7 +259,7 @@ impl RetainedTables {
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed).
     pub fn check_read(&self, table: EntryKind, range: &KeyRange, version: Version) -> Result<()> {
         let of_table = self.tables.get(&table).map(|retained| retained.overlapping(range));
-        let others = of_table.is_none().then_some(&self.others);
+        let others = of_table.is_none().then_some(&self.others[kind_of(table)]);
         match others.into_iter().chain(of_table.into_iter().flatten()).find(|retained| !retained.allows(version)) {
             Some(retained) => Err(ErrorKind::VersionReclaimed { requested: version, horizon: retained.horizon() }.into()),
             None => Ok(()),
@@ -244,7 +269,7 @@ impl RetainedTables {
     /// The different parts of a table, in the order of the keys with which they begin; the first begins with the empty key.
     pub fn parts(&self, table: EntryKind) -> impl Iterator<Item = (&[u8], &Retained)> {
         let of_table = self.tables.get(&table);
-        let others = of_table.is_none().then_some((&[][..], &self.others));
+        let others = of_table.is_none().then_some((&[][..], &self.others[kind_of(table)]));
         let parts = of_table.into_iter().flat_map(|of_table| &of_table.parts);
         others.into_iter().chain(parts.map(|(start, retained)| (&start[..], retained)))
     }

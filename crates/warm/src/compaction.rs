@@ -87,9 +87,10 @@ const DROPS_MAX: usize = 16_384;
 
 /// How many thousandths of a file's entries were dropped since it was written.
 fn dropped_permille(view: &View, segment: &Segment) -> u64 {
-    let FileMeta { first, last, applied, .. } = &segment.meta;
+    let FileMeta { first, last, applied, version_min, version_max, .. } = &segment.meta;
     let drops = view.markers.drops.range((first.clone(), Version::ZERO)..=(last.clone(), Version::MAX));
-    let count = drops.filter(|(_, sequence)| **sequence > *applied).count();
+    let is_here = |version: &Version| (version_min..=version_max).contains(&version);
+    let count = drops.filter(|((_, version), sequence)| **sequence > *applied && is_here(version)).count();
     // However few, they are not nothing.
     permille(count as u64, old_entries(&segment.meta).1).max(u64::from(count > 0))
 }

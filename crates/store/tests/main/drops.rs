@@ -32,27 +32,30 @@ struct Model {
 }
 
 impl Model {
-    /// Carries out what waits, with snapshots of some versions.
+    /// Carries out what waits, with some versions pinned. What is held then is known, whatever comes later.
     fn work(&mut self, pins: &[u64]) {
-        let stored = &mut self.stored;
-        self.waiting.retain(|Command { version, key, rule }| {
-            let Some(entries) = stored.get_mut(key) else { return false };
+        let mut held = Vec::new();
+        for Command { version, key, rule } in std::mem::take(&mut self.waiting) {
+            let Some(entries) = self.stored.get_mut(&key) else { continue };
             let before = entries.clone();
-            let count = before.iter().filter(|(stored, _)| stored <= version).count();
-            let mut is_held = false;
+            let count = before.iter().filter(|(stored, _)| *stored <= version).count();
             let mut number = 0;
             entries.retain(|(stored, _)| {
                 number += 1;
                 let is_newest = number + rule.keep_last.unwrap_or(0) > count;
-                let is_selected =
-                    stored <= version && !is_newest && *stored >= rule.from.0 && rule.up_to.is_none_or(|up_to| *stored < up_to.0);
+                let is_selected = *stored <= version
+                    && !is_newest
+                    && *stored >= rule.from.0
+                    && rule.up_to.is_none_or(|up_to| *stored < up_to.0);
                 let next = before.get(number).map_or(u64::MAX, |(next, _)| *next);
                 let is_pinned = pins.iter().any(|pin| (*stored..next).contains(pin));
-                is_held |= is_selected && is_pinned;
+                if is_selected && is_pinned {
+                    held.push(Command { version, key, rule: DropRule::only(Version(*stored)) });
+                }
                 !is_selected || is_pinned
             });
-            is_held
-        });
+        }
+        self.waiting = held;
     }
 
     fn visible(&self, key: (EntryKind, u8), at: u64) -> Option<u64> {
@@ -113,16 +116,38 @@ fn check(store: &Store, model: &Model, context: &str) {
     }
 }
 
+/// Who pins a version, and what is to be seen there as long as that.
+struct Held {
+    at: u64,
+    /// `None` for a pin with a name, which survives restarts.
+    snapshot: Option<Snapshot>,
+    seen: Vec<Option<u64>>,
+}
+
+impl Held {
+    fn check(&self, store: &Store, context: &str) {
+        for ((table, key), seen) in keys().zip(&self.seen) {
+            let value = match &self.snapshot {
+                Some(snapshot) => snapshot.get(table, &name(key)),
+                None => store.get_at(table, &name(key), Version(self.at)),
+            };
+            let expected = seen.map(|version| version.to_string());
+            let at = self.at;
+            assert_eq!(value.unwrap().as_deref(), expected.as_ref().map(String::as_bytes), "{context}: {table} {key} at {at}");
+        }
+    }
+}
+
 #[test]
-fn rules_drop_what_they_select_and_no_snapshot_sees_whatever_comes_between() {
+fn rules_drop_what_they_select_and_nothing_that_is_pinned_whatever_comes_between() {
     let setups = [Setup::Hot, Setup::Over(Below::Warm, 1), Setup::Over(Below::Model, 2_000), Setup::Alone(Below::Warm, 2_000)];
-    let mut held = 0;
+    let mut waited = 0;
     for (setup, seed) in setups.into_iter().flat_map(|setup| (0..12).map(move |seed| (setup, seed))) {
         let (disk, mut numbers, mut model) = (SimDisk::new(seed), Numbers(seed), Model::default());
         let mut store = open_as(&disk, setup).unwrap();
-        // Each with what it saw when it was made.
-        let mut snapshots: Vec<(Snapshot, Vec<Option<u64>>)> = Vec::new();
-        for step in 0..80 {
+        let mut pinned: Vec<Held> = Vec::new();
+        let pins = |pinned: &[Held]| pinned.iter().map(|held| held.at).collect::<Vec<u64>>();
+        for step in 0..100 {
             let context = format!("{setup:?} seed {seed} step {step}");
             match numbers.below(12) {
                 0..5 => write(&store, &mut model, &mut numbers, Durability::Buffered),
@@ -131,44 +156,52 @@ fn rules_drop_what_they_select_and_no_snapshot_sees_whatever_comes_between() {
                 7 => {
                     let at = numbers.below(model.last + 1);
                     let seen = keys().map(|key| model.visible(key, at)).collect();
-                    snapshots.push((store.at(Version(at)).unwrap(), seen));
+                    let is_named = numbers.below(2) == 0;
+                    if is_named {
+                        store.pin(&at.to_string(), Version(at)).unwrap();
+                    }
+                    pinned.push(Held { at, snapshot: (!is_named).then(|| store.at(Version(at)).unwrap()), seen });
                 }
-                8 | 9 if !snapshots.is_empty() => {
-                    let number = numbers.below(snapshots.len() as u64);
-                    drop(snapshots.swap_remove(usize::try_from(number).unwrap()));
+                8 | 9 if !pinned.is_empty() => {
+                    let number = numbers.below(pinned.len() as u64);
+                    let gone = pinned.swap_remove(usize::try_from(number).unwrap());
+                    // Another pin of the same version has the same name.
+                    let is_last = !pinned.iter().any(|held| held.snapshot.is_none() && held.at == gone.at);
+                    if gone.snapshot.is_none() && is_last {
+                        store.release_pin(&gone.at.to_string()).unwrap();
+                    }
                 }
                 10 if numbers.below(4) == 0 => {
-                    snapshots.clear();
+                    pinned.retain(|held| held.snapshot.is_none());
                     store.close().unwrap();
                     store = open_as(&disk, setup).unwrap();
-                    model.work(&[]);
+                    model.work(&pins(&pinned));
+                    check(&store, &model, &format!("{context}: opened"));
                 }
                 _ => {}
             }
-            // Not always, so that commands wait while others come; what was seen by snapshots before must not change.
+            // Not always, so that commands wait while others come; what was seen before by who pins it must not change.
             if numbers.below(3) > 0 {
                 store.run_until_idle();
-                let pins: Vec<u64> = snapshots.iter().map(|(snapshot, _)| snapshot.version().0).collect();
-                model.work(&pins);
-                held += model.waiting.len();
+                model.work(&pins(&pinned));
+                waited += model.waiting.len();
                 check(&store, &model, &context);
+                assert_eq!(store.stats().pending_drops, model.waiting.len(), "{context}");
             }
-            for (snapshot, seen) in &snapshots {
-                for ((table, key), seen) in keys().zip(seen) {
-                    let value = snapshot.get(table, &name(key)).unwrap();
-                    let expected = seen.map(|version| version.to_string());
-                    let at = snapshot.version();
-                    assert_eq!(value.as_deref(), expected.as_ref().map(String::as_bytes), "{context}: {table} {key} at {at}");
-                }
+            for held in &pinned {
+                held.check(&store, &context);
             }
         }
-        snapshots.clear();
+        pinned.retain(|held| held.snapshot.is_none());
+        for (name, _) in store.pins() {
+            store.release_pin(&name).unwrap();
+        }
         store.run_until_idle();
         model.work(&[]);
         check(&store, &model, &format!("{setup:?} seed {seed} at the end"));
         assert_eq!(store.stats().pending_drops, 0);
     }
-    assert!(held > 0, "no snapshot ever held a command up");
+    assert!(waited > 0, "nothing ever waited for a pin");
 }
 
 #[test]

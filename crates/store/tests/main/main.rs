@@ -13,6 +13,7 @@ mod consumers;
 mod crashes;
 mod differences;
 mod drops;
+mod expiry;
 mod faults;
 mod pressure;
 mod ranges;

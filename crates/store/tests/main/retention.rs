@@ -164,8 +164,11 @@ fn age_and_leases_go_by_the_clock_and_survive_one_that_runs_backwards() {
     drop(store);
     let store = open();
     fill(&store, 1);
+    store.pin_with("after", PinRequest { lease: Some(12 * second), ..PinRequest::one(Version(19)) }).unwrap();
     store.apply_retention().unwrap();
     assert_eq!(store.table_horizon(T), Version(10), "nothing is older than it was");
+    assert_eq!(store.pins().len(), 1, "a lease that is made by a clock that was set back");
+    store.release_pin("after").unwrap();
     rewrite(&store);
     assert_eq!((readable(&store, T), readable(&store, U).len()), ((10..=21).collect(), 21));
 }
@@ -346,7 +349,8 @@ fn reclaiming_that_is_paused_removes_nothing_goes_on_when_resumed_and_says_what_
 
 #[test]
 fn ledger_says_what_each_holder_keeps_and_that_is_freed_when_it_goes() {
-    for setup in [hot(), hot().over(|request| Below::Warm.open(request)), hot().over(|request| Below::Model.open(request))] {
+    let setups = [hot(), hot().over(|request| Below::Warm.open(request)), hot().over(|request| Below::Model.open(request))];
+    for (number, setup) in setups.into_iter().enumerate() {
         let store = open_tiers(&SimDisk::new(1), setup, options()).unwrap();
         fill(&store, 12);
         commit(&store, T, &["gone=a long value that somebody pins"]);
@@ -359,7 +363,9 @@ fn ledger_says_what_each_holder_keeps_and_that_is_freed_when_it_goes() {
         let before = stored_bytes(&store);
         let freed = store.would_free_exactly(Version(16)).unwrap();
         let estimated = store.would_free(Version(16)).unwrap().iter().map(|(_, amount)| amount.entries).sum::<u64>();
-        assert!(estimated <= freed.entries, "nothing was flushed: {estimated} of {freed:?}");
+        // Over files, what is in memory may hide something in them.
+        let is_as_exact = if number == 0 { estimated == freed.entries } else { estimated <= freed.entries };
+        assert!(is_as_exact, "{estimated} of {freed:?}");
         store.set_horizon(Version(16)).unwrap();
         let why = store.why_retained().unwrap();
         assert_eq!(why.reclaimable, freed);

@@ -1,0 +1,222 @@
+//! Rows that expire: by a clock that is moved by hand, against a model that knows when each row was made and written last.
+//!
+//! Hunts: a row that outlives its time, or does not reach it; a row that was written again or made anew beside the deletion; a time that is
+//! forgotten by a restart, or counts anew; history below the horizon that makes a row older than it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
+use thermocline_store::{Anchor, Batch, PolicyScope, Retention, Store, Ttl};
+use thermocline_tier::{EntryKind, KeyRange, Version};
+
+use super::story::{Below, Numbers};
+use super::tiered::{hot, options};
+use super::{T, U, commit, get, texts};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct World {
+    clock: Arc<SimClock>,
+    disk: SimDisk,
+    is_tiered: bool,
+}
+
+impl World {
+    fn new(is_tiered: bool) -> Self {
+        let clock = SimClock::new();
+        clock.set_wall(Duration::from_secs(1_000_000));
+        Self { clock: Arc::new(clock), disk: SimDisk::new(1), is_tiered }
+    }
+
+    fn open(&self) -> Store {
+        let environment = Environment { clock: Arc::clone(&self.clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+        let tiers = if self.is_tiered { hot().over(|request| Below::Warm.open(request)) } else { hot() };
+        Store::open(Arc::new(self.disk.clone()) as Arc<dyn Disk>, tiers, &environment, options()).unwrap()
+    }
+
+    fn pass(&self, store: &Store, seconds: u32) {
+        self.clock.advance(SECOND * seconds);
+        store.run_until_idle();
+    }
+}
+
+/// Commits, and notes when: what is not noted at once counts from when it is.
+fn put(store: &Store, table: EntryKind, writes: &[&str]) {
+    commit(store, table, writes);
+    store.apply_retention().unwrap();
+}
+
+fn rows(store: &Store, table: EntryKind) -> Vec<String> {
+    texts(store.snapshot().unwrap().range::<&[u8]>(table, ..))
+}
+
+fn ttl(seconds: u32, anchor: Anchor) -> Ttl {
+    Ttl { after: SECOND * seconds, anchor }
+}
+
+#[test]
+fn rows_expire_by_when_they_were_written_last_or_first_and_the_stream_says_so() {
+    for is_tiered in [false, true] {
+        let world = World::new(is_tiered);
+        let store = world.open();
+        store.set_ttl(PolicyScope::Table(T), Some(ttl(10, Anchor::Updated))).unwrap();
+        store.set_ttl(PolicyScope::Table(U), Some(ttl(10, Anchor::Created))).unwrap();
+        let rest = EntryKind::source(9);
+        for table in [T, U, rest] {
+            put(&store, table, &["a=1", "b=1", "c=1"]);
+        }
+        world.pass(&store, 5);
+        for table in [T, U] {
+            put(&store, table, &["a=2", "c"]);
+        }
+        world.pass(&store, 4);
+        put(&store, U, &["c=3"]);
+        assert_eq!(
+            (rows(&store, T), rows(&store, U)),
+            (vec!["a=2".into(), "b=1".into()], vec!["a=2".into(), "b=1".into(), "c=3".into()])
+        );
+        let before = store.last_version();
+        world.pass(&store, 2);
+        assert_eq!((rows(&store, T), rows(&store, U)), (vec!["a=2".to_owned()], vec!["c=3".to_owned()]), "{is_tiered}");
+        assert_eq!(get(&store, T, "b", before).as_deref(), Some("1"), "older versions keep it");
+        let commits: Vec<_> = store.changes(before).unwrap().map(|commit| commit.unwrap().changes).collect();
+        let deleted: Vec<_> =
+            commits.iter().flatten().map(|change| (change.table, &change.prefix[..], change.value.is_none())).collect();
+        assert_eq!(deleted, [(T, &b"b"[..], true), (U, b"a", true), (U, b"b", true)]);
+        store.close().unwrap();
+        let store = world.open();
+        assert_eq!(store.ttls().len(), 2);
+        world.pass(&store, 4);
+        assert!(rows(&store, T).is_empty());
+        assert_eq!(rows(&store, U), ["c=3"]);
+        // What is written with every pass never expires by when it was written last.
+        for round in 0..7 {
+            put(&store, T, &[&format!("busy={round}")]);
+            put(&store, U, &[&format!("busy={round}")]);
+            world.pass(&store, 3);
+        }
+        assert_eq!(rows(&store, T), ["busy=6"]);
+        assert_eq!(rows(&store, U), ["busy=6"], "deleted when it was 12 seconds old, and made anew");
+        assert_eq!(store.history(U, b"busy").unwrap().filter(|entry| entry.value.is_none()).count(), 1);
+        assert_eq!(rows(&store, rest).len(), 3);
+        store.set_ttl(PolicyScope::Table(T), None).unwrap();
+        world.pass(&store, 100);
+        assert_eq!(rows(&store, T), ["busy=6"]);
+        assert!(store.set_ttl(PolicyScope::Sources, Some(ttl(0, Anchor::Updated))).is_err());
+    }
+}
+
+#[test]
+fn another_time_counts_for_rows_that_were_looked_at_before() {
+    let world = World::new(true);
+    let store = world.open();
+    store.set_ttl(PolicyScope::Sources, Some(ttl(10, Anchor::Updated))).unwrap();
+    put(&store, T, &["a=1"]);
+    world.pass(&store, 8);
+    put(&store, T, &["a=2"]);
+    world.pass(&store, 8);
+    assert_eq!(rows(&store, T), ["a=2"]);
+    store.set_ttl(PolicyScope::Sources, Some(ttl(10, Anchor::Created))).unwrap();
+    world.pass(&store, 1);
+    assert!(rows(&store, T).is_empty(), "made 17 seconds ago");
+}
+
+/// When a row was made, when it was written last, and its value.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    created: Duration,
+    updated: Duration,
+    value: u64,
+}
+
+#[test]
+fn rows_of_random_writes_live_as_long_as_they_should() {
+    for (seed, anchor, is_tiered, retention) in [
+        (1, Anchor::Updated, false, None),
+        (2, Anchor::Created, false, None),
+        (3, Anchor::Updated, true, Some(Retention::LatestOnly)),
+        (4, Anchor::Created, true, Some(Retention::LatestOnly)),
+        (5, Anchor::Created, true, Some(Retention::Age(SECOND * 3))),
+        (6, Anchor::Updated, true, None),
+    ] {
+        let (world, mut numbers) = (World::new(is_tiered), Numbers(seed));
+        let mut store = world.open();
+        store.set_ttl(PolicyScope::Table(T), Some(ttl(20, anchor))).unwrap();
+        store.set_retention(PolicyScope::Table(T), retention).unwrap();
+        let (mut model, mut value, mut expired): (BTreeMap<u64, Row>, u64, usize) = (BTreeMap::new(), 0, 0);
+        for step in 0..300 {
+            let now = world.clock.wall();
+            match numbers.below(10) {
+                0..5 => {
+                    let mut batch = Batch::new();
+                    for _write in 0..numbers.below(400) / 100 {
+                        let key = numbers.below(700);
+                        value += 1;
+                        if numbers.below(6) == 0 {
+                            batch.remove(T, &key.to_be_bytes());
+                            model.remove(&key);
+                        } else {
+                            batch.put(T, &key.to_be_bytes(), &value.to_be_bytes());
+                            let created = model.get(&key).map_or(now, |row| row.created);
+                            model.insert(key, Row { created, updated: now, value });
+                        }
+                    }
+                    store.commit(batch).unwrap();
+                }
+                5 if numbers.below(8) == 0 => {
+                    store.clear_table(T).unwrap();
+                    model.clear();
+                }
+                6 => store.flush().unwrap(),
+                7 => store.compact(T, &KeyRange::all()).unwrap(),
+                8 if numbers.below(6) == 0 => {
+                    store.close().unwrap();
+                    store = world.open();
+                }
+                _ => {}
+            }
+            store.run_until_idle();
+            world.pass(&store, u32::try_from(numbers.below(2)).unwrap());
+            let now = world.clock.wall();
+            let since = |row: &Row| if anchor == Anchor::Created { row.created } else { row.updated };
+            let before = model.len();
+            model.retain(|_, row| now.saturating_sub(since(row)) < SECOND * 20);
+            expired += before - model.len();
+            let found: BTreeMap<u64, u64> = store
+                .snapshot()
+                .unwrap()
+                .range::<&[u8]>(T, ..)
+                .map(|row| {
+                    let (key, value) = row.unwrap();
+                    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+                    (number(&key), number(&value))
+                })
+                .collect();
+            let expected: BTreeMap<u64, u64> = model.iter().map(|(key, row)| (*key, row.value)).collect();
+            assert_eq!(found, expected, "seed {seed} step {step}");
+        }
+        assert!(expired > 50, "seed {seed}: {expired}");
+        assert!(store.stats().last_version > Version::ZERO);
+    }
+}
+
+#[test]
+fn row_that_is_written_beside_its_deletion_stays() {
+    let world = World::new(false);
+    let store = world.open();
+    store.set_ttl(PolicyScope::Table(T), Some(ttl(10, Anchor::Updated))).unwrap();
+    let keys: Vec<String> = (0..500).map(|key| format!("{key:03}")).collect();
+    let writes: Vec<String> = keys.iter().map(|key| format!("{key}=1")).collect();
+    put(&store, T, &writes.iter().map(String::as_str).collect::<Vec<_>>());
+    world.clock.advance(SECOND * 11);
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.run_until_idle());
+        for key in &keys {
+            commit(&store, T, &[&format!("{key}=2")]);
+        }
+    });
+    // Each was written after, or beside, its deletion.
+    assert_eq!(rows(&store, T).len(), keys.len());
+}
