@@ -164,6 +164,11 @@ macro_rules! for_each_store_case {
             72 case_072_pinned_snapshot_keeps_rows_of_a_cleared_table tables [];
             83 case_083_purge_is_refused_by_the_name_of_the_pin tables [];
             86 case_086_drop_rule_of_a_commit_spares_what_it_writes tables [];
+            91 case_091_versions_below_a_cutoff_go_but_the_one_seen_there reclaim [];
+            92 case_092_version_seen_at_a_cutoff_between_two_stays reclaim [];
+            93 case_093_cutoffs_below_and_above_everything reclaim [];
+            94 case_094_slices_take_what_one_pass_takes_and_say_how_much reclaim [];
+            95 case_095_version_of_an_open_snapshot_stays_as_long reclaim [];
             106 case_106_cut_anywhere_in_the_last_record damage [];
             107 case_107_tails_of_zeros_and_garbage damage [];
             108 case_108_flipped_bit_is_never_a_wrong_value damage [];

@@ -139,7 +139,10 @@ fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedT
         return 0;
     }
     let tombstones = meta.tables.iter().fold(0_u64, |sum, (_, stats)| sum.saturating_add(stats.tombstones));
-    let is_lowest = tombstones > 0 && is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default();
+    // Where the newest entries are kept in any case, so are tombstones among them.
+    let keeps_anyway = |retained: &Retained| retained.keeps_anyway(meta.version_max, 0);
+    let may_go = || !meta.tables.iter().any(|(table, _)| retained.parts(*table).any(|(_, part)| keeps_anyway(part)));
+    let is_lowest = tombstones > 0 && may_go() && is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default();
     permille(if is_lowest { old } else { old.saturating_sub(tombstones) }, entries)
 }
 

@@ -3,6 +3,7 @@
 mod damage;
 mod durability;
 mod ledger;
+mod reclaim;
 mod tables;
 mod threads;
 

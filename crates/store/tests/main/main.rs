@@ -15,6 +15,7 @@ mod differences;
 mod drops;
 mod expiry;
 mod faults;
+mod kept;
 mod pressure;
 mod ranges;
 mod retained_crashes;

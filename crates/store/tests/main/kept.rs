@@ -1,0 +1,286 @@
+//! Random commits, clears, horizons, policies, pins of every kind, snapshots, consumers, flushes, rewrites and restarts; at the end of each
+//! stretch everything is rewritten, and what is stored is compared with what the reads that are allowed see: no more and no less.
+//!
+//! What is kept is reckoned here from the definition, read by read, and not as the store does it.
+//!
+//! Hunts: a version that goes although somebody may read it; one that stays although nobody may; a pin or policy of one table that keeps, or
+//! takes, another's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thermocline_io::SimDisk;
+use thermocline_store::{
+    Batch, Consumer, ConsumerOptions, Holding, PinRequest, PinVersions, PolicyScope, Retention, Scope, Snapshot, Store,
+};
+use thermocline_tier::{DropRule, EntryKind, ErrorKind, KeyRange, Version};
+
+use super::story::{Below, Numbers, Setup, open_as};
+use super::{T, U, commit};
+
+const OTHER: EntryKind = EntryKind::source(5);
+const TABLES: [EntryKind; 3] = [T, OTHER, U];
+const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+type Place = (EntryKind, &'static str);
+
+fn places() -> impl Iterator<Item = Place> {
+    TABLES.into_iter().flat_map(|table| KEYS.into_iter().map(move |key| (table, key)))
+}
+
+#[derive(Default)]
+struct Model {
+    last: u64,
+    /// All that was ever written: versions, oldest first, each with whether it is a value.
+    written: BTreeMap<Place, Vec<(u64, bool)>>,
+    clears: BTreeMap<EntryKind, Vec<u64>>,
+}
+
+impl Model {
+    /// The entry that a read at `at` finds, if it was not cleared.
+    fn seen(&self, place: Place, at: u64) -> Option<(u64, bool)> {
+        let entry = *self.written.get(&place)?.iter().rev().find(|(version, _)| *version <= at)?;
+        let is_cleared =
+            self.clears.get(&place.0).is_some_and(|clears| clears.iter().any(|clear| (entry.0 + 1..=at).contains(clear)));
+        (!is_cleared).then_some(entry)
+    }
+}
+
+/// Somebody who may read.
+enum Reader {
+    Pin(String, PinVersions, Scope),
+    /// With the keys that it could read when it was made.
+    Snapshot(Snapshot, BTreeSet<Place>),
+}
+
+impl Reader {
+    fn may_read(&self, place: Place, at: u64) -> bool {
+        match self {
+            Self::Pin(_, versions, scope) => {
+                let is_version = match versions {
+                    PinVersions::One(one) => one.0 == at,
+                    PinVersions::From(from) => from.0 <= at,
+                };
+                is_version && scope.covers(place.0, place.1.as_bytes())
+            }
+            Self::Snapshot(snapshot, granted) => snapshot.version().0 == at && granted.contains(&place),
+        }
+    }
+}
+
+fn scope(numbers: &mut Numbers) -> Scope {
+    let table = TABLES[usize::try_from(numbers.below(3)).unwrap()];
+    match numbers.below(3) {
+        0 => Scope::All,
+        1 => Scope::Table(table),
+        _ => Scope::Range(table, KeyRange::new("b".."d")),
+    }
+}
+
+/// Rewrites everything, and compares what is stored with what may be read.
+fn check(store: &Store, model: &Model, readers: &[Reader], consumer: Option<&(Consumer, Scope)>, context: &str) {
+    store.wait_idle().unwrap();
+    for _twice in 0..2 {
+        store.flush().unwrap();
+        for table in TABLES {
+            store.compact(table, &KeyRange::all()).unwrap();
+        }
+        store.wait_idle().unwrap();
+    }
+    for place in places() {
+        let (table, key) = place;
+        let horizon = store.table_horizon(table).0;
+        let position = || store.consumers()[0].state.position.0;
+        let held = consumer.map(|(_, scope)| (position(), scope));
+        let may_read = |at: u64| {
+            at >= horizon
+                || readers.iter().any(|reader| reader.may_read(place, at))
+                || held.as_ref().is_some_and(|(from, scope)| at >= *from && scope.covers(table, key.as_bytes()))
+        };
+        let seen = |at: u64| model.seen(place, at).filter(|(_, is_value)| *is_value).map(|(version, _)| version);
+        let needed: BTreeSet<u64> = (0..=model.last).filter(|at| may_read(*at)).filter_map(seen).collect();
+        let found: BTreeSet<u64> = store
+            .history(table, key.as_bytes())
+            .unwrap()
+            .filter(|entry| entry.value.is_some())
+            .map(|entry| entry.version.0)
+            .collect();
+        // Beyond what is seen some of the newest may be kept, unless another policy has let them go before.
+        let newest = match store.retention(table) {
+            Retention::NewestVersions(count) => usize::try_from(count).unwrap(),
+            _ => 0,
+        };
+        let written = model.written.get(&place).map(Vec::as_slice).unwrap_or_default();
+        let may_be_kept: BTreeSet<u64> = written.iter().rev().take(newest).map(|(version, _)| *version).collect();
+        let context =
+            format!("{context}: {table} {key}, horizon {horizon}: {found:?}, needed {needed:?}, newest {may_be_kept:?}");
+        assert!(needed.is_subset(&found) && found.difference(&needed).all(|version| may_be_kept.contains(version)), "{context}");
+        for at in 0..=model.last {
+            match store.get_at(table, key.as_bytes(), Version(at)) {
+                Ok(value) => {
+                    let seen = seen(at).map(|version| version.to_string());
+                    assert_eq!(value.as_deref(), seen.as_ref().map(String::as_bytes), "{context}: at {at}");
+                }
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::VersionReclaimed { .. }), "{context}: {error}");
+                    assert!(!may_read(at), "{context}: at {at}");
+                }
+            }
+        }
+    }
+}
+
+fn write(store: &Store, model: &mut Model, numbers: &mut Numbers) {
+    let version = model.last + 1;
+    let mut batch = Batch::new();
+    for table in TABLES {
+        if numbers.below(25) == 0 {
+            batch.clear_table(table);
+            model.clears.entry(table).or_default().push(version);
+        }
+    }
+    for (table, key) in places() {
+        let is_value = match numbers.below(9) {
+            0..3 => true,
+            3 => false,
+            _ => continue,
+        };
+        if is_value {
+            batch.put(table, key.as_bytes(), version.to_string().as_bytes());
+        } else {
+            batch.remove(table, key.as_bytes());
+        }
+        model.written.entry((table, key)).or_default().push((version, is_value));
+    }
+    assert_eq!(store.commit(batch).unwrap(), Version(version));
+    model.last = version;
+}
+
+fn policy(numbers: &mut Numbers, last: u64) -> Option<Retention> {
+    match numbers.below(5) {
+        0 => None,
+        1 => Some(Retention::KeepAll),
+        2 => Some(Retention::Since(Version(numbers.below(last + 1)))),
+        3 => Some(Retention::NewestVersions(1 + numbers.below(3))),
+        _ => Some(Retention::LatestOnly),
+    }
+}
+
+fn pin(store: &Store, model: &Model, numbers: &mut Numbers, readers: &mut Vec<Reader>) {
+    let (name, at) = (format!("pin {}", numbers.below(4)), Version(numbers.below(model.last + 1)));
+    let versions = if numbers.below(2) == 0 { PinVersions::One(at) } else { PinVersions::From(at) };
+    let scope = scope(numbers);
+    let request = PinRequest { versions, scope: scope.clone(), lease: None };
+    if store.pin_with(&name, request).is_ok() {
+        readers.retain(|reader| !matches!(reader, Reader::Pin(own, ..) if *own == name));
+        readers.push(Reader::Pin(name, versions, scope));
+    }
+}
+
+fn snapshot(store: &Store, model: &Model, numbers: &mut Numbers, readers: &mut Vec<Reader>) {
+    if let Ok(snapshot) = store.at(Version(numbers.below(model.last + 1))) {
+        let granted = places().filter(|(table, key)| snapshot.get(*table, key.as_bytes()).is_ok()).collect();
+        readers.push(Reader::Snapshot(snapshot, granted));
+    }
+}
+
+fn run(setup: Setup, seed: u64) {
+    let (disk, mut numbers, mut model) = (SimDisk::new(seed), Numbers(seed), Model::default());
+    let mut store = open_as(&disk, setup).unwrap();
+    let mut readers: Vec<Reader> = Vec::new();
+    let mut consumer: Option<(Consumer, Scope)> = None;
+    for step in 0..160 {
+        let context = format!("{setup:?} seed {seed} step {step}");
+        match numbers.below(20) {
+            0..7 => write(&store, &mut model, &mut numbers),
+            7 => store.flush().unwrap(),
+            8 => store.compact(TABLES[usize::try_from(numbers.below(3)).unwrap()], &KeyRange::all()).unwrap(),
+            9 => store.set_horizon(Version(numbers.below(model.last + 1))).unwrap(),
+            10 => {
+                let scopes = [PolicyScope::Sources, PolicyScope::Operators, PolicyScope::Table(T), PolicyScope::Table(U)];
+                let scope = scopes[usize::try_from(numbers.below(4)).unwrap()];
+                store.set_retention(scope, policy(&mut numbers, model.last)).unwrap();
+            }
+            11 | 12 => pin(&store, &model, &mut numbers, &mut readers),
+            13 => snapshot(&store, &model, &mut numbers, &mut readers),
+            14 | 15 if !readers.is_empty() => {
+                let number = numbers.below(readers.len() as u64);
+                if let Reader::Pin(name, ..) = readers.swap_remove(usize::try_from(number).unwrap()) {
+                    store.release_pin(&name).unwrap();
+                }
+            }
+            16 if consumer.is_none() => {
+                let scope = scope(&mut numbers);
+                let since = Some(Version(numbers.below(model.last + 1)));
+                let options =
+                    ConsumerOptions { since, scope: scope.clone(), holding: Holding::All, ..ConsumerOptions::default() };
+                consumer = store.consumer("view", options).ok().map(|consumer| (consumer, scope));
+            }
+            16 => {
+                if let Some((consumer, _)) = &mut consumer {
+                    consumer.poll().unwrap();
+                    consumer.checkpoint(Version(consumer.delivered().0.saturating_sub(numbers.below(3)))).unwrap();
+                }
+            }
+            17 if numbers.below(3) == 0 => {
+                consumer = None;
+                store.remove_consumer("view").ok();
+            }
+            18 if numbers.below(4) == 0 => {
+                readers.retain(|reader| matches!(reader, Reader::Pin(..)));
+                let scope = consumer.take().map(|(_, scope)| scope);
+                store.close().unwrap();
+                store = open_as(&disk, setup).unwrap();
+                consumer = scope.map(|scope| {
+                    let options = ConsumerOptions { scope: scope.clone(), ..ConsumerOptions::default() };
+                    (store.consumer("view", options).unwrap(), scope)
+                });
+            }
+            _ => store.run_until_idle(),
+        }
+        if step % 40 == 39 {
+            check(&store, &model, &readers, consumer.as_ref(), &context);
+        }
+    }
+    assert!(model.last > 20, "{}", model.last);
+}
+
+#[test]
+fn what_is_stored_in_memory_is_what_may_be_read() {
+    for seed in 0..20 {
+        run(Setup::Hot, seed);
+    }
+}
+
+#[test]
+fn what_is_stored_in_files_is_what_may_be_read() {
+    for seed in 0..16 {
+        run(Setup::Over(Below::Warm, 1), 100 + seed);
+        run(Setup::Over(Below::Warm, 4_000), 200 + seed);
+    }
+}
+
+#[test]
+fn what_is_stored_in_files_alone_is_what_may_be_read() {
+    for seed in 0..8 {
+        run(Setup::Alone(Below::Warm, 2_000), 300 + seed);
+    }
+}
+
+/// A rewrite may have taken the deletion in one file and left what it hid in another.
+#[test]
+fn dropped_version_uncovers_nothing_that_a_reclaimed_deletion_hid() {
+    let store = open_as(&SimDisk::new(1), Setup::Over(Below::Warm, 1 << 20)).unwrap();
+    commit(&store, T, &["k=1"]);
+    store.flush().unwrap();
+    commit(&store, T, &["k"]);
+    let newest = commit(&store, T, &["k=3"]);
+    store.set_horizon(newest).unwrap();
+    store.flush().unwrap();
+    let mut batch = Batch::new();
+    batch.drop_versions(T, b"k", DropRule::only(newest));
+    store.commit(batch).unwrap();
+    store.wait_idle().unwrap();
+    assert_eq!(store.get(T, b"k").unwrap(), None);
+    store.compact(T, &KeyRange::all()).unwrap();
+    assert_eq!(store.history(T, b"k").unwrap().count(), 0);
+}
