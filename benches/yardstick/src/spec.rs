@@ -154,7 +154,7 @@ pub const PHASES: &[Phase] = &[
     phase("scan-full", "rows/s", Better::Higher, "all rows of all tables, latest"),
     phase("scan-full-at", "rows/s", Better::Higher, "all rows as of the middle version"),
     phase("diff", "s", Better::Lower, "what differs between the last version and the one a hundredth of the commits before"),
-    phase("reclaim", "s", Better::Lower, "removing what no read in the last round can see, until settled"),
+    phase("reclaim", "s", Better::Lower, "removing what no read of the last version can see, until settled"),
     phase("size-reclaimed", "bytes/user byte", Better::Lower, "files after that, against all keys and values ever written"),
     phase("mixed-95-1", "operations/s", Better::Higher, "95 % latest reads, 5 % single commits, Zipfian, one thread"),
     phase("mixed-95-2", "operations/s", Better::Higher, "two threads"),
