@@ -272,6 +272,10 @@ impl DurableTier for DurableModel {
         self.state.lock().debt += 1;
     }
 
+    fn is_reclaiming_all(&self) -> bool {
+        self.state.lock().debt > 0
+    }
+
     fn pressure(&self) -> Pressure {
         let why = |debt: u64| format!("the work of {debt} flushes is due");
         match self.state.lock().debt {

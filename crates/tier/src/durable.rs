@@ -96,6 +96,10 @@ pub trait DurableTier: TierStorage {
     /// few: for a store that has promised that they are gone in time.
     fn reclaim_all(&self);
 
+    /// Whether some of what [`reclaim_all`](Self::reclaim_all) asked for is left to do. It may say so until a [`step`](Self::step) has found
+    /// that there is none.
+    fn is_reclaiming_all(&self) -> bool;
+
     /// Holds up what background work does only to free space, or lets it go on.
     fn pause_reclaim(&self, is_paused: bool);
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats, Version};
+use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, Version};
 
 use crate::codec::Compression;
 use crate::error::disk_error;
 use crate::layout::FileIdentity;
-use crate::merge::{Chain, Keep, Merge, Next};
+use crate::merge::{Chain, Keep, Merge, Next, Outside};
 use crate::meta::{FileMeta, TableKey};
 use crate::options::WarmOptions;
 use crate::segment::Segment;
@@ -21,10 +21,14 @@ pub(crate) struct Plan {
     /// Those first that were written last.
     pub(crate) inputs: Vec<Arc<Segment>>,
     pub(crate) level: u8,
-    /// Whether no other file can hold older versions of the same keys.
-    pub(crate) is_lowest: bool,
+    /// The other files that may hold older versions of the same keys.
+    pub(crate) outside: Arc<Outside>,
+    /// The files a level below, by their last keys, with their sizes: what is written is cut before it meets too many.
+    pub(crate) below: Arc<[(TableKey, u64)]>,
     /// Whether the files can simply be taken to the level as they are.
     pub(crate) is_move: bool,
+    /// Whether it only frees space: then it is for one thread, and leaves the others to those who write.
+    pub(crate) is_patient: bool,
 }
 
 /// From the first to the last key of some files.
@@ -75,11 +79,18 @@ fn old_permille(meta: &FileMeta) -> u64 {
     permille(old, entries)
 }
 
+/// The most that a file should meet a level below, so that to bring it down is no large piece of work.
+fn below_size_max(options: &WarmOptions) -> u64 {
+    options.file_size_bytes.saturating_mul(BELOW_FILES_MAX)
+}
+
 /// A share in thousandths.
 fn permille(part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(part) * 1000 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
 
+/// Files are cut before they meet so many whole ones a level below, so that bringing one down later is no large piece of work.
+const BELOW_FILES_MAX: u64 = 10;
 /// A file is rewritten for what it holds that need not be kept once that is so many thousandths of its entries.
 const GARBAGE_PERMILLE: u64 = 250;
 /// So many drops at most wait for rewrites: readers and each further drop pay for those that do.
@@ -101,14 +112,37 @@ fn is_marked(view: &View, inputs: &[Arc<Segment>]) -> bool {
     newest.is_some_and(|newest| inputs.iter().any(|segment| segment.meta.applied < *newest))
 }
 
-/// Whether no other file can hold older versions of the keys of these; `None` without files.
-fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
+/// The files of a level that may have keys within a hull.
+fn met<'a>(view: &'a View, level: usize, hull: &'a Hull) -> impl Iterator<Item = &'a Arc<Segment>> {
+    let segments = view.levels.get(level).map(Vec::as_slice).unwrap_or_default();
+    // Those of level 0 are in no order of keys.
+    let begin = if level == 0 { 0 } else { segments.partition_point(|segment| segment.meta.last < hull.first) };
+    let behind = segments.get(begin..).unwrap_or_default().iter();
+    behind.take_while(move |segment| level == 0 || segment.meta.first <= hull.last).filter(|segment| hull.meets(segment))
+}
+
+/// The other files that may hold older versions of the keys of these; `None` without files.
+fn outside(view: &View, inputs: &[Arc<Segment>]) -> Option<Outside> {
     let hull = Hull::of(inputs)?;
     let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
     // Versions may come late, so that the older one can also lie above.
     let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
-    let may_be_hidden = |segment: &Arc<Segment>| hull.meets(segment) && !is_input(segment) && segment.meta.version_min <= newest;
-    Some(!view.segments().any(may_be_hidden))
+    let mut runs = Vec::new();
+    for level in 0..view.levels.len() {
+        let others = met(view, level, &hull).filter(|segment| segment.meta.version_min <= newest && !is_input(segment));
+        let others = others.map(|segment| segment.meta.clone());
+        if level == 0 {
+            runs.extend(others.map(|file| vec![file]));
+        } else {
+            runs.push(others.collect());
+        }
+    }
+    Some(Outside(runs))
+}
+
+/// Whether no other file can hold older versions of the keys of these; `None` without files.
+fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
+    outside(view, inputs).map(|outside| outside.is_empty())
 }
 
 /// Whether nothing of what a file holds of a table is seen any more.
@@ -146,16 +180,60 @@ fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedT
     permille(if is_lowest { old } else { old.saturating_sub(tombstones) }, entries)
 }
 
+/// Whether some versions that a file holds lie at or below the horizon of a table of its own.
+fn is_below_horizon(meta: &FileMeta, retained: &RetainedTables) -> bool {
+    let is_below = |(_, retained): (_, &Retained)| meta.version_min <= retained.horizon();
+    meta.tables.iter().any(|(table, _)| retained.parts(*table).any(is_below))
+}
+
+/// Whether a file may hold something that need not be kept, whatever other files hold.
+fn may_hold_garbage(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> bool {
+    let meta = &segment.meta;
+    let has_old = || is_below_horizon(meta, retained) && old_entries(meta).0 > 0;
+    let is_cleared = || meta.tables.iter().any(|(table, _)| may_be_cleared(meta, *table, retained));
+    is_marked(view, std::slice::from_ref(segment)) || has_old() || is_cleared()
+}
+
+/// What was asked to be gone: whatever need not be kept of files with lower numbers, and of versions up to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) number: u64,
+    pub(crate) version: Version,
+    /// Once versions lie together: of files with numbers below this one, deletions that had to stay until then.
+    pub(crate) deletions_below: Option<u64>,
+}
+
+impl Asked {
+    /// Whether it was asked for what a file may hold, whatever other files hold.
+    fn is_about(&self, view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> bool {
+        let meta = &segment.meta;
+        let has_tombstones = || meta.tables.iter().any(|(_, stats)| stats.tombstones > 0);
+        let is_new = self.deletions_below.is_some_and(|below| meta.number < below) && has_tombstones();
+        (meta.number < self.number || is_new) && may_hold_garbage(view, segment, retained)
+    }
+}
+
 impl Plan {
-    fn new(view: &View, inputs: Vec<Arc<Segment>>, level: usize, may_move: bool) -> Option<Self> {
-        let is_lowest = is_lowest(view, &inputs)?;
+    /// `move_below_max`: files may be moved that meet at most so much a level below, in bytes.
+    fn new(view: &View, inputs: Vec<Arc<Segment>>, level: usize, move_below_max: Option<u64>) -> Option<Self> {
+        let outside = Arc::new(outside(view, &inputs)?);
         let is_at_level = inputs.iter().any(|segment| usize::from(segment.meta.level) == level);
-        let is_apart = inputs.iter().enumerate().all(|(number, segment)| {
-            let others = inputs.get(number + 1..).unwrap_or_default();
-            others.iter().all(|other| segment.meta.last < other.meta.first || other.meta.last < segment.meta.first)
-        });
-        let is_move = may_move && !is_at_level && is_apart && !is_marked(view, &inputs);
-        Some(Self { inputs, level: u8::try_from(level).unwrap_or(u8::MAX), is_lowest, is_move })
+        let is_apart = || {
+            inputs.iter().enumerate().all(|(number, segment)| {
+                let others = inputs.get(number + 1..).unwrap_or_default();
+                others.iter().all(|other| segment.meta.last < other.meta.first || other.meta.last < segment.meta.first)
+            })
+        };
+        let meets_little = |max: u64| {
+            let hulls = inputs.iter().filter_map(|segment| Hull::of([segment]));
+            hulls.into_iter().all(|hull| size_bytes(met(view, level + 1, &hull)) <= max)
+        };
+        let is_move =
+            move_below_max.is_some_and(|max| !is_at_level && is_apart() && !is_marked(view, &inputs) && meets_little(max));
+        let hull = Hull::of(&inputs)?;
+        let below = met(view, level + 1, &hull).map(|segment| (segment.meta.last.clone(), segment.meta.size_bytes)).collect();
+        let level = u8::try_from(level).unwrap_or(u8::MAX);
+        Some(Self { inputs, level, outside, below, is_move, is_patient: false })
     }
 
     /// The rewrite that is needed most, if any is.
@@ -168,7 +246,7 @@ impl Plan {
         let sizes = levels.map(|(level, segments)| (level, size_bytes(segments), level_size_max(options, level)));
         let fullest = sizes.filter(|(_, size, max)| size > max).map(|(level, size, max)| (permille(size, max), level)).max();
         if upper >= options.level0_flushes && fullest.is_none_or(|(permille, _)| permille <= upper_permille) {
-            return Self::level0(view);
+            return Self::level0(view, options);
         }
         let (_, level) = fullest?;
         let below = view.levels.get(level + 1).map(Vec::as_slice).unwrap_or_default();
@@ -183,11 +261,11 @@ impl Plan {
         };
         let cheapest = view.levels.get(level)?.iter().min_by_key(|segment| cost(segment))?;
         let inputs = std::iter::once(Arc::clone(cheapest)).chain(overlap(cheapest)).collect();
-        Self::new(view, inputs, level + 1, true)
+        Self::new(view, inputs, level + 1, Some(below_size_max(options)))
     }
 
     /// The file that holds most of what need not be kept, rewritten where it is, if that is much of it.
-    pub(crate) fn garbage(view: &View, retained: &RetainedTables) -> Option<Self> {
+    pub(crate) fn garbage(view: &View, options: &WarmOptions, retained: &RetainedTables) -> Option<Self> {
         let has_drops = !view.markers.drops.is_empty();
         let dropped = |segment: &Arc<Segment>| if has_drops { dropped_permille(view, segment) } else { 0 };
         let garbage = |segment| (garbage_permille(view, segment, retained).max(dropped(segment)), segment);
@@ -195,40 +273,57 @@ impl Plan {
         let has_many_drops = view.markers.drops.len() > DROPS_MAX;
         let least = if has_many_drops { 1 } else { GARBAGE_PERMILLE };
         match shares.filter(|(share, _)| *share >= least).max_by_key(|(share, _)| *share) {
-            Some((_, segment)) => Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), false),
+            Some((_, segment)) => Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), None),
             // They are in files as they were flushed.
-            None if has_many_drops => Self::level0(view),
+            None if has_many_drops => Self::level0(view, options),
             None => None,
         }
     }
 
-    /// A file with a number below `number` that may hold something that need not be kept, since it or another one has something newer, with
-    /// all that its keys are in.
-    pub(crate) fn any_garbage(view: &View, retained: &RetainedTables, number: u64) -> Option<Self> {
-        let may_hold = |segment: &&Arc<Segment>| {
-            let meta = &segment.meta;
-            if meta.number >= number {
-                return false;
+    /// A file that may hold something by itself that was asked to be gone: for when versions [lie together](Self::bring_together).
+    pub(crate) fn any_garbage(view: &View, options: &WarmOptions, retained: &RetainedTables, asked: Asked) -> Option<Self> {
+        let segment = view.segments().find(|segment| asked.is_about(view, segment, retained))?;
+        match segment.meta.level {
+            0 => Self::level0(view, options),
+            level => Self::new(view, vec![Arc::clone(segment)], usize::from(level), None),
+        }
+    }
+
+    /// Brings a file one level down below which another one has keys of its range, if both hold versions up to `version` that need not be
+    /// kept where there are newer ones.
+    pub(crate) fn bring_together(
+        view: &View,
+        options: &WarmOptions,
+        retained: &RetainedTables,
+        version: Version,
+    ) -> Option<Self> {
+        let is_old = |segment: &&Arc<Segment>| segment.meta.version_min <= version && is_below_horizon(&segment.meta, retained);
+        for (level, segments) in view.levels.iter().enumerate() {
+            for segment in segments.iter().filter(is_old) {
+                let hull = Hull::of([segment])?;
+                let is_other = |other: &&Arc<Segment>| !Arc::ptr_eq(segment, other) && is_old(other);
+                // The files of a level below 0 have nothing in common.
+                let mut levels = level.max(1)..view.levels.len();
+                let beside = level == 0 && met(view, 0, &hull).any(|other| is_other(&other));
+                if !beside && !levels.any(|level| met(view, level, &hull).any(|other| is_other(&other))) {
+                    continue;
+                }
+                if level == 0 {
+                    return Self::level0(view, options);
+                }
+                let inputs = std::iter::once(segment).chain(met(view, level + 1, &hull)).cloned().collect();
+                return Self::new(view, inputs, level + 1, Some(below_size_max(options)));
             }
-            let horizon = |table: EntryKind| retained.parts(table).map(|(_, retained)| retained.horizon()).max();
-            let is_below =
-                |(table, _): &(EntryKind, TableStats)| horizon(*table).is_some_and(|horizon| meta.version_min <= horizon);
-            let hull = Hull::of([*segment]);
-            let is_met =
-                |other: &Arc<Segment>| !Arc::ptr_eq(segment, other) && hull.as_ref().is_some_and(|hull| hull.meets(other));
-            let is_old = || meta.tables.iter().any(is_below) && (old_entries(meta).0 > 0 || view.segments().any(is_met));
-            let is_cleared = || meta.tables.iter().any(|(table, _)| may_be_cleared(meta, *table, retained));
-            is_marked(view, std::slice::from_ref(*segment)) || is_old() || is_cleared()
-        };
-        Self::all_that_meets(view, Hull::of([view.segments().find(may_hold)?])?)
+        }
+        None
     }
 
     /// All of level 0 and what it meets in level 1.
-    fn level0(view: &View) -> Option<Self> {
-        let (upper, rest) = view.levels.split_first()?;
+    fn level0(view: &View, options: &WarmOptions) -> Option<Self> {
+        let upper = view.levels.first()?;
         let hull = Hull::of(upper)?;
-        let met = rest.first().into_iter().flatten().filter(|segment| hull.meets(segment)).cloned();
-        Self::new(view, upper.iter().cloned().chain(met).collect(), 1, true)
+        let inputs = upper.iter().chain(met(view, 1, &hull)).cloned().collect();
+        Self::new(view, inputs, 1, Some(below_size_max(options)))
     }
 
     /// All that holds keys of a range, to the lowest level that has any; `None` if it is there already and holds nothing to be removed.
@@ -260,7 +355,7 @@ impl Plan {
             let wider = Hull::of(&inputs)?;
             if (&wider.first, &wider.last) == (&hull.first, &hull.last) {
                 let level = inputs.iter().map(|segment| usize::from(segment.meta.level)).max()?.max(1);
-                return Self::new(view, inputs, level, false);
+                return Self::new(view, inputs, level, None);
             }
             hull = wider;
         }
@@ -270,9 +365,9 @@ impl Plan {
         size_bytes(&self.inputs)
     }
 
-    /// The key at which the work is best divided between two threads, if it is at least so much.
+    /// The key at which the work is best divided between two threads, if it is at least so much and for two.
     pub(crate) fn middle(&self, size_bytes_min: u64) -> Result<Option<TableKey>> {
-        if self.size_bytes() < size_bytes_min {
+        if self.is_patient || self.size_bytes() < size_bytes_min {
             return Ok(None);
         }
         let levels = self.inputs.chunk_by(|one, next| one.meta.level == next.meta.level);
@@ -323,12 +418,45 @@ pub(crate) struct Output {
     file_size_bytes: u64,
     writer: Option<SstWriter>,
     last: Option<TableKey>,
+    /// The files a level below, by their last keys, with their sizes, and how many lie before the last key.
+    below: Arc<[(TableKey, u64)]>,
+    below_passed: usize,
+    /// The size of those that the file that is being written has passed.
+    below_size_bytes: u64,
     done: Vec<FileMeta>,
 }
 
 impl Output {
     pub(crate) fn new(maker: &Arc<FileMaker>, compression: Compression, sizes: Sizes, file_size_bytes: u64) -> Self {
-        Self { maker: Arc::clone(maker), compression, sizes, file_size_bytes, writer: None, last: None, done: Vec::new() }
+        Self {
+            maker: Arc::clone(maker),
+            compression,
+            sizes,
+            file_size_bytes,
+            writer: None,
+            last: None,
+            below: Arc::default(),
+            below_passed: 0,
+            below_size_bytes: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// The same, cut where it would meet too much of these files.
+    pub(crate) fn over(mut self, below: Arc<[(TableKey, u64)]>) -> Self {
+        self.below = below;
+        self
+    }
+
+    /// Notes which files a level below end before the last key.
+    fn pass_below(&mut self) {
+        let Some(last) = &self.last else { return };
+        while let Some((_, size_bytes)) = self.below.get(self.below_passed).filter(|(end, _)| end < last) {
+            self.below_passed += 1;
+            if self.writer.is_some() {
+                self.below_size_bytes = self.below_size_bytes.saturating_add(*size_bytes);
+            }
+        }
     }
 
     pub(crate) fn push(&mut self, entry: &NewVersion<'_>) -> Result<()> {
@@ -344,6 +472,10 @@ impl Output {
             last.table = entry.table;
             last.prefix.clear();
             last.prefix.extend_from_slice(entry.prefix);
+            self.pass_below();
+            if self.below_size_bytes > self.file_size_bytes.saturating_mul(BELOW_FILES_MAX) {
+                self.close()?;
+            }
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -353,6 +485,7 @@ impl Output {
     }
 
     fn close(&mut self) -> Result<()> {
+        self.below_size_bytes = 0;
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let number = writer.number();
         match writer.finish() {
@@ -458,8 +591,12 @@ mod tests {
         Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), next_number })
     }
 
+    fn plan(inputs: Vec<Arc<Segment>>) -> Plan {
+        Plan { inputs, level: 2, outside: Arc::default(), below: Arc::default(), is_move: false, is_patient: false }
+    }
+
     fn middle(inputs: &[Arc<Segment>]) -> Option<String> {
-        let plan = Plan { inputs: inputs.to_vec(), level: 2, is_lowest: true, is_move: false };
+        let plan = plan(inputs.to_vec());
         let key = plan.middle(2 << 10).unwrap()?;
         assert_eq!(key.table, EntryKind::Multi);
         Some(String::from_utf8(key.prefix).unwrap())
@@ -504,8 +641,8 @@ mod tests {
         let maker = maker();
         let step = |ranges: [std::ops::Range<u32>; 2]| {
             let inputs = ranges.map(|numbers| segment(&maker, 1, numbers, 50)).to_vec();
-            let plan = Plan { inputs, level: 2, is_lowest: true, is_move: false };
-            let keep = Keep { retained: RetainedTables::default(), markers: Markers::default(), is_lowest: true };
+            let plan = plan(inputs);
+            let keep = Keep { retained: RetainedTables::default(), markers: Markers::default(), outside: Arc::default() };
             let mut part =
                 Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, sizes(), u64::MAX)).unwrap();
             part.step(u64::MAX)

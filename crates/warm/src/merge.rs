@@ -314,8 +314,30 @@ impl Chain {
 pub(crate) struct Keep {
     pub(crate) retained: RetainedTables,
     pub(crate) markers: Markers,
-    /// Whether no file outside of the rewrite can hold older versions of its keys, so that a tombstone at a key's end hides nothing.
-    pub(crate) is_lowest: bool,
+    /// The files outside of the rewrite that may hold older versions of its keys: where none does, a tombstone at a key's end hides nothing.
+    pub(crate) outside: Arc<Outside>,
+}
+
+/// Files by what they may hold: in runs, each in the order of its keys, which do not overlap.
+#[derive(Debug, Default)]
+pub(crate) struct Outside(pub(crate) Vec<Vec<FileMeta>>);
+
+impl Outside {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
+    /// Whether some may hold a version of a key that is this one or an older one.
+    fn may_hold(&self, key: &TableKey, version: Version) -> bool {
+        let holds = |run: &Vec<FileMeta>| {
+            let place = run.partition_point(|file| file.last < *key);
+            run.get(place).is_some_and(|file| {
+                let has_table = || file.tables.iter().any(|(table, _)| *table == key.table);
+                file.first <= *key && file.version_min <= version && has_table()
+            })
+        };
+        self.0.iter().any(holds)
+    }
 }
 
 /// Goes through the entries of a tier, by key and of each key the newest first, and says which must be kept.
@@ -454,7 +476,7 @@ impl Merge {
     }
 
     fn take(&mut self, row: Row) {
-        if matches!(row.value, Moved::Tombstone) && self.keep.is_lowest {
+        if matches!(row.value, Moved::Tombstone) && !self.keep.outside.may_hold(&self.key, row.version) {
             // A horizon of 0 is none.
             let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
             let (horizon, position) = (retained.horizon(), self.position.saturating_sub(1));

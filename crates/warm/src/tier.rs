@@ -21,7 +21,7 @@ use thermocline_tier::{
 use self::rewrite::Jobs;
 use crate::cache::Cache;
 use crate::codec::Compression;
-use crate::compaction::{FileMaker, Output};
+use crate::compaction::{Asked, FileMaker, Output};
 use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
@@ -83,8 +83,8 @@ pub struct WarmTier {
     /// A part of a rewrite was given back.
     given_back: Condvar,
     retention: RwLock<Option<Arc<dyn RetentionSource>>>,
-    /// Files with lower numbers are rewritten however little they hold that need not be kept.
-    reclaim_below: AtomicU64,
+    /// What must be gone, however little it is.
+    asked: Mutex<Option<Asked>>,
     is_reclaim_paused: AtomicBool,
     /// What was left out of what was absorbed and rewritten, since this was opened.
     reclaimed: Mutex<BTreeMap<EntryKind, Amount>>,
@@ -147,7 +147,7 @@ impl WarmTier {
             jobs: Mutex::default(),
             given_back: Condvar::default(),
             retention: RwLock::new(None),
-            reclaim_below: AtomicU64::new(0),
+            asked: Mutex::default(),
             is_reclaim_paused: AtomicBool::new(false),
             reclaimed: Mutex::default(),
             written_bytes: AtomicU64::new(0),
@@ -277,7 +277,7 @@ impl WarmTier {
 
     /// All entries of some files of a view, in its order, from a key on, as one stream.
     fn merge(view: &View, segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Merge> {
-        let keep = Keep { retained: RetainedTables::default(), markers: view.markers.clone(), is_lowest: false };
+        let keep = Keep { retained: RetainedTables::default(), markers: view.markers.clone(), outside: Arc::default() };
         Ok(Merge::new(Chain::open_all(segments, from)?, keep))
     }
 }
@@ -560,7 +560,15 @@ impl DurableTier for WarmTier {
     }
 
     fn reclaim_all(&self) {
-        self.reclaim_below.store(self.maker.next_number.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Files that appear in between are newer, and may be asked for without need.
+        let version = self.view.load().segments().map(|segment| segment.meta.version_max).max().unwrap_or_default();
+        // A number of its own, so that no two are alike.
+        let number = self.maker.next_number.fetch_add(1, Ordering::Relaxed);
+        *self.asked.lock() = Some(Asked { number, version, deletions_below: None });
+    }
+
+    fn is_reclaiming_all(&self) -> bool {
+        self.asked.lock().is_some()
     }
 
     fn pressure(&self) -> Pressure {

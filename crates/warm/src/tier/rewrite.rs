@@ -1,12 +1,13 @@
 //! Rewrites: one at a time, in one part or two, a step at a time, by whichever threads ask for work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use thermocline_io::sync::atomic::Ordering;
 use thermocline_tier::{Amount, DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables, TableStats};
 
 use super::WarmTier;
-use crate::compaction::{Part, Plan, is_hidden};
+use crate::compaction::{Asked, Part, Plan, is_hidden};
 use crate::manifest::{Edit, State};
 use crate::merge::Keep;
 use crate::meta::FileMeta;
@@ -21,8 +22,8 @@ struct Job {
     request: Option<u64>,
     /// The last mark that it knows of.
     applied: u64,
-    /// What it finds when it begins of [`WarmTier::reclaim_below`].
-    reclaim_below: u64,
+    /// What it finds when it begins of [`WarmTier::asked`].
+    asked: Option<Asked>,
     /// Parts that nobody works on at the moment.
     idle: Vec<Part>,
     /// How many parts are being worked on.
@@ -49,6 +50,8 @@ pub(super) struct Jobs {
     is_ending: bool,
     wanted: VecDeque<Request>,
     last_request: u64,
+    /// While something is asked to be gone, every other rewrite is for that.
+    was_for_garbage: bool,
     /// How requests went, until those who wait look.
     answers: BTreeMap<u64, Result<()>>,
 }
@@ -133,18 +136,18 @@ impl WarmTier {
             let State { marker_last, drops, clears, .. } = &self.catalog.lock().state;
             (*marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
         };
-        let reclaim_below = self.reclaim_below.load(Ordering::Relaxed);
-        let keep = Keep { retained: self.retained(), markers, is_lowest: plan.is_lowest };
+        let asked = *self.asked.lock();
+        let keep = Keep { retained: self.retained(), markers, outside: Arc::clone(&plan.outside) };
         // Whoever asks waits for it, and what he asks for again is made whole again; files of the background would become smaller and smaller.
         let divisor = if request.is_some() { 16 } else { 2 };
         let middle = plan.middle(self.options.file_size_bytes / divisor)?;
-        let output = || self.output(self.options.compression);
+        let output = || self.output(self.options.compression).over(Arc::clone(&plan.below));
         let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
         if let Some(middle) = &middle {
             idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
         }
         tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
-        Ok(Job { plan, request, applied, reclaim_below, idle, working: 0, done: Vec::new(), failure: None })
+        Ok(Job { plan, request, applied, asked, idle, working: 0, done: Vec::new(), failure: None })
     }
 
     /// Begins what is needed most, if nothing is under way; false if nothing is needed.
@@ -164,7 +167,7 @@ impl WarmTier {
             }
         }
         let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
-            let Some(plan) = Plan::pick(&view, &self.options).or_else(|| self.pick_garbage(&view)) else { return Ok(false) };
+            let Some(plan) = self.pick(jobs, &view) else { return Ok(false) };
             self.check_writable()?;
             return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
@@ -187,24 +190,48 @@ impl WarmTier {
         }
     }
 
+    /// What is needed most. What must be gone in time waits for no more than one other rewrite each time, however much there is to do.
+    fn pick(&self, jobs: &mut Jobs, view: &View) -> Option<Plan> {
+        let needed = || Plan::pick(view, &self.options);
+        let is_for_garbage = self.asked.lock().is_some() && !jobs.was_for_garbage;
+        jobs.was_for_garbage = is_for_garbage;
+        if is_for_garbage { self.pick_garbage(view).or_else(needed) } else { needed().or_else(|| self.pick_garbage(view)) }
+    }
+
     /// A rewrite for what need not be kept any more.
     fn pick_garbage(&self, view: &View) -> Option<Plan> {
+        let is_below = |plan: &Plan| plan.inputs.iter().all(|segment| segment.meta.level > 0);
+        self.find_garbage(view).map(|plan| Plan { is_patient: is_below(&plan), ..plan })
+    }
+
+    fn find_garbage(&self, view: &View) -> Option<Plan> {
         if self.is_reclaim_paused.load(Ordering::Relaxed) {
             return None;
         }
-        let (retained, below) = (self.retained(), self.reclaim_below.load(Ordering::Relaxed));
+        // Before what is retained is known: what is asked for after that is not ended by what was known before.
+        let asked = *self.asked.lock();
+        let retained = self.retained();
+        if let Some(mut asked) = asked {
+            if let Some(plan) = Plan::bring_together(view, &self.options, &retained, asked.version) {
+                return Some(plan);
+            }
+            let mut now = self.asked.lock();
+            if asked.deletions_below.is_none() {
+                let before = Some(asked);
+                asked.deletions_below = Some(self.maker.next_number.load(Ordering::Relaxed));
+                // Unless it is asked for again at the same time.
+                if *now == before {
+                    *now = Some(asked);
+                }
+            }
+            if let Some(plan) = Plan::any_garbage(view, &self.options, &retained, asked) {
+                return Some(plan);
+            }
+            now.take_if(|now| *now == asked);
+        }
         let has_markers = !view.markers.clears.is_empty() || !view.markers.drops.is_empty();
-        if (retained != RetainedTables::default() || has_markers)
-            && let Some(plan) = Plan::garbage(view, &retained)
-        {
-            return Some(plan);
-        }
-        let plan = Plan::any_garbage(view, &retained, below);
-        if plan.is_none() {
-            // Unless it is asked for again at the same time.
-            self.reclaim_below.compare_exchange(below, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
-        plan
+        let may_hold = retained != RetainedTables::default() || has_markers;
+        may_hold.then(|| Plan::garbage(view, &self.options, &retained)).flatten()
     }
 
     /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did, or all that they
@@ -282,7 +309,7 @@ impl WarmTier {
 
     /// Takes a complete rewrite over, or gives it up.
     fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, reclaim_below, done: mut files, failure, .. } = job;
+        let Job { plan, applied, asked, done: mut files, failure, .. } = job;
         if let Some(error) = failure {
             for file in &files {
                 self.maker.discard(file.number);
@@ -302,7 +329,8 @@ impl WarmTier {
         self.note_reclaimed(left_out);
         self.written_bytes.fetch_add(written, Ordering::Relaxed);
         self.compacted_bytes.fetch_add(written, Ordering::Relaxed);
-        if self.reclaim_below.load(Ordering::Relaxed) > reclaim_below {
+        let is_asked = self.asked.lock().is_some_and(|now| asked.is_none_or(|before| before.number < now.number));
+        if is_asked {
             // It was asked for meanwhile: what this one has written may hold what need not be kept since.
             self.reclaim_all();
         }
