@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use thermocline::{Durability, KeyRange, PolicyScope, Retention, Store};
+use thermocline::{Durability, PolicyScope, Retention, Store, TableStats, TierFile};
 
 use crate::bench::{Bench, progress, ratio};
 use crate::beside::Writer;
@@ -21,6 +21,10 @@ const STEADY_ROWS: [&str; 2] = ["steady-size", "steady-memory"];
 const PERCENTILE: usize = 99;
 /// Of this many reads one is checked.
 const CHECK_ONE_IN: usize = 64;
+/// A reclaim that takes longer has failed.
+const RECLAIM_MAX: Duration = Duration::from_secs(120);
+/// How often it is looked whether a reclaim is over.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// What the steady store may use: so little that it flushes and rewrites all the time.
 const STEADY_MEMORY_BYTES: u64 = 32 << 20;
 /// Of the rounds of the steady store, the first part that the others are compared with: one of so many.
@@ -67,13 +71,26 @@ fn settled(bench: &mut Bench, workload: &Workload) -> Outcome<Placed> {
     Ok(placed)
 }
 
-/// Lets everything go but what the last round wrote, and rewrites the files without it.
+/// Lets everything go but what the last round wrote, and waits until the store's own threads have rewritten the files of which much was
+/// that.
 fn reclaim(store: &Inner, workload: &Workload) -> Outcome<()> {
     store.set_horizon(workload.last_version())?;
-    for table in TABLES {
-        store.compact(table, &KeyRange::all())?;
+    let began = Instant::now();
+    while store.files().iter().any(|file| has_much_that_is_old(file, workload)) {
+        if began.elapsed() > RECLAIM_MAX {
+            return Err(Failure::Wrong(format!("a reclaim has not ended after {RECLAIM_MAX:?}")));
+        }
+        // Whoever waited for the work by the store's own means would help with it.
+        std::thread::sleep(LOOK_EVERY);
     }
     Ok(())
+}
+
+/// A quarter is what the store finds worth a rewrite.
+fn has_much_that_is_old(file: &TierFile, workload: &Workload) -> bool {
+    let sum = |of: fn(&TableStats) -> u64| file.tables.iter().map(|(_, stats)| of(stats)).sum::<u64>();
+    let entries = sum(|stats| stats.entries);
+    file.level > 0 && file.versions.1 <= workload.last_version() && (entries - sum(|stats| stats.keys)) * 4 >= entries
 }
 
 /// Works beside the reclaim until that is over.
