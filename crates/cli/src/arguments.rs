@@ -296,6 +296,10 @@ pub(crate) struct Changes {
     /// [default: what it has kept so far, and all for a new one]
     #[arg(long, requires = "consumer", value_name = "nothing|all|BYTES", value_parser = parse_holding)]
     pub(crate) hold: Option<Holding>,
+    /// If the consumer was left behind, print the latest state as a commit that emptied the table before (without its time, and not counted
+    /// by --limit), and go on from there
+    #[arg(long, requires = "consumer")]
+    pub(crate) resync: bool,
     /// Remove the consumer, and print nothing
     #[arg(long, requires = "consumer", conflicts_with = "follow")]
     pub(crate) forget: bool,

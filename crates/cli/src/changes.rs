@@ -10,6 +10,8 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub(crate) struct TableCommit {
     pub(crate) version: Version,
+    /// When it was made, in microseconds since the Unix epoch.
+    pub(crate) time_micros: u64,
     pub(crate) removal: Removal,
     /// Key and value of each write in key order, after the removal; no value deletes the key.
     pub(crate) changes: Vec<(Bytes, Option<Bytes>)>,
@@ -52,7 +54,7 @@ impl TableCommit {
         };
         let changes: Vec<_> = own.map(|change| (key(&change.prefix, &change.suffix), change.value.clone())).collect();
         let is_any = removal != Removal::None || !changes.is_empty();
-        is_any.then_some(Self { version: commit.version, removal, changes })
+        is_any.then_some(Self { version: commit.version, time_micros: commit.time, removal, changes })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::open;
 use crate::output::Shown;
 use crate::progress;
-use crate::read;
+use crate::read::{self, Place};
 
 /// Prints the state of a table as one commit at its version, or every commit of its history.
 pub(crate) fn run(arguments: &Export, out: &mut dyn Write) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ fn export_history(arguments: &Export, store: &Store, until: Version, out: &mut d
         let commit = commit?;
         let version = commit.version;
         if arguments.format == ExportFormat::Json {
-            read::put_removal(out, Format::Json, arguments.table, &commit)?;
+            read::put_removal(out, Format::Json, place(arguments, version), commit.removal)?;
             for (key, value) in &commit.changes {
                 put(arguments, version, key, value.as_deref(), out)?;
             }
@@ -67,7 +67,11 @@ fn put(arguments: &Export, version: Version, key: &[u8], value: Option<&[u8]>, o
             Format::Tsv
         }
     };
-    read::put_change(out, format, arguments.table, version, key, value)
+    read::put_change(out, format, place(arguments, version), key, value)
+}
+
+fn place(arguments: &Export, version: Version) -> Place {
+    Place { table: arguments.table, version, time_micros: None }
 }
 
 /// Refuses bytes that would be read back as something else.

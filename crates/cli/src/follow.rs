@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use thermocline::{ConsumerOptions, ErrorKind, Holding, Scope, Store, Table, Version};
+use thermocline::{Consumer, ConsumerOptions, ErrorKind, Holding, KeyRange, Scope, Store, Table, Version};
 
 use crate::arguments::{Changes, Format};
-use crate::changes::{self, TableChanges, TableCommit};
+use crate::changes::{self, Removal, TableChanges, TableCommit};
 use crate::failure::Failure;
-use crate::read::{put_change, put_removal};
+use crate::read::{Place, put_change, put_removal};
 use crate::{open, retain};
 
 /// How far the command has got.
@@ -89,7 +89,13 @@ fn look_for_consumer(arguments: &Changes, name: &str, progress: &mut Progress, o
     let mut consumer = store.consumer(name, options)?;
     while progress.left > 0 {
         let before = consumer.delivered();
-        let batch = consumer.poll()?;
+        let batch = match consumer.poll() {
+            Err(error) if arguments.resync && matches!(error.kind(), ErrorKind::Overtaken { .. }) => {
+                printer.begin_anew(&mut consumer, out)?;
+                continue;
+            }
+            polled => polled?,
+        };
         let printed = batch.commits.iter().take(progress.left);
         let mut up_to = if batch.commits.len() > progress.left { before } else { batch.up_to };
         for commit in printed {
@@ -128,9 +134,32 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn put(&self, commit: TableCommit, out: &mut dyn Write) -> Result<(), Failure> {
-        let (table, version) = (self.table, commit.version);
-        put_removal(out, self.format, table, &commit)?;
-        let changes = if self.format == Format::Tsv { changes::spell_out(self.store, table, commit)? } else { commit.changes };
-        changes.iter().try_for_each(|(key, value)| put_change(out, self.format, table, version, key, value.as_deref()))
+        let place = Place { table: self.table, version: commit.version, time_micros: Some(commit.time_micros) };
+        put_removal(out, self.format, place, commit.removal)?;
+        let changes =
+            if self.format == Format::Tsv { changes::spell_out(self.store, self.table, commit)? } else { commit.changes };
+        changes.iter().try_for_each(|(key, value)| put_change(out, self.format, place, key, value.as_deref()))
+    }
+
+    /// Prints the latest state as a commit that emptied the table before, and has the consumer go on from there.
+    fn begin_anew(&self, consumer: &mut Consumer, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.format == Format::Tsv {
+            return Err(Failure::Refused {
+                what: format!(
+                    "consumer {:?} was overtaken, and the change format cannot say that all before is gone",
+                    consumer.name()
+                ),
+                hint: "take `--format json`",
+            });
+        }
+        let snapshot = consumer.resynchronize()?;
+        let place = Place { table: self.table, version: snapshot.version(), time_micros: None };
+        put_removal(out, self.format, place, Removal::Cleared)?;
+        for row in snapshot.scan(self.table, KeyRange::all()) {
+            let (key, value) = row?;
+            put_change(out, self.format, place, &key, Some(&value))?;
+        }
+        out.flush().map_err(Failure::Output)?;
+        Ok(consumer.checkpoint(place.version)?)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use thermocline::{DiffEntry, Table, Version};
 
 use crate::arguments::{Diff, Format, Get, History, Scan};
-use crate::changes::{Removal, TableCommit};
+use crate::changes::Removal;
 use crate::failure::Failure;
 use crate::open;
 use crate::output::{Shown, json_bytes, json_value, put, put_fields, put_json};
@@ -99,19 +99,37 @@ fn put_difference(out: &mut dyn Write, format: Format, entry: &DiffEntry) -> Res
     }
 }
 
+/// Of which table a change is, and when it was made.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) table: Table,
+    pub(crate) version: Version,
+    /// The time of the commit, where JSON is to say it, in microseconds since the Unix epoch.
+    pub(crate) time_micros: Option<u64>,
+}
+
+impl Place {
+    fn put_json(self, out: &mut dyn Write, what: Value) -> Result<(), Failure> {
+        let mut object = json!({ "version": self.version.0, "table": self.table.to_string() });
+        if let (Value::Object(object), Value::Object(what)) = (&mut object, what) {
+            object.extend(self.time_micros.map(|time| ("time_micros".to_owned(), json!(time))));
+            object.extend(what);
+        }
+        put_json(out, &object)
+    }
+}
+
 /// The head of a commit where the format has one, and that it emptied the table, where the format can say so.
-pub(crate) fn put_removal(out: &mut dyn Write, format: Format, table: Table, commit: &TableCommit) -> Result<(), Failure> {
-    let removal = match commit.removal {
+pub(crate) fn put_removal(out: &mut dyn Write, format: Format, place: Place, removal: Removal) -> Result<(), Failure> {
+    let removal = match removal {
         Removal::None => None,
         Removal::Cleared => Some("clear"),
         Removal::Purged => Some("purge"),
     };
     match (format, removal) {
-        (Format::Text, None) => put!(out, "version {}", commit.version),
-        (Format::Text, Some(removal)) => put!(out, "version {}\n  {removal} {table}", commit.version),
-        (Format::Json, Some(removal)) => {
-            put_json(out, &json!({ "version": commit.version.0, "table": table.to_string(), "removal": removal }))
-        }
+        (Format::Text, None) => put!(out, "version {}", place.version),
+        (Format::Text, Some(removal)) => put!(out, "version {}\n  {removal} {}", place.version, place.table),
+        (Format::Json, Some(removal)) => place.put_json(out, json!({ "removal": removal })),
         (Format::Json, None) | (Format::Tsv, _) => Ok(()),
     }
 }
@@ -120,19 +138,15 @@ pub(crate) fn put_removal(out: &mut dyn Write, format: Format, table: Table, com
 pub(crate) fn put_change(
     out: &mut dyn Write,
     format: Format,
-    table: Table,
-    version: Version,
+    place: Place,
     key: &[u8],
     value: Option<&[u8]>,
 ) -> Result<(), Failure> {
     match (format, value) {
         (Format::Text, Some(value)) => put!(out, "  put {} = {}", Shown(key), Shown(value)),
         (Format::Text, None) => put!(out, "  del {}", Shown(key)),
-        (Format::Tsv, value) => put_change_fields(out, version, key, value),
-        (Format::Json, value) => put_json(
-            out,
-            &json!({ "version": version.0, "table": table.to_string(), "key": json_bytes(key), "value": json_value(value) }),
-        ),
+        (Format::Tsv, value) => put_change_fields(out, place.version, key, value),
+        (Format::Json, value) => place.put_json(out, json!({ "key": json_bytes(key), "value": json_value(value) })),
     }
 }
 

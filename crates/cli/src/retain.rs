@@ -67,7 +67,12 @@ pub(crate) fn retention(arguments: &arguments::Retention, out: &mut dyn Write) -
         let store = open::for_reading(&arguments.directory)?;
         let policies = store.retentions();
         let policies = policies.iter().map(|(scope, policy)| (scope_name(*scope), policy_text(policy)));
-        return put_policies(policies, "none: tables keep every version from the horizon on", arguments.format, out);
+        return put_policies(
+            policies,
+            "none: tables keep every version from the horizon on, those of operators the latest alone",
+            arguments.format,
+            out,
+        );
     };
     let store = for_keeping(&arguments.directory)?;
     store.set_retention(scope, arguments.set.clone())?;
@@ -265,7 +270,10 @@ pub(crate) fn why_retained(arguments: &Report, out: &mut dyn Write) -> Result<()
     if arguments.format != Format::Text {
         let holders = why.holders.iter().map(|holder| {
             let alone = amount_json(holder.alone);
-            let value = json!({ "version": holder.version.0, "since_micros": holder.since.as_micros(), "alone": alone });
+            let (since_micros, log_bytes) = (holder.since.as_micros(), holder.alone_log_bytes);
+            let value = json!({
+                "version": holder.version.0, "since_micros": since_micros, "alone": alone, "alone_log_bytes": log_bytes,
+            });
             (holder.name.clone(), value)
         });
         let holders: Map<String, Value> = holders.collect();
@@ -275,7 +283,11 @@ pub(crate) fn why_retained(arguments: &Report, out: &mut dyn Write) -> Result<()
     }
     for holder in &why.holders {
         let (name, since) = (Shown(holder.name.as_bytes()), moment_text(holder.since));
-        put!(out, "{name}: from version {}, since {since}; alone {}", holder.version, amount_text(holder.alone))?;
+        let log = match holder.alone_log_bytes {
+            0 => String::new(),
+            bytes => format!(", {bytes} bytes of the log"),
+        };
+        put!(out, "{name}: from version {}, since {since}; alone {}{log}", holder.version, amount_text(holder.alone))?;
     }
     put!(out, "several together: {}", amount_text(why.shared))?;
     put!(out, "nobody: {}", amount_text(why.reclaimable))
@@ -324,6 +336,7 @@ fn consumer_json(consumer: &ConsumerInfo) -> Value {
     };
     json!({
         "position": state.position.0,
+        "versions_from": state.versions_from.0,
         "of": scope_text(&state.scope),
         "holding": holding,
         "limit_bytes": state.holding.limit_bytes(),
