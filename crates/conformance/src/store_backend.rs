@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use thermocline_io::{Disk, Environment, SimDisk};
-use thermocline_store::{Background, DurableRequest, Store, StoreOptions, Tiers};
+use thermocline_store::{Background, DurableRequest, OpenMode, PolicyScope, Retention, Store, StoreOptions, Tiers};
 use thermocline_tier::{DurableTier, Result, TierStorage};
 use thermocline_wal::Preallocate;
 
@@ -122,7 +122,13 @@ impl StoreBackend {
             // A log that goes on in another segment at every commit is not worth filling ahead.
             options.log.preallocate = Preallocate::No;
         }
-        Store::open(disk, (self.make_tiers)(), &Environment::simulated(7), options)
+        let is_writable = options.mode != OpenMode::ReadOnly;
+        let store = Store::open(disk, (self.make_tiers)(), &Environment::simulated(7), options)?;
+        // Most cases are about what was; what operators keep by default is for the cases of policies.
+        if is_writable && store.retentions().is_empty() {
+            store.set_retention(PolicyScope::Operators, Some(Retention::KeepAll))?;
+        }
+        Ok(store)
     }
 
     /// The store as a backend of tier cases, through a [`StoreTier`], with reopening and power cuts as steps, and with flushes and

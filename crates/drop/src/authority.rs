@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Retained, RetainedTables, TableRetained, Version};
 
 use crate::change::Change;
-use crate::consumers::ConsumerState;
+use crate::consumers::{ConsumerState, Holding};
 use crate::pending::{DropCommand, Pending};
 use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
 use crate::retention::{Anchor, Retention, Steps, Ttl};
@@ -101,6 +101,20 @@ struct TableState {
 struct Holder {
     state: ConsumerState,
     from: Version,
+    /// From where on it holds while it begins anew.
+    resumed: Option<Version>,
+}
+
+impl Holder {
+    /// From where on it holds the log.
+    fn log_from(&self) -> Option<Version> {
+        if self.state.holds() { Some(self.from) } else { self.resumed }
+    }
+
+    /// From where on it holds the versions of its keys.
+    fn versions_from(&self) -> Option<Version> {
+        if self.state.holds() { Some(self.from.max(self.state.versions_from)) } else { self.resumed }
+    }
 }
 
 /// The horizon, the pins, and the policies that move the one and keep the other.
@@ -138,6 +152,7 @@ pub struct Authority {
     times: Times,
     readers: Readers,
     pending: Arc<Pending>,
+    garbage_since: Option<Moment>,
 }
 
 impl Authority {
@@ -167,10 +182,11 @@ impl Authority {
                 self.pins.remove(name);
             }
             Change::Consumer { name, consumer } => {
-                let before =
-                    self.consumers.get(name).filter(|before| before.state.holds() && before.state.scope == consumer.scope);
+                let before = self.consumers.get(name);
+                let resumed = before.filter(|_| consumer.is_overtaken).and_then(|before| before.resumed);
+                let before = before.filter(|before| before.state.holds() && before.state.scope == consumer.scope);
                 let from = before.map_or(consumer.position, |before| before.from.min(consumer.position));
-                self.consumers.insert(name.clone(), Holder { state: consumer.clone(), from });
+                self.consumers.insert(name.clone(), Holder { state: consumer.clone(), from, resumed });
             }
             Change::RemoveConsumer { name } => {
                 self.consumers.remove(name);
@@ -186,6 +202,7 @@ impl Authority {
                 // By another time others may have expired of those that were looked at.
                 self.expired.retain(|table, _| !scope.covers(*table));
             }
+            Change::Garbage(since) => self.garbage_since = *since,
             Change::Expired { table, through } => {
                 let expired = self.expired.entry(*table).or_default();
                 *expired = (*expired).max(*through);
@@ -211,7 +228,8 @@ impl Authority {
         let drops = self.pending.after(None).cloned().map(Change::Drop);
         let ttls = self.ttls.iter().map(|(scope, ttl)| Change::Ttl { scope: *scope, ttl: Some(*ttl) });
         let expired = self.expired.iter().map(|(table, through)| Change::Expired { table: *table, through: *through });
-        let of_rows = ttls.chain(expired).chain(drops);
+        let garbage = self.garbage_since.map(|since| Change::Garbage(Some(since)));
+        let of_rows = ttls.chain(expired).chain(drops).chain(garbage);
         times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).chain(of_rows).collect()
     }
 
@@ -266,15 +284,14 @@ impl Authority {
         self.tables.values().map(|state| state.horizon).max().unwrap_or_default().max(self.horizon)
     }
 
-    /// The policy of a table.
+    /// The policy of a table: its own, or that of its kind, or if none was set the latest only of operators, and all of others.
     pub fn retention(&self, table: EntryKind) -> &Retention {
-        const KEEP_ALL: &Retention = &Retention::KeepAll;
-        let of_kind = match table {
-            EntryKind::Multi => None,
-            EntryKind::Source(_) => self.policies.get(&PolicyScope::Sources),
-            EntryKind::Operator(_) => self.policies.get(&PolicyScope::Operators),
+        let (of_kind, default) = match table {
+            EntryKind::Multi => (None, &Retention::KeepAll),
+            EntryKind::Source(_) => (self.policies.get(&PolicyScope::Sources), &Retention::KeepAll),
+            EntryKind::Operator(_) => (self.policies.get(&PolicyScope::Operators), &Retention::LatestOnly),
         };
-        self.policies.get(&PolicyScope::Table(table)).or(of_kind).unwrap_or(KEEP_ALL)
+        self.policies.get(&PolicyScope::Table(table)).or(of_kind).unwrap_or(default)
     }
 
     /// When rows of a table expire: as was set for it or its kind.
@@ -312,6 +329,11 @@ impl Authority {
         tables.iter().filter_map(expiry).collect()
     }
 
+    /// Since when something may be stored that need not be kept, as far as anybody looks.
+    pub fn garbage_since(&self) -> Option<Moment> {
+        self.garbage_since
+    }
+
     /// The policies that were set.
     pub fn policies(&self) -> impl Iterator<Item = (PolicyScope, &Retention)> {
         self.policies.iter().map(|(scope, retention)| (*scope, retention))
@@ -341,9 +363,36 @@ impl Authority {
         consumer.ok_or_else(|| ErrorKind::NotFound { what: format!("a consumer named {name:?}") }.into())
     }
 
+    /// The consumers that hold something, and from where on: their positions, or where those who were overtaken have begun anew.
+    pub fn holding_consumers(&self) -> impl Iterator<Item = (&str, &ConsumerState, Version)> {
+        self.consumers.iter().filter_map(|(name, Holder { state, resumed, .. })| {
+            let from = if state.holds() { Some(state.position) } else { *resumed };
+            from.map(|from| (name.as_str(), state, from))
+        })
+    }
+
+    /// Has a consumer that holds something hold from `version` on also if it is overtaken, or was: until it is told to hold by a change again,
+    /// or this [ends](Self::end_resumption), but not over a restart. No horizon may be above `version`.
+    pub fn resume(&mut self, name: &str, version: Version) {
+        if let Some(consumer) = self.consumers.get_mut(name).filter(|consumer| consumer.state.holding != Holding::Nothing) {
+            consumer.resumed = Some(version);
+        }
+    }
+
+    /// Ends what [`resume`](Self::resume) began; whether it had.
+    pub fn end_resumption(&mut self, name: &str) -> bool {
+        self.consumers.get_mut(name).is_some_and(|consumer| consumer.resumed.take().is_some())
+    }
+
     /// The version from which on the log must stay for those consumers that hold it; `None` if none does.
     pub fn log_from(&self) -> Option<Version> {
-        self.consumers.values().filter(|consumer| consumer.state.holds()).map(|consumer| consumer.from).min()
+        self.consumers.values().filter_map(Holder::log_from).min()
+    }
+
+    /// The same if a holder were not there.
+    pub fn log_from_without(&self, holder: &HolderId) -> Option<Version> {
+        let others = self.consumers.iter().filter(|(name, _)| !matches!(holder, HolderId::Consumer(own) if own == *name));
+        others.filter_map(|(_, consumer)| consumer.log_from()).min()
     }
 
     /// The consumers that hold more than their positions say, with these: what is to be [settled](Self::settle) once it is durable.
@@ -364,12 +413,14 @@ impl Authority {
 
     /// What pins with names and consumers keep, and of what.
     fn held(&self) -> impl Iterator<Item = (PinVersions, &Scope)> + Clone {
-        let consumers = self.consumers.values().filter(|consumer| consumer.state.holds());
-        let of_consumers = consumers.map(|consumer| (PinVersions::From(consumer.from), &consumer.state.scope));
+        let of_consumers = self.consumers.values().filter_map(|consumer| {
+            let from = consumer.versions_from()?;
+            Some((PinVersions::From(from), &consumer.state.scope))
+        });
         let reserved = self.reserved.iter().filter_map(|change| match change {
             Change::Pin { pin, .. } => Some((pin.versions, &pin.scope)),
             Change::Consumer { consumer, .. } if consumer.holds() => {
-                Some((PinVersions::From(consumer.position), &consumer.scope))
+                Some((PinVersions::From(consumer.position.max(consumer.versions_from)), &consumer.scope))
             }
             _ => None,
         });
@@ -403,11 +454,12 @@ impl Authority {
         others.retained()
     }
 
-    /// Whether time alone may call for something: [`due`](Self::due).
-    pub fn has_duties(&self) -> bool {
+    /// Whether time alone may call for something, with these tables: [`due`](Self::due).
+    pub fn has_duties(&self, tables: &[EntryKind]) -> bool {
         let has_lease = |pin: &Pin| pin.lease_until.is_some();
         let has_steps = |state: &TableState| !state.steps.kept().is_empty();
         !self.policies.is_empty()
+            || tables.iter().any(|table| *self.retention(*table) != Retention::KeepAll)
             || !self.ttls.is_empty()
             || self.pins.values().any(has_lease)
             || self.tables.values().any(has_steps)
@@ -531,6 +583,24 @@ impl Authority {
         }
     }
 
+    /// The version from which on every version of a scope is there.
+    fn whole_from(&self, scope: &Scope) -> Version {
+        let all = KeyRange::all();
+        let of_table = |table, range: &KeyRange| {
+            let retained = self.retained_of_table(table);
+            retained.overlapping(range).map(Retained::horizon).max().unwrap_or_default()
+        };
+        match scope {
+            Scope::Table(table) => of_table(*table, &all),
+            Scope::Range(table, range) => of_table(*table, range),
+            Scope::All => {
+                let retained = self.retained();
+                let of_tables = retained.tables().map(|table| of_table(table, &all)).max();
+                of_tables.unwrap_or_default().max(retained.others().horizon())
+            }
+        }
+    }
+
     /// A new pin, or another one in place of that of the same name.
     ///
     /// # Errors
@@ -554,14 +624,21 @@ impl Authority {
         }
     }
 
-    /// A new consumer, or another state of one.
+    /// A new consumer, or another state of one. If versions that it is to hold are gone, it holds those above and the log alone below, unless
+    /// it `needs_versions`.
     ///
     /// # Errors
-    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if it holds what is gone; else as [`pin`](Self::pin).
-    pub fn set_consumer(&self, name: &str, consumer: ConsumerState) -> Result<Change> {
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if it needs what is gone; else as [`pin`](Self::pin).
+    pub fn set_consumer(&self, name: &str, mut consumer: ConsumerState, needs_versions: bool) -> Result<Change> {
         check_name(name)?;
         if consumer.holds() {
-            self.check_scope(&consumer.scope, PinVersions::From(consumer.position))?;
+            let from = consumer.position.max(consumer.versions_from);
+            let is_there = self.check_scope(&consumer.scope, PinVersions::From(from));
+            if needs_versions {
+                is_there?;
+            } else if is_there.is_err() {
+                consumer.versions_from = self.whole_from(&consumer.scope);
+            }
         }
         Ok(Change::Consumer { name: name.to_owned(), consumer })
     }

@@ -109,6 +109,8 @@ pub enum Change {
         /// The version.
         through: Version,
     },
+    /// Since when something may be stored that need not be kept; `None` if nothing is.
+    Garbage(Option<Moment>),
 }
 
 const HORIZON: u8 = 1;
@@ -123,13 +125,14 @@ const DROP: u8 = 9;
 const TTL: u8 = 10;
 const EXPIRED: u8 = 11;
 const DROP_END: u8 = 12;
+const GARBAGE: u8 = 13;
 
 const STEP_SIZE_BYTES: usize = 16;
 const RUNG_SIZE_BYTES: usize = 16;
 /// The shortest change: a release or removal with its name's length and one byte of it.
 const CHANGE_SIZE_BYTES_MIN: usize = 3;
 
-const TABLES: [FieldTable; 13] = [
+const TABLES: [FieldTable; 14] = [
     FieldTable::new(
         "change: horizon",
         "Kind 1: the store's horizon.",
@@ -214,6 +217,7 @@ const TABLES: [FieldTable; 13] = [
         &[
             Field::at(0, Encoding::Prefixed, "name", "UTF-8, 1 to 255 bytes"),
             Field::after(Encoding::U64, "position", "it has taken every commit up to this version"),
+            Field::after(Encoding::U64, "versions from", "it holds none below; 0 without such a bound"),
             Field::after(Encoding::U64, "since", "microseconds since the Unix epoch"),
             Field::after(Encoding::U8, "holding", "0 nothing, 1 all, 2 all and then writers wait, 3 all until it is overtaken"),
             Field::after(Encoding::U64, "limit", "bytes of the log, for holdings 2 and 3; else 0"),
@@ -258,6 +262,11 @@ const TABLES: [FieldTable; 13] = [
             Field::at(1, Encoding::U32, "table id", "0 for multi"),
             Field::at(5, Encoding::U64, "through", "of the rows that were there at this version"),
         ],
+    ),
+    FieldTable::new(
+        "change: garbage",
+        "Kind 13: since when something may be stored that need not be kept.",
+        &[Field::at(0, Encoding::U64, "since", "microseconds since the Unix epoch; 0 if nothing is")],
     ),
 ];
 
@@ -324,14 +333,8 @@ fn write(out: &mut Writer, change: &Change) {
             out.u64(version.0);
             out.u64(moment.as_micros());
         }
-        Change::Drop(command) => {
-            out.u8(DROP);
-            write_drop(out, command);
-        }
-        Change::DropEnd(command) => {
-            out.u8(DROP_END);
-            write_drop(out, command);
-        }
+        Change::Drop(command) => write_drop(out, DROP, command),
+        Change::DropEnd(command) => write_drop(out, DROP_END, command),
         Change::Ttl { scope, ttl } => {
             out.u8(TTL);
             write_policy_scope(out, *scope);
@@ -346,6 +349,10 @@ fn write(out: &mut Writer, change: &Change) {
             out.u8(EXPIRED);
             write_table(out, *table);
             out.u64(through.0);
+        }
+        Change::Garbage(since) => {
+            out.u8(GARBAGE);
+            out.u64(since.map_or(0, |since| since.as_micros().max(1)));
         }
     }
 }
@@ -374,6 +381,7 @@ fn write_policy_scope(out: &mut Writer, scope: PolicyScope) {
 
 fn write_consumer(out: &mut Writer, consumer: &ConsumerState) {
     out.u64(consumer.position.0);
+    out.u64(consumer.versions_from.0);
     out.u64(consumer.since.as_micros());
     out.u8(match consumer.holding {
         Holding::Nothing => 0,
@@ -386,7 +394,8 @@ fn write_consumer(out: &mut Writer, consumer: &ConsumerState) {
     write_scope(out, &consumer.scope);
 }
 
-fn write_drop(out: &mut Writer, DropCommand { version, table, key, rule }: &DropCommand) {
+fn write_drop(out: &mut Writer, kind: u8, DropCommand { version, table, key, rule }: &DropCommand) {
+    out.u8(kind);
     out.u64(version.0);
     write_table(out, *table);
     out.u8(u8::from(rule.up_to.is_some()) | u8::from(rule.keep_last.is_some()) << 1);
@@ -516,7 +525,11 @@ fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
         DROP_END => Change::DropEnd(read_drop(reader)?),
         TTL => Change::Ttl { scope: read_policy_scope(reader)?, ttl: read_ttl(reader)? },
         EXPIRED => Change::Expired { table: read_table(reader)?, through: Version(reader.u64("version of expiry")?) },
-        kind => return Err(before.corruption("kind of change", "1 to 12", kind.to_string())),
+        GARBAGE => match reader.u64("garbage since")? {
+            0 => Change::Garbage(None),
+            since => Change::Garbage(Some(Moment::from_micros(since))),
+        },
+        kind => return Err(before.corruption("kind of change", "1 to 13", kind.to_string())),
     })
 }
 
@@ -556,6 +569,7 @@ fn read_drop(reader: &mut Reader<'_>) -> Result<DropCommand, Corruption> {
 
 fn read_consumer(reader: &mut Reader<'_>) -> Result<ConsumerState, Corruption> {
     let position = Version(reader.u64("position of consumer")?);
+    let versions_from = Version(reader.u64("first version of consumer")?);
     let since = Moment::from_micros(reader.u64("consumer since")?);
     let before = reader.clone();
     let holding = match (reader.u8("holding of consumer")?, reader.u64("limit of consumer")?) {
@@ -574,7 +588,7 @@ fn read_consumer(reader: &mut Reader<'_>) -> Result<ConsumerState, Corruption> {
         1 => true,
         found => return Err(before.corruption("consumer overtaken", "0 or 1", found.to_string())),
     };
-    Ok(ConsumerState { position, scope: read_scope(reader)?, holding, is_overtaken, since })
+    Ok(ConsumerState { position, versions_from, scope: read_scope(reader)?, holding, is_overtaken, since })
 }
 
 fn read_table(reader: &mut Reader<'_>) -> Result<EntryKind, Corruption> {
@@ -664,10 +678,13 @@ mod tests {
         let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
         let policy = |scope, retention| Change::Policy { scope, retention };
         let updated = Ttl { after: Duration::from_micros(1), anchor: Anchor::Updated };
-        let consumer = |holding, scope| Change::Consumer {
+        let (table, key) = (EntryKind::Multi, Bytes::new());
+        let ended = DropCommand { version: Version(9), table, key, rule: DropRule::default() };
+        let consumer = |holding: Holding, scope| Change::Consumer {
             name: "a view".into(),
             consumer: ConsumerState {
                 position: Version(8),
+                versions_from: Version(holding.limit_bytes().unwrap_or_default()),
                 scope,
                 holding,
                 is_overtaken: holding.limit_bytes() == Some(3),
@@ -716,17 +733,14 @@ mod tests {
                 key: Bytes::from_static(b"key"),
                 rule: DropRule { from: Version(1), up_to: Some(Version(7)), keep_last: Some(2) },
             }),
-            Change::DropEnd(DropCommand {
-                version: Version(9),
-                table: EntryKind::Multi,
-                key: Bytes::new(),
-                rule: DropRule::default(),
-            }),
+            Change::DropEnd(ended),
             consumer(Holding::Nothing, Scope::All),
             consumer(Holding::All, Scope::Table(EntryKind::operator(3))),
             consumer(Holding::HoldWriters(1 << 40), Scope::All),
             consumer(Holding::Overtake(3), Scope::Range(EntryKind::Multi, KeyRange::new("k"..))),
             Change::RemoveConsumer { name: "a view".into() },
+            Change::Garbage(Some(created)),
+            Change::Garbage(None),
         ]
     }
 

@@ -6,7 +6,7 @@ use crate::pins::Scope;
 use crate::times::Moment;
 
 /// What a consumer keeps from going before it has been there: the log, from its position on, and of the keys that it is about every
-/// version from there on.
+/// version from there on, or from where they all were there when it came.
 ///
 /// ```
 /// use thermocline_drop::Holding;
@@ -44,14 +44,17 @@ impl Holding {
 /// use thermocline_tier::Version;
 ///
 /// let now = Moment::from_micros(1_000);
-/// let position = Version(7);
-/// let consumer = ConsumerState { position, scope: Scope::All, holding: Holding::All, is_overtaken: false, since: now };
+/// let (position, scope, holding) = (Version(7), Scope::All, Holding::All);
+/// let consumer = ConsumerState { position, versions_from: Version::ZERO, scope, holding, is_overtaken: false, since: now };
 /// assert!(consumer.holds());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerState {
     /// It has taken every commit up to here.
     pub position: Version,
+    /// Below this version it holds the log alone: of some of its keys older versions were gone when it came, or was told to be about others.
+    /// 0 if none were.
+    pub versions_from: Version,
     /// Which keys it is about.
     pub scope: Scope,
     /// What it holds back.

@@ -1,5 +1,6 @@
 //! Sweeping a tier: what is not retained is dropped, in steps that know where they were.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -14,8 +15,8 @@ const DROPS_MAX: usize = 1024;
 /// A pass over all keys of a tier that has nothing below it: drops what is not retained. For tiers that drop at once, such as those in
 /// memory; sorted files do it as they are rewritten.
 ///
-/// Each step looks at so many keys of one table, the next goes on behind them, so that a pass is as fair to tables as it is long. Writers
-/// may go on meanwhile: what they write is above every horizon.
+/// Each step looks at some keys of one table, the next at some of the next table, so that a large one keeps no other waiting. Writers
+/// may go on meanwhile: what they write is above every horizon, and tables that they make are for the next pass.
 ///
 /// ```
 /// use thermocline_drop::{Sweep, Swept};
@@ -35,8 +36,10 @@ const DROPS_MAX: usize = 1024;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
-    /// The table it is at, and the last key that it has looked at there.
-    place: Option<(EntryKind, Option<Bytes>)>,
+    /// The tables that are not done, and of each the last key that was looked at; `None` between passes.
+    left: Option<BTreeMap<EntryKind, Option<Bytes>>>,
+    /// The table of the last step.
+    last: Option<EntryKind>,
 }
 
 /// What a step has done.
@@ -57,43 +60,55 @@ pub struct Swept {
 }
 
 impl Sweep {
-    /// Looks at the next `keys_max` keys, at least one, with all their versions, and drops of each what is not retained.
+    /// Looks at the next keys of a table with all their versions, and drops of each what is not retained, until it has looked at `entries_max`
+    /// entries: at one key at least.
     ///
     /// # Errors
     /// What the tier fails with; the next step tries the same again.
-    pub fn step(&mut self, tier: &dyn TierStorage, retained: &RetainedTables, keys_max: usize) -> Result<Swept> {
+    pub fn step(&mut self, tier: &dyn TierStorage, retained: &RetainedTables, entries_max: usize) -> Result<Swept> {
         let tables = tier.tables()?;
-        let from = self.place.as_ref().map(|(table, _)| *table);
-        let Some(table) = tables.iter().copied().find(|table| from.is_none_or(|from| *table >= from)) else {
-            self.place = None;
+        let left = self.left.get_or_insert_with(|| tables.iter().map(|table| (*table, None)).collect());
+        left.retain(|table, _| tables.contains(table));
+        let next = self.last.and_then(|last| left.range((Bound::Excluded(last), Bound::Unbounded)).next());
+        let Some((table, after)) = next.or_else(|| left.iter().next()).map(|(table, after)| (*table, after.clone())) else {
+            self.left = None;
             return Ok(Swept { is_done: true, ..Swept::default() });
         };
-        let after = self.place.clone().and_then(|(at, after)| after.filter(|_| at == table));
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = KeyRange { start, end: Bound::Unbounded };
+        let range = KeyRange { start: after.map_or(Bound::Unbounded, Bound::Excluded), end: Bound::Unbounded };
         let request = RangeRequest { table, range, window: ReadWindow::as_of(Version::MAX), direction: Direction::Forward };
         let mut cursor = request.into_cursor();
-        let page = tier.range_next(&mut cursor, keys_max.max(1))?;
-        let (mut drops, mut dropped, mut keys, mut last) = (Vec::new(), Amount::default(), 0, None);
+        let page = tier.range_next(&mut cursor, entries_max.max(1))?;
+        let (mut drops, mut swept, mut seen, mut last) = (Vec::new(), Swept { table: Some(table), ..Swept::default() }, 0, None);
+        let mut is_cut = !cursor.is_exhausted();
         for newest in page.iter() {
-            keys += 1;
+            if seen >= entries_max.max(1) {
+                is_cut = true;
+                break;
+            }
             let entries = tier.get_all_versions(table, newest.prefix)?;
+            seen += entries.len();
+            swept.keys += 1;
             let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
             let prefix = Bytes::copy_from_slice(newest.prefix);
             for version in superseded(&versions, retained.of(table, &prefix)) {
                 let place = entries.partition_point(|entry| entry.version > version);
                 let bytes = entries.get(place).map_or(0, |entry| entry.as_ref().user_bytes());
-                dropped += Amount { entries: 1, bytes };
+                swept.dropped += Amount { entries: 1, bytes };
                 drops.push(DropVersion { table, prefix: prefix.clone(), version });
             }
             last = Some(prefix);
         }
         drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
-        self.place = match last {
-            Some(last) if !cursor.is_exhausted() => Some((table, Some(last))),
-            _ => tables.iter().find(|next| **next > table).map(|next| (*next, None)),
+        self.last = Some(table);
+        match last {
+            Some(last) if is_cut => left.insert(table, Some(last)),
+            _ => left.remove(&table),
         };
-        Ok(Swept { keys, table: Some(table), dropped, is_done: self.place.is_none() })
+        if left.is_empty() {
+            *self = Self::default();
+            swept.is_done = true;
+        }
+        Ok(swept)
     }
 }
 

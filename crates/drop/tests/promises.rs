@@ -3,7 +3,7 @@
 //! Hunts: a read that is allowed of what may be gone; a promise that is forgotten, at once or by a restart; a pin that gives back what was
 //! let go; a pin of one range or table that keeps others.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::Location;
@@ -166,7 +166,9 @@ impl Run {
         let (table, key, version) = place;
         let by_pin = |pin: &Pin| pin.scope.covers(table, key.as_bytes()) && covers(pin.versions, version);
         let by_consumer = |consumer: &ConsumerState| {
-            consumer.holds() && consumer.scope.covers(table, key.as_bytes()) && consumer.position.0 <= version
+            consumer.holds()
+                && consumer.scope.covers(table, key.as_bytes())
+                && consumer.position.max(consumer.versions_from).0 <= version
         };
         version >= self.authority.table_horizon(table).0
             || self.pins.values().any(by_pin)
@@ -192,14 +194,27 @@ impl Run {
 
     fn consumer(&mut self, name: u8, state: ConsumerState) {
         let (scope, position, holds) = (state.scope.clone(), state.position, state.holds());
-        let wanted = |place: &Place| scope.covers(place.0, place.1.as_bytes()) && position.0 <= place.2;
-        if let Ok(change) = self.authority.set_consumer(&format!("consumer {name}"), state) {
-            let lost = places().filter(wanted).find(|place| holds && self.gone.contains(place));
-            assert_eq!(lost, None, "a consumer of {scope:?} from {position} on was let in after that was let go");
-            self.apply(&[change]);
-        } else {
-            let is_below = |table: &EntryKind| position < self.authority.table_horizon(*table);
-            assert!(holds && TABLES.iter().any(is_below), "a consumer of {scope:?} from {position} on was refused");
+        let lost = |gone: &BTreeSet<Place>, from: Version| {
+            let wanted = |place: &Place| scope.covers(place.0, place.1.as_bytes()) && from.0 <= place.2;
+            places().filter(wanted).find(|place| holds && gone.contains(place))
+        };
+        let is_below = |authority: &Authority, from: Version| TABLES.iter().any(|table| from < authority.table_horizon(*table));
+        let needs_versions = name.is_multiple_of(2);
+        match self.authority.set_consumer(&format!("consumer {name}"), state, needs_versions) {
+            Ok(change) => {
+                let Change::Consumer { consumer, .. } = &change else { panic!("{change:?}") };
+                let from = position.max(consumer.versions_from);
+                let what = format!("a consumer of {scope:?} from {position} on");
+                assert_eq!(lost(&self.gone, from), None, "{what} was let in after that was let go");
+                assert!(
+                    from == position || !needs_versions && is_below(&self.authority, position),
+                    "{what} holds from {from} on"
+                );
+                self.apply(&[change]);
+            }
+            Err(error) => {
+                assert!(needs_versions && holds && is_below(&self.authority, position), "{scope:?} from {position} on: {error}");
+            }
         }
         let held = self.consumers.values().filter(|consumer| consumer.holds());
         assert_eq!(self.authority.log_from(), held.map(|consumer| consumer.position).min());
@@ -247,7 +262,9 @@ impl Run {
             Step::Consumer(name, position, scope, holding, is_overtaken) => {
                 let (scope, since) = (scope.clone(), Moment::from_micros(self.now));
                 let position = Version(*position);
-                self.consumer(*name, ConsumerState { position, scope, holding: *holding, is_overtaken: *is_overtaken, since });
+                let (versions_from, holding) = (Version::ZERO, *holding);
+                let is_overtaken = *is_overtaken;
+                self.consumer(*name, ConsumerState { position, versions_from, scope, holding, is_overtaken, since });
             }
             Step::RemoveConsumer(name) => {
                 let name = format!("consumer {name}");

@@ -249,7 +249,7 @@ impl Core {
         }
         // From one moment: what the checkpoint says of consumers, and the log that it keeps for them.
         let authority = self.reclaim.read();
-        let (base, retention) = (self.log_base(&authority), authority.changes());
+        let (base, retention) = (self.log_base(authority.log_from()), authority.changes());
         drop(authority);
         self.storage.seal(writer.last, Some(base), &self.marks, retention);
         writer.covered = writer.last;
@@ -257,10 +257,10 @@ impl Core {
         Ok(())
     }
 
-    /// Where the log may begin from now on.
-    pub(crate) fn log_base(&self, authority: &Authority) -> LogBase {
+    /// Where the log may begin from now on if consumers hold it from a version on.
+    pub(crate) fn log_base(&self, held_from: Option<Version>) -> LogBase {
         let log = &self.storage.log;
-        let held_bytes = authority.log_from().map_or(0, |from| log.bytes_above(from));
+        let held_bytes = held_from.map_or(0, |from| log.bytes_above(from));
         log.base(self.options.log_keep_bytes.max(held_bytes))
     }
 

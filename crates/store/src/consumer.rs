@@ -30,7 +30,9 @@ use crate::store::{Core, Inner, Store};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
-    /// Where a new consumer begins: it gets the commits above this version. `None`, the default, is the last commit there is.
+    /// Where a new consumer begins: it gets the commits above this version. `None`, the default, is the last commit there is. One that wants
+    /// [previous values](Self::with_previous) cannot begin below the horizon of a table that it is about: if it is about all, not below
+    /// that of any, such as those of operators that [keep the latest only](Store::set_retention).
     pub since: Option<Version>,
     /// Of which keys it gets the changes. Default: all of all tables.
     pub scope: Scope,
@@ -281,9 +283,7 @@ impl Consumer {
                 return Ok(batch);
             }
             let core = self.core();
-            let state = self.state()?;
-            let is_far = |max: u64| core.backlog_bytes(&state) > max / 2;
-            if passed > 0 && state.holding.limit_bytes().is_some_and(is_far) {
+            if passed > 0 && core.is_far_behind(self.name()) {
                 return Ok(batch);
             }
             left = if core.consumers.wait_above(core, self.delivered, left) {
@@ -317,16 +317,23 @@ impl Consumer {
         }
         let is_new_beginning = state.is_overtaken;
         let next = ConsumerState { position: version, is_overtaken: false, since: core.moment(), ..state };
-        if is_new_beginning { core.put_consumer(self.name(), &next) } else { core.move_consumer(self.name(), next) }
+        if is_new_beginning {
+            core.put_consumer(self.name(), &next, self.options.with_previous)
+        } else {
+            core.move_consumer(self.name(), next)
+        }
     }
 
     /// The latest state, from which to begin anew; the commits after it come next. The checkpoint stays where it is until what the
-    /// snapshot holds was taken, and [`checkpoint`](Self::checkpoint) is called with its version.
+    /// snapshot holds was taken, and [`checkpoint`](Self::checkpoint) is called with its version. Until then a consumer that was overtaken
+    /// [holds](Holding) from the snapshot on what it is to hold, unless it falls too far behind once more; when it is closed, that ends.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), or what reading the log fails with.
     #[track_caller]
     pub fn resynchronize(&mut self) -> Result<Snapshot> {
+        let core = self.core();
+        core.reclaim.resume(self.name(), || core.latest());
         loop {
             let snapshot = Snapshot::pin(&self.claim.inner, Version::MAX, "consumer that begins anew")?;
             match self.core().changes_above(snapshot.version()) {
@@ -388,6 +395,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if self.inner.reclaim.end_resumption(&self.name) {
+            self.inner.storage.signals.ring();
+            self.inner.storage.signals.step_done();
+        }
         self.inner.consumers.open.lock().retain(|name| *name != self.name);
     }
 }
@@ -413,7 +424,8 @@ impl Core {
             ConsumerState { scope, holding, ..known.clone() }
         } else {
             let position = options.since.unwrap_or(latest);
-            ConsumerState { position, scope, holding, is_overtaken: false, since: self.moment() }
+            let (versions_from, since) = (Version::ZERO, self.moment());
+            ConsumerState { position, versions_from, scope, holding, is_overtaken: false, since }
         };
         if state.position > latest {
             let what = format!("consumer {name:?} at version {}, above the last commit {latest}", state.position);
@@ -421,7 +433,7 @@ impl Core {
         }
         if known.as_ref() != Some(&state) {
             self.check_writable()?;
-            match self.put_consumer(name, &state) {
+            match self.put_consumer(name, &state, options.with_previous) {
                 // One that is there is told when it reads, and can begin anew.
                 Err(error) if known.is_some() && is_overtaken(&error) => {}
                 put => put?,
@@ -431,9 +443,9 @@ impl Core {
     }
 
     /// Has a state of a consumer hold, durably, and with it whatever it holds back. The caller has the turn.
-    fn put_consumer(&self, name: &str, state: &ConsumerState) -> Result<()> {
+    fn put_consumer(&self, name: &str, state: &ConsumerState, needs_versions: bool) -> Result<()> {
         let was_there = self.reclaim.read().consumer(name).is_ok();
-        let set = |authority: &Authority| authority.set_consumer(name, state.clone());
+        let set = |authority: &Authority| authority.set_consumer(name, state.clone(), needs_versions);
         let lost = match self.note_pinning(set).map_err(|error| self.as_overtaken(error, state.position)) {
             Err(error) if is_overtaken(&error) => error,
             Err(error) => return Err(error),
@@ -453,7 +465,7 @@ impl Core {
 
     /// Moves a consumer forward. The caller has the turn.
     fn move_consumer(&self, name: &str, state: ConsumerState) -> Result<()> {
-        let change = self.reclaim.read().set_consumer(name, state)?;
+        let change = self.reclaim.read().set_consumer(name, state, false)?;
         self.note_as(vec![change], self.options.durability)?;
         if self.options.durability == Durability::Sync {
             self.reclaim.settle();
@@ -533,29 +545,45 @@ impl Core {
 
     /// A consumer that is further behind than it may be while writers go on: its name, how many bytes it is behind, and may be.
     pub(crate) fn consumer_behind(&self) -> Option<(String, u64, u64)> {
-        let authority = self.reclaim.read();
-        let mut held = authority.consumers().filter(|(_, consumer)| consumer.holds());
-        held.find_map(|(name, consumer)| match consumer.holding {
+        self.reclaim.read().holding_consumers().find_map(|(name, consumer, from)| match consumer.holding {
             Holding::HoldWriters(max) => {
-                let behind = self.backlog_bytes(consumer);
+                let behind = self.storage.log.bytes_above(from);
                 (behind > max).then(|| (name.to_owned(), behind, max))
             }
             _ => None,
         })
     }
 
-    /// The consumers that are further behind than they may be without being overtaken.
-    fn consumers_to_overtake(&self) -> Vec<Retained> {
+    /// Whether a consumer is behind by more than half of what it may be.
+    fn is_far_behind(&self, name: &str) -> bool {
         let authority = self.reclaim.read();
-        let overtake = |(name, consumer): (&str, &ConsumerState)| match consumer.holding {
-            Holding::Overtake(max) if consumer.holds() && self.backlog_bytes(consumer) > max => {
-                tracing::warn!(consumer = name, position = %consumer.position, "a consumer is overtaken");
-                let consumer = ConsumerState { is_overtaken: true, ..consumer.clone() };
-                Some(Retained::Consumer { name: name.to_owned(), consumer })
+        let own = authority.holding_consumers().find(|(own, ..)| *own == name);
+        own.is_some_and(|(_, consumer, from)| {
+            consumer.holding.limit_bytes().is_some_and(|max| self.storage.log.bytes_above(from) > max / 2)
+        })
+    }
+
+    /// The consumers that are further behind than they may be without being overtaken: those that had begun anew hold nothing from now on;
+    /// of the others, what is to be noted.
+    fn consumers_to_overtake(&self) -> Vec<Retained> {
+        let (mut changes, mut ended) = (Vec::new(), Vec::new());
+        for (name, consumer, from) in self.reclaim.read().holding_consumers() {
+            let Holding::Overtake(max) = consumer.holding else { continue };
+            if self.storage.log.bytes_above(from) <= max {
+                continue;
             }
-            _ => None,
-        };
-        authority.consumers().filter_map(overtake).collect()
+            tracing::warn!(consumer = name, position = %from, "a consumer is overtaken");
+            if consumer.is_overtaken {
+                ended.push(name.to_owned());
+            } else {
+                let consumer = ConsumerState { is_overtaken: true, ..consumer.clone() };
+                changes.push(Retained::Consumer { name: name.to_owned(), consumer });
+            }
+        }
+        for name in ended {
+            self.reclaim.end_resumption(&name);
+        }
+        changes
     }
 
     /// How much of the log lies ahead of a consumer, about, in bytes.

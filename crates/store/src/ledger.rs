@@ -28,6 +28,9 @@ pub struct Holder {
     pub place: Option<&'static Location<'static>>,
     /// What nobody else keeps: what could go if it went.
     pub alone: Amount,
+    /// How many bytes of the log nobody else keeps: by how much a flush could cut it if it went, give or take a segment. 0 for all but consumers,
+    /// and without a durable tier, where the log is never cut.
+    pub alone_log_bytes: u64,
 }
 
 /// Why old versions are still there.
@@ -58,6 +61,16 @@ impl Core {
             })
         };
         Ok(by_table.into_iter().map(sum).collect())
+    }
+
+    /// How much longer the log must be for a holder than for the others.
+    fn log_bytes_kept_by(&self, authority: &Authority, holder: &HolderId) -> u64 {
+        let without = authority.log_from_without(holder);
+        if self.storage.durable().is_none() || without == authority.log_from() {
+            return 0;
+        }
+        let kept = |from| self.storage.log.bytes_above(self.log_base(from).after);
+        kept(authority.log_from()).saturating_sub(kept(without))
     }
 
     /// How much of what a tier holds is not kept by each of several rules, by table. `has_below`: others hold older versions of its keys.
@@ -112,19 +125,24 @@ impl Tally<'_> {
 
 /// All who keep something, with how to name them to the authority.
 fn holders(authority: &Authority) -> Vec<(HolderId, Holder)> {
-    let alone = Amount::default();
+    let (alone, alone_log_bytes) = (Amount::default(), 0);
     let pins = authority.pins().map(|(name, pin)| {
         let (version, since) = (pin.versions.first(), pin.created);
-        (HolderId::Pin(name.to_owned()), Holder { name: format!("pin {name:?}"), version, since, place: None, alone })
+        (
+            HolderId::Pin(name.to_owned()),
+            Holder { name: format!("pin {name:?}"), version, since, place: None, alone, alone_log_bytes },
+        )
     });
-    let held = authority.consumers().filter(|(_, consumer)| consumer.holds());
-    let consumers = held.map(|(name, consumer)| {
-        let (version, since) = (consumer.position, consumer.since);
-        (HolderId::Consumer(name.to_owned()), Holder { name: format!("consumer {name:?}"), version, since, place: None, alone })
+    let consumers = authority.holding_consumers().map(|(name, consumer, version)| {
+        let since = consumer.since;
+        (
+            HolderId::Consumer(name.to_owned()),
+            Holder { name: format!("consumer {name:?}"), version, since, place: None, alone, alone_log_bytes },
+        )
     });
     let readers = authority.readers().iter().map(|(version, number, reader)| {
         let (name, place) = (format!("{} {number}", reader.holder), Some(reader.place));
-        (HolderId::Reader(version, number), Holder { name, version, since: reader.since, place, alone })
+        (HolderId::Reader(version, number), Holder { name, version, since: reader.since, place, alone, alone_log_bytes })
     });
     let mut all: Vec<(HolderId, Holder)> = pins.chain(consumers).chain(readers).collect();
     all.sort_by_key(|(_, holder)| holder.version);
@@ -141,7 +159,10 @@ impl Store {
         self.inner.check_open()?;
         let (holders, mut rules) = {
             let authority = self.inner.reclaim.read();
-            let holders = holders(&authority);
+            let mut holders = holders(&authority);
+            for (id, holder) in &mut holders {
+                holder.alone_log_bytes = self.inner.log_bytes_kept_by(&authority, id);
+            }
             let rules: Vec<_> = holders.iter().map(|(id, _)| authority.retained_without(id)).collect();
             (holders, [vec![authority.retained(), authority.retained_by_nobody()], rules].concat())
         };

@@ -26,7 +26,7 @@ impl Core {
             self.apply_late(&mut writer)?;
             let view = self.storage.view_owned();
             // Of the log less may be held than when it was cut last.
-            let can_cut = self.log_base(&self.reclaim.read()).after > self.storage.log_from();
+            let can_cut = self.log_base(self.reclaim.read().log_from()).after > self.storage.log_from();
             if view.is_active_used || writer.last > writer.covered || can_cut {
                 self.seal(&mut writer)?;
             }

@@ -126,6 +126,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         reclaimed: Mutex::default(),
         is_reclaim_paused: AtomicBool::new(false),
         garbage: Mutex::default(),
+        garbage_asked: Mutex::default(),
         warned_until: Mutex::default(),
     });
     // What was dropped from memory has come back with the log.

@@ -70,11 +70,11 @@ pub struct StoreOptions {
     /// whole segments. Default: 0.
     pub log_keep_bytes: u64,
     /// Within this time from when it need not be kept any more, what is stored is gone from memory, files and log, also when nothing is
-    /// written: after half of it, everything is flushed, and the files are rewritten that may hold such entries, as one rewrite where they
-    /// overlap, with which flushes may have to wait. `None`, the default, leaves them until there are enough of them in a file.
+    /// written, and over restarts: after half of it, everything is flushed, and the files are rewritten that may hold such entries, a file and
+    /// what it meets one level below at a time, in turns with what else there is to rewrite. Without a durable tier, memory is swept then; the
+    /// log of such a store is never cut. `None`, the default, leaves them until there are enough of them in a file.
     ///
-    /// The time begins anew when the store is opened. Not meant is the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers
-    /// hold it. Without a durable tier it has no effect: memory is swept when an eighth of it is old.
+    /// Not meant is the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it.
     pub garbage_max_age: Option<Duration>,
     /// A snapshot, or a scan of one, that lives for longer than this is named in a warning, once, with the place where it was made: it keeps
     /// what it can read, and may have been forgotten. An hour by default; `None`: never.

@@ -65,8 +65,28 @@ impl Reclaim {
             authority.apply(change);
         }
         self.ceiling.store(authority.ceiling().0, Ordering::Release);
-        let may_hold = |consumer: &ConsumerState| consumer.holds() && matches!(consumer.holding, Holding::HoldWriters(_));
-        self.may_hold_writers.store(authority.consumers().any(|(_, consumer)| may_hold(consumer)), Ordering::Release);
+        self.note_holders(&authority);
+    }
+
+    fn note_holders(&self, authority: &Authority) {
+        let may_hold = |consumer: &ConsumerState| matches!(consumer.holding, Holding::HoldWriters(_));
+        let may_hold_writers = authority.holding_consumers().any(|(_, consumer, _)| may_hold(consumer));
+        self.may_hold_writers.store(may_hold_writers, Ordering::Release);
+    }
+
+    /// Has a consumer that begins anew hold from the last commit on: `latest` is asked when no horizon can move meanwhile.
+    pub(crate) fn resume(&self, name: &str, latest: impl FnOnce() -> Version) {
+        let mut authority = self.lock();
+        authority.resume(name, latest());
+        self.note_holders(&authority);
+    }
+
+    /// Ends that; whether there was anything to end.
+    pub(crate) fn end_resumption(&self, name: &str) -> bool {
+        let mut authority = self.lock();
+        let had_begun = authority.end_resumption(name);
+        self.note_holders(&authority);
+        had_begun
     }
 
     /// Leaves consumers behind that would hold a part of the log that is gone: a crash came before one that could not be made was taken

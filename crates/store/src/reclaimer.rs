@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use thermocline_drop::{Moment, Sweep};
+use thermocline_drop::{Change, Moment, Sweep};
 use thermocline_tier::{Result, RetainedTables, TierStorage};
+use thermocline_wal::Durability;
 
 use crate::options::OpenMode;
 use crate::store::Core;
 
-/// How many keys a step looks at: so few that a writer waits for less than a millisecond.
-const SWEEP_KEYS: usize = 256;
+/// How many entries a step looks at, unless a key alone has more: so few that a writer waits for less than a millisecond.
+const SWEEP_ENTRIES: usize = 512;
 /// A pass begins once one of so many entries is an older version or a tombstone.
 const SWEEP_SHARE: u64 = 8;
 /// After a pass, so many times as long as it has taken none begins.
@@ -28,12 +29,13 @@ pub(crate) struct Sweeping {
     dropped: u64,
 }
 
-/// Since when there may be something in files that need not be kept.
+/// What is known of what need not be kept, for the time by which it must be gone. Since when there is any, the authority knows.
 #[derive(Debug, Default)]
 pub(crate) struct Garbage {
     /// What was retained when it was looked last.
     seen: RetainedTables,
-    pub(crate) since: Option<Moment>,
+    /// Since when there may be some that the authority does not know of, or that is not of what was asked for.
+    new_since: Option<Moment>,
 }
 
 impl Core {
@@ -44,9 +46,7 @@ impl Core {
             return Ok(());
         }
         self.name_old_readers();
-        if self.reclaim.read().has_duties() {
-            self.apply_retention()?;
-        }
+        self.apply_retention()?;
         while !self.storage.signals.is_stopping() && self.expire_step()? {}
         self.settle_consumers()?;
         self.overtake_consumers()?;
@@ -73,32 +73,60 @@ impl Core {
         }
     }
 
-    /// Notes that something was removed that files may hold.
+    /// Notes that something was removed that may be stored still.
     pub(crate) fn note_garbage(&self) {
         if self.options.garbage_max_age.is_some() {
-            self.garbage.lock().since.get_or_insert(self.moment());
+            self.garbage.lock().new_since.get_or_insert(self.moment());
         }
     }
 
-    /// Has what need not be kept rewritten when half of the time is over in which it must be gone: the rest is for the rewriting.
+    /// Has what need not be kept removed when half of the time is over in which it must be gone: the rest is for the work.
     fn keep_deadline(&self) -> Result<()> {
-        let (Some(max_age), Some(durable)) = (self.options.garbage_max_age, self.storage.durable()) else { return Ok(()) };
+        let Some(max_age) = self.options.garbage_max_age else { return Ok(()) };
+        // Whoever else has the turn is at the same.
+        let Some(mut is_asked) = self.garbage_asked.try_lock() else { return Ok(()) };
         let now = self.moment();
-        let due = {
+        let is_busy = self.storage.durable().is_some_and(|durable| durable.is_reclaiming_all());
+        let known = self.reclaim.read().garbage_since();
+        let new = {
             let retained = self.reclaim.kept();
             let mut garbage = self.garbage.lock();
             if retained != garbage.seen {
                 garbage.seen = retained;
-                garbage.since.get_or_insert(now);
+                garbage.new_since.get_or_insert(now);
             }
-            // From now on something else is noted anew.
-            garbage.since.take_if(|since| now.since(*since) >= max_age / 2)
+            garbage.new_since
         };
-        let Some(since) = due else { return Ok(()) };
-        self.flush().inspect_err(|_| self.garbage.lock().since = Some(since))?;
-        durable.reclaim_all();
+        let since = match (*is_asked, is_busy) {
+            (true, true) => known,
+            (true, false) => new,
+            // The clock may have been ahead.
+            (false, _) => known.or(new).map(|since| since.min(now)),
+        };
+        if since != known {
+            // What is there to be removed is known over a crash, too.
+            let durability = if since.is_some() { Durability::Sync } else { Durability::Memory };
+            self.note_as(vec![Change::Garbage(since)], durability)?;
+        }
+        *is_asked &= is_busy;
+        if *is_asked {
+            return Ok(());
+        }
+        // What is noted from now on is something else.
+        self.garbage.lock().new_since.take_if(|noted| Some(*noted) == new);
+        if since.is_none_or(|since| now.since(since) < max_age / 2) {
+            return Ok(());
+        }
+        match self.storage.durable() {
+            Some(durable) => {
+                self.flush()?;
+                durable.reclaim_all();
+            }
+            None => self.sweep_all()?,
+        }
+        *is_asked = true;
         self.storage.signals.ring();
-        tracing::debug!("what need not be kept is rewritten");
+        tracing::debug!("what need not be kept is being removed");
         Ok(())
     }
 
@@ -118,7 +146,7 @@ impl Core {
             }
             sweeping.pass = Some((retained.clone(), now));
         }
-        let swept = sweeping.sweep.step(&**tier, &retained, SWEEP_KEYS)?;
+        let swept = sweeping.sweep.step(&**tier, &retained, SWEEP_ENTRIES)?;
         sweeping.dropped += swept.dropped.entries;
         if let Some(table) = swept.table {
             self.note_reclaimed(table, swept.dropped);
@@ -158,4 +186,46 @@ fn is_worth_it(tier: &dyn TierStorage) -> bool {
     };
     let (old, entries) = tier.stats().tables.iter().fold((0, 0), sum);
     old > 0 && old * SWEEP_SHARE >= entries
+}
+
+#[cfg(test)]
+mod tests {
+    use thermocline_hot::{HotOptions, HotTier};
+    use thermocline_tier::{EntryKind, Retained, TierBatch, Version};
+
+    use super::*;
+
+    #[test]
+    fn sweep_takes_tables_in_turns_and_no_more_entries_than_it_may() {
+        let tier = HotTier::new(HotOptions::default());
+        let (large, long, small) = (EntryKind::source(1), EntryKind::source(2), EntryKind::source(3));
+        for version in 1..=3 {
+            let mut batch = TierBatch::empty(Version(version));
+            for (table, keys) in [(large, 1_000_u32), (small, 20)] {
+                for key in 0..keys {
+                    batch.push_sorted(table, format!("{key:04}").as_bytes(), b"", Some(b"v")).unwrap();
+                }
+            }
+            tier.set(&batch).unwrap();
+        }
+        for version in 4..=2_000 {
+            let mut batch = TierBatch::empty(Version(version));
+            batch.push_sorted(long, b"k", b"", Some(b"v")).unwrap();
+            tier.set(&batch).unwrap();
+        }
+        let retained = RetainedTables::new(Retained::new(Version(2_000), []));
+        let (mut sweep, mut steps) = (Sweep::default(), Vec::new());
+        loop {
+            let step = sweep.step(&tier, &retained, 99).unwrap();
+            steps.push((step.table.unwrap(), step.keys, step.dropped.entries));
+            if step.is_done {
+                break;
+            }
+        }
+        // Of keys with three versions 33 make 99.
+        assert_eq!(steps[..3], [(large, 33, 66), (long, 1, 1_996), (small, 20, 40)]);
+        assert!(steps[3..].iter().all(|(table, keys, dropped)| *table == large && *dropped == 2 * keys && *keys <= 33));
+        assert_eq!(steps.iter().map(|(_, _, dropped)| dropped).sum::<u64>(), 2_000 + 1_996 + 40);
+        assert_eq!(sweep.step(&tier, &retained, usize::MAX).unwrap().keys, 1_000, "the next pass");
+    }
 }

@@ -76,8 +76,11 @@ impl Core {
 
     /// Has the policies move the horizons that are due, and ends the pins whose lease is over. Whether anything was.
     pub(crate) fn apply_retention(&self) -> Result<bool> {
-        let _turn = self.retention_turn.lock();
         let tables = self.storage.view().tables()?;
+        if !self.reclaim.read().has_duties(&tables) {
+            return Ok(false);
+        }
+        let _turn = self.retention_turn.lock();
         let changes = self.reclaim.read().due(self.moment(), self.latest(), &tables);
         let moves = |change: &Change| !matches!(change, Change::Time { .. });
         if changes.is_empty() {
@@ -99,7 +102,8 @@ impl Store {
     ///
     /// ```
     /// # let store = thermocline::Store::in_memory()?;
-    /// store.pin("nightly report", store.last_version())?;
+    /// let now = store.snapshot()?;
+    /// store.pin("nightly report", now.version())?;
     /// assert_eq!(store.pins()[0].0, "nightly report");
     /// store.release_pin("nightly report")?;
     /// assert!(store.pins().is_empty());
@@ -113,6 +117,10 @@ impl Store {
     }
 
     /// Pins versions under a name, durably. A pin of the same name is replaced, which is how a lease is renewed.
+    ///
+    /// What is asked for must be there, of each table that it is about: of all tables that is so for no version below the horizon of
+    /// any, such as those of operators, which [keep the latest only](Self::set_retention) of themselves. Whoever pins the latest of all while
+    /// others commit does so while a snapshot of it lives.
     ///
     /// # Errors
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if some of what is asked for is gone; [`InvalidArgument`](ErrorKind::InvalidArgument)
@@ -141,18 +149,20 @@ impl Store {
         self.inner.reclaim.read().pins().map(|(name, pin)| (name.to_owned(), pin.clone())).collect()
     }
 
-    /// Sets the policy of a table, or of all tables of a kind that have none of their own; `None` takes it away. Durable when this
-    /// returns; it takes effect within a second, or with [`apply_retention`](Self::apply_retention). Ages count from when the first policy
-    /// was set: what was committed before is as old as that.
+    /// Sets the policy of a table, or of all tables of a kind that have none of their own; `None` takes it away. Tables of operators of which
+    /// none was set keep the [latest only](Retention::LatestOnly), all others [everything](Retention::KeepAll). Durable when this
+    /// returns; it takes effect within a second, or with [`apply_retention`](Self::apply_retention). Ages count from when the first
+    /// policy was set: what was committed before is as old as that.
     ///
     /// ```
     /// # let store = thermocline::Store::in_memory()?;
     /// use thermocline_store::{PolicyScope, Retention};
     /// use thermocline_tier::EntryKind;
     ///
-    /// store.set_retention(PolicyScope::Operators, Some(Retention::LatestOnly))?;
     /// assert_eq!(store.retention(EntryKind::operator(3)), Retention::LatestOnly);
     /// assert_eq!(store.retention(EntryKind::source(3)), Retention::KeepAll);
+    /// store.set_retention(PolicyScope::Operators, Some(Retention::NewestVersions(3)))?;
+    /// assert_eq!(store.retention(EntryKind::operator(3)), Retention::NewestVersions(3));
     /// # Ok::<(), thermocline_tier::Error>(())
     /// ```
     ///
@@ -165,7 +175,7 @@ impl Store {
         self.inner.note(vec![change])
     }
 
-    /// The policy of a table: its own, that of its kind, or [`KeepAll`](Retention::KeepAll).
+    /// The policy of a table: its own, that of its kind, or what tables of the kind keep of which [none was set](Self::set_retention).
     pub fn retention(&self, table: EntryKind) -> Retention {
         self.inner.reclaim.read().retention(table).clone()
     }

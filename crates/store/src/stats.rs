@@ -80,7 +80,8 @@ pub struct StoreStats {
     pub dropped_versions: u64,
     /// How many such commands wait, for the drop worker or for pins.
     pub pending_drops: usize,
-    /// Since when files may hold something that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that.
+    /// Since when something may be stored that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that: until it
+    /// is known to be gone.
     pub garbage_since: Option<Moment>,
     /// How writers were held back.
     pub back_pressure: BackPressure,
@@ -135,7 +136,7 @@ impl Store {
             expired_rows: inner.expired_rows(),
             dropped_versions: inner.dropped_versions.load(Ordering::Relaxed),
             pending_drops: inner.reclaim.read().pending_drops_len(),
-            garbage_since: inner.garbage.lock().since,
+            garbage_since: inner.reclaim.read().garbage_since().filter(|_| inner.options.garbage_max_age.is_some()),
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]
                 .into_iter()

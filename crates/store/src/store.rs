@@ -100,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) reclaimed: Mutex<BTreeMap<EntryKind, Amount>>,
     pub(crate) is_reclaim_paused: AtomicBool,
     pub(crate) garbage: Mutex<Garbage>,
+    /// Whether it was asked to be removed, and is not known to be gone. Held by who looks after that.
+    pub(crate) garbage_asked: Mutex<bool>,
     /// Readers made up to this moment that live on have been named in a warning.
     pub(crate) warned_until: Mutex<thermocline_drop::Moment>,
 }

@@ -102,8 +102,9 @@ fn consumer_holds_from_where_it_was_until_its_position_is_durable() {
     let mut authority = Authority::default();
     let put = |authority: &mut Authority, position, scope: Scope| {
         let (position, since) = (Version(position), Moment::default());
-        let state = ConsumerState { position, scope, holding: crate::Holding::All, is_overtaken: false, since };
-        let change = authority.set_consumer("view", state).unwrap();
+        let (versions_from, holding) = (Version::ZERO, Holding::All);
+        let state = ConsumerState { position, versions_from, scope, holding, is_overtaken: false, since };
+        let change = authority.set_consumer("view", state, true).unwrap();
         authority.apply(&change);
     };
     put(&mut authority, 3, Scope::Table(ROWS));

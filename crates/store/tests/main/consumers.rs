@@ -12,6 +12,7 @@ use thermocline_store::{
     Store, StoreOptions,
 };
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
+use thermocline_wal::LogOptions;
 
 use super::tiered::{BELOW, open, options};
 use super::{T, U, batch, commit};
@@ -181,6 +182,101 @@ fn overtaken_consumer_begins_anew_from_a_snapshot() {
 }
 
 #[test]
+fn consumer_that_begins_anew_holds_what_comes_until_it_falls_behind_again_or_is_closed() {
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, below, options());
+        store.set_retention(PolicyScope::Table(T), Some(Retention::LatestOnly)).unwrap();
+        let asked = ConsumerOptions { holding: Holding::Overtake(50_000), with_previous: true, ..ConsumerOptions::default() };
+        let mut view = store.consumer("view", asked.clone()).unwrap();
+        let reclaim = || {
+            store.apply_retention().unwrap();
+            store.flush().unwrap();
+            store.compact(T, &KeyRange::all()).unwrap();
+        };
+        fill(&store, T, 30);
+        reclaim();
+        assert_eq!(overtaken(view.poll()).0, 0, "{below:?}");
+
+        drop(view.resynchronize().unwrap());
+        fill(&store, T, 5);
+        reclaim();
+        assert_eq!(store.why_retained().unwrap().holders[0].version, Version(30));
+        let batch = view.poll().unwrap();
+        assert_eq!(versions(&batch), (31..=35).collect::<Vec<_>>(), "{below:?}");
+        for (commit, previous) in batch.commits.iter().zip(&batch.previous) {
+            let before = format!("{} ", commit.version.0 - 1);
+            assert!(previous[0].as_ref().unwrap().starts_with(before.as_bytes()), "{below:?}");
+        }
+        assert!(view.state().unwrap().is_overtaken, "until it says that it has taken the snapshot");
+        let since = |version| ConsumerOptions { since: Some(Version(version)), ..ConsumerOptions::default() };
+        assert!(store.consumer("beside", since(30)).is_ok());
+        store.remove_consumer("beside").unwrap();
+
+        // Too far behind once more.
+        fill(&store, T, 30);
+        store.run_until_idle();
+        reclaim();
+        let failed = loop {
+            match view.poll() {
+                Ok(batch) if !batch.commits.is_empty() => {}
+                other => break other,
+            }
+        };
+        assert!(overtaken(failed).0 >= 35, "{below:?}");
+        assert_eq!(overtaken(store.consumer("beside", since(35))).1, 65, "{below:?}");
+
+        // Closed before it has taken what it began with.
+        drop(view.resynchronize().unwrap());
+        drop(view);
+        fill(&store, T, 10);
+        reclaim();
+        assert_eq!(overtaken(store.consumer("beside", since(65))).1, 75, "{below:?}");
+
+        let mut view = store.consumer("view", asked).unwrap();
+        let begun = view.resynchronize().unwrap().version();
+        fill(&store, T, 1);
+        reclaim();
+        view.checkpoint(begun).unwrap();
+        assert!(!view.state().unwrap().is_overtaken);
+        assert_eq!(take(&mut view), [76], "{below:?}");
+    }
+}
+
+#[test]
+fn ledger_says_how_much_of_the_log_a_consumer_alone_keeps() {
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, below, options());
+        for (name, count) in [("far", 40), ("near", 20), ("there", 5)] {
+            drop(store.consumer(name, ConsumerOptions::default()).unwrap());
+            fill(&store, T, count);
+        }
+        let snapshot = store.snapshot().unwrap();
+        store.flush().unwrap();
+        let log_bytes = |store: &Store| {
+            let holders = store.why_retained().unwrap().holders;
+            holders.into_iter().map(|holder| holder.alone_log_bytes).collect::<Vec<_>>()
+        };
+        for name in ["far", "near"] {
+            let alone = log_bytes(&store);
+            assert!(alone[0] > 30_000 && alone[1..].iter().all(|bytes| *bytes == 0), "{below:?} {name}: {alone:?}");
+            let before = store.stats().log.size_bytes;
+            store.remove_consumer(name).unwrap();
+            store.flush().unwrap();
+            // Give or take a segment: the newest one does not count.
+            let found = before - store.stats().log.size_bytes;
+            assert!(found.abs_diff(alone[0]) <= LogOptions::SEGMENT_SIZE_BYTES_MIN, "{below:?} {name}: {found}, {}", alone[0]);
+        }
+        drop(snapshot);
+    }
+    let store = super::store().0;
+    drop(store.consumer("view", ConsumerOptions::default()).unwrap());
+    fill(&store, T, 40);
+    assert_eq!(store.why_retained().unwrap().holders[0].alone_log_bytes, 0, "the log is never cut");
+}
+
+#[test]
 fn what_is_gone_cannot_be_held_any_more() {
     for below in BELOW {
         let disk = SimDisk::new(1);
@@ -209,8 +305,21 @@ fn what_is_gone_cannot_be_held_any_more() {
         store.remove_consumer("holder").unwrap();
         store.set_horizon(Version(17)).unwrap();
         let since = |version| ConsumerOptions { since: Some(Version(version)), ..ConsumerOptions::default() };
-        assert_eq!(overtaken(store.consumer("late", since(15))), (15, 17));
-        assert!(store.consumer("late", since(17)).is_ok());
+        let with_previous = |version| ConsumerOptions { with_previous: true, ..since(version) };
+        assert_eq!(overtaken(store.consumer("late", with_previous(15))), (15, 17));
+        assert!(store.consumer("late", with_previous(17)).is_ok());
+        store.remove_consumer("late").unwrap();
+        // That is no matter to one that wants the commits alone; it holds what is there.
+        let mut late = store.consumer("late", since(15)).unwrap();
+        assert_eq!(late.state().unwrap().versions_from, Version(17));
+        commit(&store, T, &["k=18"]);
+        store.set_horizon(Version(18)).unwrap();
+        assert!(store.get_at(T, b"k", Version(17)).is_ok() && store.get_at(T, b"k", Version(16)).is_err());
+        drop(late);
+        let asked = ConsumerOptions { with_previous: true, ..ConsumerOptions::default() };
+        assert_eq!(overtaken(store.consumer("late", asked).unwrap().poll()).0, 15, "{below:?}");
+        late = store.consumer("late", ConsumerOptions::default()).unwrap();
+        assert_eq!(take(&mut late), [16, 17, 18], "{below:?}");
     }
 }
 

@@ -1,5 +1,6 @@
-//! Random commits, clears, horizons, policies, pins of every kind, snapshots, consumers, flushes, rewrites and restarts; at the end of each
-//! stretch everything is rewritten, and what is stored is compared with what the reads that are allowed see: no more and no less.
+//! Random commits, clears, horizons, policies, pins of every kind with and without leases, snapshots, consumers, flushes, rewrites, restarts
+//! and time that passes; at the end of each stretch everything is rewritten, and what is stored is compared with what the reads that are
+//! allowed see: no more and no less.
 //!
 //! What is kept is reckoned here from the definition, read by read, and not as the store does it.
 //!
@@ -7,18 +8,23 @@
 //! takes, another's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use thermocline_io::SimDisk;
+use thermocline_io::{Clock, Environment, SimClock, SimDisk};
 use thermocline_store::{
-    Batch, Consumer, ConsumerOptions, Holding, PinRequest, PinVersions, PolicyScope, Retention, Scope, Snapshot, Store,
+    Batch, Consumer, ConsumerOptions, Holding, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope, Snapshot, Store,
 };
 use thermocline_tier::{DropRule, EntryKind, ErrorKind, KeyRange, Version};
 
-use super::story::{Below, Numbers, Setup, open_as};
-use super::{T, U, commit};
+use super::story::{Below, Numbers, Setup, open_as, open_in};
+use super::{T, commit};
 
 const OTHER: EntryKind = EntryKind::source(5);
-const TABLES: [EntryKind; 3] = [T, OTHER, U];
+const STATE: EntryKind = EntryKind::operator(2);
+const TABLES: [EntryKind; 3] = [T, OTHER, STATE];
+/// Up to which age the ladder of these tests keeps all, in seconds.
+const WHOLE_SECONDS: u64 = 60;
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 type Place = (EntryKind, &'static str);
@@ -30,6 +36,12 @@ fn places() -> impl Iterator<Item = Place> {
 #[derive(Default)]
 struct Model {
     last: u64,
+    /// Seconds since the start.
+    now: u64,
+    /// When each commit was made, in order: versions begin with 1.
+    times: Vec<u64>,
+    /// The horizons that policies and the store's own may have given to each table so far, at most.
+    horizons: BTreeMap<EntryKind, u64>,
     /// All that was ever written: versions, oldest first, each with whether it is a value.
     written: BTreeMap<Place, Vec<(u64, bool)>>,
     clears: BTreeMap<EntryKind, Vec<u64>>,
@@ -43,11 +55,47 @@ impl Model {
             self.clears.get(&place.0).is_some_and(|clears| clears.iter().any(|clear| (entry.0 + 1..=at).contains(clear)));
         (!is_cleared).then_some(entry)
     }
+
+    /// The last version that is so many seconds old.
+    fn version_of_age(&self, seconds: u64) -> u64 {
+        let until = self.now.saturating_sub(seconds);
+        self.times.partition_point(|time| *time <= until) as u64
+    }
+
+    /// Follows a round in which policies and leases were looked at, and checks that no horizon went further than it may, nor less far than
+    /// it must.
+    fn follow(&mut self, store: &Store, readers: &mut Vec<Reader>, context: &str) {
+        for table in TABLES {
+            let (at_least, at_most) = match store.retention(table) {
+                Retention::KeepAll => (0, 0),
+                Retention::Since(version) => (version.0, version.0),
+                Retention::NewestVersions(_) | Retention::LatestOnly => (self.last, self.last),
+                Retention::Age(age) => (0, self.version_of_age(age.as_secs())),
+                Retention::Ladder(_) => (0, self.version_of_age(WHOLE_SECONDS)),
+            };
+            let highest = self.horizons.entry(table).or_default();
+            *highest = (*highest).max(at_most).max(store.horizon().0);
+            let horizon = store.table_horizon(table).0;
+            // A table that was never written is in no need of one.
+            let is_there = store.tables().unwrap().contains(&table);
+            assert!(horizon <= *highest && (horizon >= at_least || !is_there), "{context}: {table}, {horizon} of {highest}");
+        }
+        let pins: BTreeSet<String> = store.pins().into_iter().map(|(name, _)| name).collect();
+        readers.retain(|reader| match reader {
+            Reader::Pin(name, _, _, until) => {
+                let is_over = until.is_some_and(|until| until < self.now);
+                assert_eq!(pins.contains(name), !is_over, "{context}: {name} until {until:?}, now {}", self.now);
+                !is_over
+            }
+            Reader::Snapshot(..) => true,
+        });
+    }
 }
 
 /// Somebody who may read.
 enum Reader {
-    Pin(String, PinVersions, Scope),
+    /// With the second in which its lease ends.
+    Pin(String, PinVersions, Scope, Option<u64>),
     /// With the keys that it could read when it was made.
     Snapshot(Snapshot, BTreeSet<Place>),
 }
@@ -55,7 +103,7 @@ enum Reader {
 impl Reader {
     fn may_read(&self, place: Place, at: u64) -> bool {
         match self {
-            Self::Pin(_, versions, scope) => {
+            Self::Pin(_, versions, scope, _) => {
                 let is_version = match versions {
                     PinVersions::One(one) => one.0 == at,
                     PinVersions::From(from) => from.0 <= at,
@@ -77,8 +125,9 @@ fn scope(numbers: &mut Numbers) -> Scope {
 }
 
 /// Rewrites everything, and compares what is stored with what may be read.
-fn check(store: &Store, model: &Model, readers: &[Reader], consumer: Option<&(Consumer, Scope)>, context: &str) {
+fn check(store: &Store, model: &mut Model, readers: &mut Vec<Reader>, consumer: Option<&(Consumer, Scope)>, context: &str) {
     store.wait_idle().unwrap();
+    model.follow(store, readers, context);
     for _twice in 0..2 {
         store.flush().unwrap();
         for table in TABLES {
@@ -89,10 +138,17 @@ fn check(store: &Store, model: &Model, readers: &[Reader], consumer: Option<&(Co
     for place in places() {
         let (table, key) = place;
         let horizon = store.table_horizon(table).0;
-        let position = || store.consumers()[0].state.position.0;
-        let held = consumer.map(|(_, scope)| (position(), scope));
+        let held_from = || {
+            let state = store.consumers().swap_remove(0).state;
+            state.position.max(state.versions_from).0
+        };
+        let held = consumer.map(|(_, scope)| (held_from(), scope));
+        // Which versions a ladder keeps, it has chosen.
+        let is_ladder = matches!(store.retention(table), Retention::Ladder(_));
+        let is_step = |at: u64| is_ladder && store.get_at(table, key.as_bytes(), Version(at)).is_ok();
         let may_read = |at: u64| {
             at >= horizon
+                || is_step(at)
                 || readers.iter().any(|reader| reader.may_read(place, at))
                 || held.as_ref().is_some_and(|(from, scope)| at >= *from && scope.covers(table, key.as_bytes()))
         };
@@ -153,14 +209,18 @@ fn write(store: &Store, model: &mut Model, numbers: &mut Numbers) {
     }
     assert_eq!(store.commit(batch).unwrap(), Version(version));
     model.last = version;
+    model.times.push(model.now);
 }
 
 fn policy(numbers: &mut Numbers, last: u64) -> Option<Retention> {
-    match numbers.below(5) {
+    let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
+    match numbers.below(7) {
         0 => None,
         1 => Some(Retention::KeepAll),
         2 => Some(Retention::Since(Version(numbers.below(last + 1)))),
         3 => Some(Retention::NewestVersions(1 + numbers.below(3))),
+        4 => Some(Retention::Age(Duration::from_secs(numbers.below(200)))),
+        5 => Some(Retention::Ladder(vec![rung(WHOLE_SECONDS, 0), rung(600, 30)])),
         _ => Some(Retention::LatestOnly),
     }
 }
@@ -168,11 +228,11 @@ fn policy(numbers: &mut Numbers, last: u64) -> Option<Retention> {
 fn pin(store: &Store, model: &Model, numbers: &mut Numbers, readers: &mut Vec<Reader>) {
     let (name, at) = (format!("pin {}", numbers.below(4)), Version(numbers.below(model.last + 1)));
     let versions = if numbers.below(2) == 0 { PinVersions::One(at) } else { PinVersions::From(at) };
-    let scope = scope(numbers);
-    let request = PinRequest { versions, scope: scope.clone(), lease: None };
+    let (scope, lease) = (scope(numbers), Some(numbers.below(300)).filter(|lease| lease % 2 == 0));
+    let request = PinRequest { versions, scope: scope.clone(), lease: lease.map(Duration::from_secs) };
     if store.pin_with(&name, request).is_ok() {
         readers.retain(|reader| !matches!(reader, Reader::Pin(own, ..) if *own == name));
-        readers.push(Reader::Pin(name, versions, scope));
+        readers.push(Reader::Pin(name, versions, scope, lease.map(|lease| model.now + lease)));
     }
 }
 
@@ -185,18 +245,24 @@ fn snapshot(store: &Store, model: &Model, numbers: &mut Numbers, readers: &mut V
 
 fn run(setup: Setup, seed: u64) {
     let (disk, mut numbers, mut model) = (SimDisk::new(seed), Numbers(seed), Model::default());
-    let mut store = open_as(&disk, setup).unwrap();
+    let clock = Arc::new(SimClock::new());
+    let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+    let open = || open_in(&disk, setup, &environment).unwrap();
+    let mut store = open();
     let mut readers: Vec<Reader> = Vec::new();
     let mut consumer: Option<(Consumer, Scope)> = None;
     for step in 0..160 {
         let context = format!("{setup:?} seed {seed} step {step}");
+        let passed = numbers.below(20);
+        clock.advance(Duration::from_secs(passed));
+        model.now += passed;
         match numbers.below(20) {
             0..7 => write(&store, &mut model, &mut numbers),
             7 => store.flush().unwrap(),
             8 => store.compact(TABLES[usize::try_from(numbers.below(3)).unwrap()], &KeyRange::all()).unwrap(),
             9 => store.set_horizon(Version(numbers.below(model.last + 1))).unwrap(),
             10 => {
-                let scopes = [PolicyScope::Sources, PolicyScope::Operators, PolicyScope::Table(T), PolicyScope::Table(U)];
+                let scopes = [PolicyScope::Sources, PolicyScope::Operators, PolicyScope::Table(T), PolicyScope::Table(STATE)];
                 let scope = scopes[usize::try_from(numbers.below(4)).unwrap()];
                 store.set_retention(scope, policy(&mut numbers, model.last)).unwrap();
             }
@@ -229,16 +295,19 @@ fn run(setup: Setup, seed: u64) {
                 readers.retain(|reader| matches!(reader, Reader::Pin(..)));
                 let scope = consumer.take().map(|(_, scope)| scope);
                 store.close().unwrap();
-                store = open_as(&disk, setup).unwrap();
+                store = open();
                 consumer = scope.map(|scope| {
                     let options = ConsumerOptions { scope: scope.clone(), ..ConsumerOptions::default() };
                     (store.consumer("view", options).unwrap(), scope)
                 });
             }
-            _ => store.run_until_idle(),
+            _ => {
+                store.run_until_idle();
+                model.follow(&store, &mut readers, &context);
+            }
         }
         if step % 40 == 39 {
-            check(&store, &model, &readers, consumer.as_ref(), &context);
+            check(&store, &mut model, &mut readers, consumer.as_ref(), &context);
         }
     }
     assert!(model.last > 20, "{}", model.last);

@@ -34,7 +34,7 @@ use thermocline_tier::{EntryKind, Result, Version};
 /// The table that most tests use.
 const T: EntryKind = EntryKind::source(1);
 /// Another one.
-const U: EntryKind = EntryKind::operator(2);
+const U: EntryKind = EntryKind::source(2);
 
 /// Opens the store on `disk` over a fresh tier.
 fn open_on(disk: &Arc<dyn Disk>, options: StoreOptions) -> Result<Store> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thermocline_io::{Clock, Disk, Environment, MemoryDisk, SimClock, SimDisk};
+use thermocline_io::{Clock, CrashPoint, CrashProfile, Disk, Environment, MemoryDisk, SimClock, SimDisk, Survival};
 use thermocline_store::{
     Amount, Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Scope, Store, StoreOptions, Tiers, WhyRetained,
 };
@@ -233,7 +233,7 @@ fn policies_and_leases_need_nobody_to_apply_them() {
         let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
         let store = Store::open(shared, tiers(), &Environment::real(), options).unwrap();
         fill(&store, 3);
-        store.set_retention(PolicyScope::Sources, Some(Retention::LatestOnly)).unwrap();
+        store.set_retention(PolicyScope::Table(T), Some(Retention::LatestOnly)).unwrap();
         store.pin_with("lease", PinRequest { lease: Some(Duration::ZERO), ..PinRequest::one(Version(1)) }).unwrap();
         while store.table_horizon(T) < Version(3) || !store.pins().is_empty() {
             if background == Background::ByHand {
@@ -247,13 +247,44 @@ fn policies_and_leases_need_nobody_to_apply_them() {
 }
 
 #[test]
+fn tables_of_operators_keep_the_latest_alone_unless_they_are_told_to_keep_more() {
+    let (kept, state) = (EntryKind::operator(1), EntryKind::operator(2));
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let mut store = open(&disk, below, options());
+        store.set_retention(PolicyScope::Table(kept), Some(Retention::KeepAll)).unwrap();
+        for version in 1..=5 {
+            for table in [T, kept, state] {
+                commit(&store, table, &[&format!("k={version}")]);
+            }
+        }
+        store.run_until_idle();
+        let last = store.last_version();
+        assert_eq!([T, kept, state].map(|table| store.table_horizon(table)), [Version::ZERO, Version::ZERO, last], "{below:?}");
+        drop(store);
+        store = open(&disk, below, options());
+        let refused = store.get_at(state, b"k", Version(2)).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::VersionReclaimed { .. }), "{below:?}: {refused}");
+        assert_eq!(get(&store, kept, "k", Version(2)).as_deref(), Some("1"));
+        store.flush().unwrap();
+        store.compact(state, &KeyRange::all()).unwrap();
+        store.compact(kept, &KeyRange::all()).unwrap();
+        assert_eq!([T, kept, state].map(|table| entries(&store, table)), [5, 5, 1], "{below:?}");
+        assert_eq!(store.retentions().len(), 1, "only what was set");
+    }
+}
+
+#[test]
 fn in_time_no_file_holds_what_nobody_may_read() {
-    let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new()));
+    let (mut disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new()));
     let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
     let hour = Duration::from_secs(3600);
     let options = StoreOptions { garbage_max_age: Some(24 * hour), ..options() };
-    let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
-    let store = Store::open(shared, hot().over(|request| Below::Warm.open(request)), &environment, options).unwrap();
+    let open = |disk: &SimDisk| {
+        let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
+        Store::open(shared, hot().over(|request| Below::Warm.open(request)), &environment, options.clone()).unwrap()
+    };
+    let mut store = open(&disk);
     let secret = "no compression finds anything in 7f3a9c1e5b";
     for key in 0..200 {
         commit(&store, T, &[&format!("{key}=v")]);
@@ -266,19 +297,64 @@ fn in_time_no_file_holds_what_nobody_may_read() {
     store.set_horizon(store.last_version()).unwrap();
     store.run_until_idle();
     assert!(store.stats().garbage_since.is_some());
-    let holds_secret = || {
+    let holds_secret = |disk: &SimDisk| {
         let is_there = |bytes: Vec<u8>| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
         disk.files().into_iter().filter_map(|(file, _)| disk.file_bytes(file)).any(is_there)
     };
-    assert!(holds_secret(), "it would not be found");
+    assert!(holds_secret(&disk), "it would not be found");
     for passed in 1..=24 {
         clock.advance(hour);
+        if passed % 5 == 0 {
+            // Neither a restart nor a power cut puts it off.
+            let cut = CrashPoint::before(usize::MAX);
+            let image = disk.crash_image(cut, CrashProfile::new(Survival::None), passed);
+            drop(store);
+            disk = if passed % 2 == 1 { image } else { disk };
+            store = open(&disk);
+        }
         store.run_until_idle();
-        assert!(passed >= 12 || holds_secret(), "after {passed} hours");
+        assert!(passed >= 12 || holds_secret(&disk) && store.stats().garbage_since.is_some(), "after {passed} hours");
     }
-    assert!(!holds_secret());
-    assert_eq!(store.stats().garbage_since, None);
+    assert!(!holds_secret(&disk));
     assert_eq!(get(&store, T, "100", Version::MAX).as_deref(), Some("other"));
+}
+
+#[test]
+fn gauge_of_what_must_go_stands_until_it_is_gone() {
+    let hour = Duration::from_secs(3600);
+    let options = StoreOptions { garbage_max_age: Some(24 * hour), ..options() };
+    for below in [None, Some(Below::Warm), Some(Below::Model)] {
+        let clock = Arc::new(SimClock::new());
+        let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+        let shared = Arc::new(SimDisk::new(1)) as Arc<dyn Disk>;
+        let tiers = match below {
+            None => hot(),
+            Some(below) => hot().over(move |request| below.open(request)),
+        };
+        let store = Store::open(shared, tiers, &environment, options.clone()).unwrap();
+        for version in 0..100 {
+            // Too little for a sweep by itself.
+            commit(&store, T, &[&format!("{}=v", version.min(95))]);
+        }
+        store.flush().unwrap();
+        store.set_horizon(store.last_version()).unwrap();
+        store.run_until_idle();
+        let since = store.stats().garbage_since;
+        assert!(since.is_some(), "{below:?}");
+        clock.advance(11 * hour);
+        store.run_until_idle();
+        // Another one, which does not change since when.
+        commit(&store, T, &["0=w"]);
+        store.set_horizon(store.last_version()).unwrap();
+        store.run_until_idle();
+        assert_eq!(store.stats().garbage_since, since, "{below:?}");
+        assert!(below != Some(Below::Warm) || entries(&store, T) > 96, "so little is not worth a rewrite by itself");
+        clock.advance(hour);
+        store.run_until_idle();
+        store.run_until_idle();
+        assert_eq!(store.stats().garbage_since, None, "{below:?}");
+        assert_eq!(entries(&store, T), 96, "{below:?}");
+    }
 }
 
 #[test]

@@ -88,14 +88,18 @@ pub(crate) fn open(disk: &SimDisk) -> Result<Store> {
 }
 
 pub(crate) fn open_with(disk: &SimDisk, segment_size_bytes: u64) -> Result<Store> {
-    open_on(disk, Setup::Hot, segment_size_bytes)
+    open_on(disk, Setup::Hot, segment_size_bytes, &Environment::simulated(7))
 }
 
 pub(crate) fn open_as(disk: &SimDisk, setup: Setup) -> Result<Store> {
-    open_on(disk, setup, LogOptions::SEGMENT_SIZE_BYTES_MIN)
+    open_in(disk, setup, &Environment::simulated(7))
 }
 
-fn open_on(disk: &SimDisk, setup: Setup, segment_size_bytes: u64) -> Result<Store> {
+pub(crate) fn open_in(disk: &SimDisk, setup: Setup, environment: &Environment) -> Result<Store> {
+    open_on(disk, setup, LogOptions::SEGMENT_SIZE_BYTES_MIN, environment)
+}
+
+fn open_on(disk: &SimDisk, setup: Setup, segment_size_bytes: u64, environment: &Environment) -> Result<Store> {
     let mut log = LogOptions { segment_size_bytes, ..LogOptions::default() };
     if setup != Setup::Hot {
         log.preallocate = Preallocate::No;
@@ -113,7 +117,7 @@ fn open_on(disk: &SimDisk, setup: Setup, segment_size_bytes: u64) -> Result<Stor
         // What must be durable at once is, whatever the default.
         options.durability = Durability::Memory;
     }
-    Store::open(disk, tiers, &Environment::simulated(7), options)
+    Store::open(disk, tiers, environment, options)
 }
 
 impl Story {
