@@ -10,7 +10,7 @@ use thermocline_wal::{Durability, LogBase, LogEntry};
 
 use crate::batch::{Batch, Parts};
 use crate::drops;
-use crate::expiry::ExpiredRow;
+use crate::expiry::ExpiredRows;
 use crate::options::{CommitOptions, OpenMode};
 use crate::storage::{Storage, Unpurged};
 use crate::store::{Core, Store};
@@ -39,7 +39,7 @@ enum Action {
         drops: Vec<DropCommand>,
     },
     /// Becomes a commit that deletes those rows of a table that are still the same.
-    Expire(EntryKind, Vec<ExpiredRow>),
+    Expire(ExpiredRows),
     EnsureTable(EntryKind),
     /// Changes of what is retained.
     Note(Vec<Change>),
@@ -84,9 +84,9 @@ impl Core {
     }
 
     /// Deletes expired rows, unless they have changed meanwhile.
-    pub(crate) fn delete_expired(&self, table: EntryKind, rows: Vec<ExpiredRow>) -> Result<()> {
+    pub(crate) fn delete_expired(&self, rows: ExpiredRows) -> Result<()> {
         let options = CommitOptions { durability: Some(Durability::Memory), ..CommitOptions::default() };
-        self.submit(Action::Expire(table, rows), options).map(drop)
+        self.submit(Action::Expire(rows), options).map(drop)
     }
 
     fn submit(&self, action: Action, options: CommitOptions) -> Outcome {
@@ -184,8 +184,8 @@ impl Core {
 
     /// Makes a commit of what deletes expired rows, or nothing if none are left.
     fn resolve_expiry(&self, request: &mut Request) -> Result<()> {
-        if let Action::Expire(table, rows) = &request.action {
-            let writes = self.expired_batch(*table, rows)?;
+        if let Action::Expire(rows) = &request.action {
+            let writes = self.expired_batch(rows)?;
             request.action = if writes.is_empty() {
                 Action::Sync
             } else {

@@ -1,5 +1,7 @@
 //! Rows whose time to live is over: found by the versions of that time, and deleted by commits of the store's own.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use thermocline_drop::{Anchor, Change, Expiry, PolicyScope, Ttl};
 use thermocline_tier::{
@@ -16,62 +18,77 @@ const STEP_ROWS: usize = 256;
 /// How far expiring has got.
 #[derive(Debug, Default)]
 pub(crate) struct Expiring {
-    /// The table that it is at, and where.
-    at: Option<(Expiry, RangeCursor)>,
+    /// The table that it is at, by which time to live, and where.
+    at: Option<(Expiry, Ttl, RangeCursor)>,
     /// The table that it was at before.
     before: Option<EntryKind>,
-    rows: u64,
+}
+
+/// Rows of a table that may have expired by a time to live.
+#[derive(Debug)]
+pub(crate) struct ExpiredRows {
+    table: EntryKind,
+    ttl: Ttl,
+    rows: Vec<ExpiredRow>,
 }
 
 /// A row to be deleted, if it is still the same.
 #[derive(Debug)]
-pub(crate) struct ExpiredRow {
+struct ExpiredRow {
     prefix: Bytes,
     suffix: Bytes,
     version: Version,
 }
 
 impl Core {
-    /// Looks at some rows that may have expired, and deletes those that have; whether there is more to look at.
+    /// Looks at some rows that may have expired, and deletes those that have; whether there is more to look at. A table that fails is
+    /// tried again after the others. What would come on top of what a consumer that holds writers is behind, waits for it.
     pub(crate) fn expire_step(&self) -> Result<bool> {
         let _open = self.storage.enter()?;
+        if self.consumer_behind().is_some() {
+            return Ok(false);
+        }
         let mut expiring = self.expiring.lock();
         let view = self.storage.view_owned();
-        let (expiry, mut cursor) = if let Some(at) = expiring.at.take() {
-            at
+        let is_current = |expiry: &Expiry, ttl: Ttl| self.reclaim.read().ttl(expiry.table) == Some(ttl);
+        let begun = expiring.at.take().filter(|(expiry, ttl, _)| is_current(expiry, *ttl));
+        let (expiry, ttl, mut cursor) = if let Some(begun) = begun {
+            begun
         } else {
-            let due = self.reclaim.read().expiries(self.moment(), &view.tables()?);
+            let authority = self.reclaim.read();
+            let due = authority.expiries(self.moment(), &view.tables()?);
             let behind = due.iter().find(|expiry| expiring.before.is_none_or(|before| expiry.table > before));
             let Some(expiry) = behind.or(due.first()).copied() else { return Ok(false) };
+            let Some(ttl) = authority.ttl(expiry.table) else { return Ok(false) };
             let window = ReadWindow { at: expiry.through, after: Some(expiry.after) };
             let (table, range) = (expiry.table, KeyRange::all());
-            (expiry, RangeRequest { table, range, window, direction: Direction::Forward }.into_cursor())
+            (expiry, ttl, RangeRequest { table, range, window, direction: Direction::Forward }.into_cursor())
         };
-        let from = cursor.clone();
-        match self.expire(&view, &expiry, &mut cursor) {
-            Ok(rows) => expiring.rows += rows,
-            Err(error) => {
-                expiring.at = Some((expiry, from));
-                return Err(error);
-            }
+        if let Err(error) = self.expire(&view, &expiry, ttl, &mut cursor) {
+            expiring.before = Some(expiry.table);
+            return Err(error);
         }
         if !cursor.is_exhausted() {
-            expiring.at = Some((expiry, cursor));
+            expiring.at = Some((expiry, ttl, cursor));
             return Ok(true);
         }
         expiring.before = Some(expiry.table);
-        let done = Change::Expired { table: expiry.table, through: expiry.through };
-        // To look again at what was looked at does no harm.
-        self.note_as(vec![done], Durability::Buffered)?;
+        // By another time other rows are to be looked at.
+        let _turn = self.retention_turn.lock();
+        if is_current(&expiry, ttl) {
+            let done = Change::Expired { table: expiry.table, through: expiry.through };
+            // To look again at what was looked at does no harm.
+            self.note_as(vec![done], Durability::Buffered)?;
+        }
         Ok(true)
     }
 
-    /// Deletes those of the next rows that have expired; how many there were.
-    fn expire(&self, view: &View, expiry: &Expiry, cursor: &mut RangeCursor) -> Result<u64> {
+    /// Deletes those of the next rows that have expired.
+    fn expire(&self, view: &View, expiry: &Expiry, ttl: Ttl, cursor: &mut RangeCursor) -> Result<()> {
         let page = view.merged()?.range_next(cursor, STEP_ROWS)?;
-        let (mut rows, mut size_bytes) = (Vec::new(), 0);
+        let (table, mut rows, mut size_bytes) = (expiry.table, Vec::new(), 0);
         for entry in page.iter().filter(|entry| entry.value.is_some()) {
-            let newest = self.newest(view, expiry.table, entry.prefix)?;
+            let newest = self.newest(view, table, entry.prefix)?;
             let Some((version, suffix)) = newest.filter(|(newest, _)| *newest >= entry.version) else { continue };
             if version > entry.version && !self.has_lived_since(view, expiry, entry.prefix, entry.version)? {
                 continue;
@@ -80,13 +97,14 @@ impl Core {
             rows.push(ExpiredRow { prefix: Bytes::copy_from_slice(entry.prefix), suffix, version });
         }
         if rows.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
-        self.wait_for_room(size_bytes)?;
+        self.wait_for_background(size_bytes)?;
         let count = rows.len() as u64;
-        self.delete_expired(expiry.table, rows)?;
-        tracing::debug!(table = %expiry.table, rows = count, "rows have expired");
-        Ok(count)
+        self.delete_expired(ExpiredRows { table, ttl, rows })?;
+        self.expired_rows.fetch_add(count, Ordering::Relaxed);
+        tracing::debug!(%table, rows = count, "rows have expired");
+        Ok(())
     }
 
     /// The version and the suffix of a key's value in the latest state, if it has one.
@@ -110,20 +128,18 @@ impl Core {
         Ok(newer.all(|entry| entry.value.is_some() && entry.version > horizon))
     }
 
-    /// The batch that deletes those rows that are still the same. Nothing is written meanwhile.
-    pub(crate) fn expired_batch(&self, table: EntryKind, rows: &[ExpiredRow]) -> Result<BatchBuilder> {
+    /// The batch that deletes those rows that are still the same, if the time to live still is. Nothing is written meanwhile.
+    pub(crate) fn expired_batch(&self, ExpiredRows { table, ttl, rows }: &ExpiredRows) -> Result<BatchBuilder> {
         let (view, mut batch) = (self.storage.view_owned(), BatchBuilder::new());
+        if self.reclaim.read().ttl(*table) != Some(*ttl) {
+            return Ok(batch);
+        }
         for ExpiredRow { prefix, suffix, version } in rows {
-            if self.newest(&view, table, prefix)?.is_some_and(|(newest, _)| newest == *version) {
-                batch.remove(table, &[&prefix[..], suffix].concat())?;
+            if self.newest(&view, *table, prefix)?.is_some_and(|(newest, _)| newest == *version) {
+                batch.remove(*table, &[&prefix[..], suffix].concat())?;
             }
         }
         Ok(batch)
-    }
-
-    /// How many rows were deleted since the store was opened.
-    pub(crate) fn expired_rows(&self) -> u64 {
-        self.expiring.lock().rows
     }
 }
 

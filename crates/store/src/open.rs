@@ -121,6 +121,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         sweeping: Mutex::default(),
         dropping: Mutex::default(),
         expiring: Mutex::default(),
+        expired_rows: AtomicU64::new(0),
         dropped_through: AtomicU64::new(0),
         dropped_versions: AtomicU64::new(0),
         reclaimed: Mutex::default(),

@@ -116,6 +116,11 @@ impl Core {
     /// What the work fails with that the write would have to wait for; [`Closed`](thermocline_tier::ErrorKind::Closed).
     pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<()> {
         self.wait_for_consumers()?;
+        self.wait_for_background(bytes)
+    }
+
+    /// The same, but for consumers.
+    pub(crate) fn wait_for_background(&self, bytes: usize) -> Result<()> {
         let strain = self.storage.strain();
         self.pressure.note(&strain);
         match strain {

@@ -11,6 +11,8 @@ use crate::store::Core;
 
 /// How many entries a step looks at, unless a key alone has more: so few that a writer waits for less than a millisecond.
 const SWEEP_ENTRIES: usize = 512;
+/// How many steps of one kind a round does at most, unless it is asked for all: the next one is a second later.
+const ROUND_STEPS: usize = 1024;
 /// A pass begins once one of so many entries is an older version or a tombstone.
 const SWEEP_SHARE: u64 = 8;
 /// After a pass, so many times as long as it has taken none begins.
@@ -47,16 +49,26 @@ impl Core {
         }
         self.name_old_readers();
         self.apply_retention()?;
-        while !self.storage.signals.is_stopping() && self.expire_step()? {}
         self.settle_consumers()?;
         self.overtake_consumers()?;
+        // What fails keeps nothing else from being done.
+        let expired = self.steps(is_patient, || self.expire_step());
         if self.is_reclaim_paused() {
-            return Ok(());
+            return expired;
         }
         let dropped = self.drop_all(is_patient);
-        self.keep_deadline()?;
-        while !self.storage.signals.is_stopping() && self.sweep_step(is_patient)? {}
-        dropped
+        let kept = self.keep_deadline();
+        let swept = self.steps(is_patient, || self.sweep_step(is_patient));
+        expired.and(dropped).and(kept).and(swept)
+    }
+
+    /// Does steps while there are any; patiently, so many that what else there is to do each second has its turn.
+    fn steps(&self, is_patient: bool, step: impl Fn() -> Result<bool>) -> Result<()> {
+        let mut left = if is_patient { ROUND_STEPS } else { usize::MAX };
+        while left > 0 && !self.storage.signals.is_stopping() && step()? {
+            left -= 1;
+        }
+        Ok(())
     }
 
     /// Warns of readers that have become older than they should, once of each.

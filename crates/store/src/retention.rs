@@ -87,7 +87,14 @@ impl Core {
             return Ok(false);
         }
         let has_moved = changes.iter().any(moves);
-        self.note(changes)?;
+        self.note(changes.clone())?;
+        for change in changes {
+            match change {
+                Change::Release { name } => tracing::info!(pin = name, "the lease of a pin is over"),
+                Change::Table { table, horizon, .. } => tracing::debug!(%table, %horizon, "a policy has moved a horizon"),
+                _ => {}
+            }
+        }
         if has_moved {
             self.marks.thin(&self.reclaim.read().retained());
             self.storage.signals.ring();
@@ -171,6 +178,7 @@ impl Store {
     pub fn set_retention(&self, scope: PolicyScope, retention: Option<Retention>) -> Result<()> {
         self.inner.check_writable()?;
         let _turn = self.inner.retention_turn.lock();
+        tracing::info!(?scope, ?retention, "a policy of retention is set");
         let change = self.inner.reclaim.read().set_policy(scope, retention)?;
         self.inner.note(vec![change])
     }

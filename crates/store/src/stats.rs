@@ -133,7 +133,7 @@ impl Store {
             checkpoint: view.durable.as_ref().map_or(Version::ZERO, |durable| durable.checkpoint().version),
             horizon: inner.horizon(),
             swept_entries: inner.swept_entries(),
-            expired_rows: inner.expired_rows(),
+            expired_rows: inner.expired_rows.load(Ordering::Relaxed),
             dropped_versions: inner.dropped_versions.load(Ordering::Relaxed),
             pending_drops: inner.reclaim.read().pending_drops_len(),
             garbage_since: inner.reclaim.read().garbage_since().filter(|_| inner.options.garbage_max_age.is_some()),

@@ -93,6 +93,7 @@ pub(crate) struct Core {
     pub(crate) sweeping: Mutex<Sweeping>,
     pub(crate) dropping: Mutex<Dropping>,
     pub(crate) expiring: Mutex<Expiring>,
+    pub(crate) expired_rows: AtomicU64,
     /// The newest commit that had versions dropped which are older.
     pub(crate) dropped_through: AtomicU64,
     pub(crate) dropped_versions: AtomicU64,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, Version};
+use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats, Version};
 
 use crate::codec::Compression;
 use crate::error::disk_error;
@@ -164,20 +164,28 @@ fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTabl
     permille(hidden, old_entries(meta).1).max(superseded_permille(view, segment, retained))
 }
 
-/// The same of what is superseded.
+/// The same of what is superseded, and of deletions that hide nothing.
 fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
     let meta = &segment.meta;
-    let only_newest = |retained: &Retained| retained.keeps_newest_only(meta.version_min, meta.version_max);
-    let (old, entries) = old_entries(meta);
-    if old == 0 || !meta.tables.iter().all(|(table, _)| retained.parts(*table).all(|(_, retained)| only_newest(retained))) {
-        return 0;
-    }
-    let tombstones = meta.tables.iter().fold(0_u64, |sum, (_, stats)| sum.saturating_add(stats.tombstones));
-    // Where the newest entries are kept in any case, so are tombstones among them.
-    let keeps_anyway = |retained: &Retained| retained.keeps_anyway(meta.version_max, 0);
-    let may_go = || !meta.tables.iter().any(|(table, _)| retained.parts(*table).any(|(_, part)| keeps_anyway(part)));
-    let is_lowest = tombstones > 0 && may_go() && is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default();
-    permille(if is_lowest { old } else { old.saturating_sub(tombstones) }, entries)
+    let hides_nothing = std::cell::OnceCell::new();
+    let hides_nothing = || *hides_nothing.get_or_init(|| is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default());
+    let of_part = |stats: &TableStats, part: &Retained| {
+        if meta.version_max > part.horizon() {
+            return 0;
+        }
+        // Of each key one entry is kept, and no more than these besides.
+        let others = part.keeps_per_key(meta.version_min, meta.version_max);
+        let superseded = stats.entries.saturating_sub(stats.keys).saturating_sub(stats.keys.saturating_mul(others));
+        // Where the newest entries are kept in any case, so are tombstones among them.
+        let may_go = others == 0 && stats.tombstones > 0 && !part.keeps_anyway(meta.version_max, 0);
+        superseded.saturating_add(if may_go && hides_nothing() { stats.tombstones } else { 0 })
+    };
+    let of_table = |(table, stats): &(EntryKind, TableStats)| {
+        // Of the parts of a table it is not known how much lies in each.
+        retained.parts(*table).map(|(_, part)| of_part(stats, part)).min().unwrap_or_default()
+    };
+    let superseded = meta.tables.iter().map(of_table).fold(0_u64, u64::saturating_add);
+    permille(superseded, old_entries(meta).1)
 }
 
 /// Whether some versions that a file holds lie at or below the horizon of a table of its own.

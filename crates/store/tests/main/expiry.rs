@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_io::{Clock, Disk, Environment, SimClock, SimDisk};
-use thermocline_store::{Anchor, Batch, PolicyScope, Retention, Store, Ttl};
+use thermocline_store::{Anchor, Batch, ConsumerOptions, Holding, PinRequest, PolicyScope, Retention, Store, Ttl};
 use thermocline_tier::{EntryKind, KeyRange, Version};
 
 use super::story::{Below, Numbers};
@@ -219,4 +219,47 @@ fn row_that_is_written_beside_its_deletion_stays() {
     });
     // Each was written after, or beside, its deletion.
     assert_eq!(rows(&store, T).len(), keys.len());
+}
+
+#[test]
+fn rows_expire_no_more_once_the_time_is_taken_away_and_wait_for_consumers_that_hold_writers() {
+    const ROWS: usize = 20_000;
+    for is_tiered in [false, true] {
+        let world = World::new(is_tiered);
+        let store = world.open();
+        let table = PolicyScope::Table(T);
+        store.set_ttl(table, Some(ttl(10, Anchor::Updated))).unwrap();
+        let all: Vec<String> = (0..ROWS).map(|row| format!("{row:05}=v")).collect();
+        put(&store, T, &all.iter().map(String::as_str).collect::<Vec<_>>());
+        let held = ConsumerOptions { holding: Holding::HoldWriters(20_000), ..ConsumerOptions::default() };
+        let mut view = store.consumer("view", held).unwrap();
+        let lease = PinRequest { lease: Some(SECOND), ..PinRequest::one(store.last_version()) };
+        store.pin_with("lease", lease).unwrap();
+        world.pass(&store, 20);
+        let left = rows(&store, T).len();
+        assert!(left > 0 && left < ROWS, "{left} are left when the consumer is behind");
+        assert!(store.pins().is_empty(), "other things go on");
+        assert_eq!(store.stats().expired_rows, (ROWS - left) as u64);
+
+        // In the middle of it, the time is taken away.
+        store.set_ttl(table, None).unwrap();
+        let mut catch_up = || {
+            while !view.poll().unwrap().commits.is_empty() {}
+            view.checkpoint(view.delivered()).unwrap();
+        };
+        catch_up();
+        world.pass(&store, 20);
+        assert_eq!(rows(&store, T).len(), left, "{is_tiered}");
+
+        // By another one, each is looked at, those too that were before.
+        store.set_ttl(table, Some(ttl(60, Anchor::Updated))).unwrap();
+        catch_up();
+        world.pass(&store, 10);
+        assert_eq!(rows(&store, T).len(), left, "{is_tiered}");
+        for _ in 0..100 {
+            catch_up();
+            world.pass(&store, 10);
+        }
+        assert_eq!(rows(&store, T).len(), 0, "{is_tiered}");
+    }
 }

@@ -1,16 +1,21 @@
 //! A power cut at every operation of runs that move horizons, make and release pins, and follow with a consumer, between commits,
-//! flushes and rewrites.
+//! flushes and rewrites; and of runs that have things removed in every way there is.
 //!
 //! Hunts: a pin, a horizon or a checkpoint that was acknowledged and is forgotten; a version that is reclaimed, or a log that is cut, before
 //! what allows it is durable; a consumer that misses a commit or the value before it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use thermocline_io::{CrashPoint, CrashProfile, Phase, SimDisk};
-use thermocline_store::{Batch, CommitOptions, Consumer, ConsumerOptions, Durability, Holding, Store};
-use thermocline_tier::{ErrorKind, KeyRange, Version};
+use thermocline_store::{
+    Batch, CommitOptions, Consumer, ConsumerOptions, Durability, Holding, PinRequest, PolicyScope, Retention, Scope, Store,
+    StoreOptions,
+};
+use thermocline_tier::{DropRule, EntryKind, ErrorKind, KeyRange, Version};
 
 use super::story::{Below, Numbers, Setup, open_as};
+use super::tiered::{hot, open_tiers, options as options_of_tiers};
 use super::{T, U};
 
 /// What was promised when an operation was acknowledged.
@@ -153,5 +158,176 @@ fn a_power_cut_anywhere_breaks_no_promise_of_a_pin_a_horizon_or_a_consumer() {
         (75, Setup::Alone(Below::Warm, 2_000)),
     ] {
         sweep(setup, seed, 60);
+    }
+}
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// What every key of both tables has at a version.
+type State = BTreeMap<(EntryKind, &'static str), u64>;
+
+/// A run that has things removed in every way there is, and what was promised.
+#[derive(Clone, Debug)]
+struct Removed {
+    /// After each commit.
+    states: Vec<State>,
+    horizon: u64,
+    /// Whether some policy of U may have let anything go but the latest.
+    is_thinned: bool,
+    /// Versions of U.
+    pins: BTreeMap<String, u64>,
+    /// Of `a` in T all below may have been dropped but its newest version.
+    dropped_below: u64,
+}
+
+impl Removed {
+    fn last(&self) -> u64 {
+        self.states.len() as u64 - 1
+    }
+
+    fn commit(&mut self, store: &Store, numbers: &mut Numbers) {
+        let version = self.last() + 1;
+        let (mut batch, mut state) = (Batch::new(), self.states[self.states.len() - 1].clone());
+        if numbers.below(6) == 0 {
+            batch.clear_table(U);
+            state.retain(|(table, _), _| *table != U);
+        }
+        for table in [T, U] {
+            for key in KEYS {
+                match numbers.below(5) {
+                    0..2 => {
+                        batch.put(table, key.as_bytes(), version.to_string().as_bytes());
+                        state.insert((table, key), version);
+                    }
+                    2 => {
+                        batch.remove(table, key.as_bytes());
+                        state.remove(&(table, key));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if numbers.below(5) == 0 {
+            self.dropped_below = version;
+            batch.drop_versions(T, b"a", DropRule { up_to: Some(Version(version)), keep_last: Some(1), ..DropRule::default() });
+        }
+        store.commit_with(batch, CommitOptions { durability: Some(Durability::Sync), version: None }).unwrap();
+        self.states.push(state);
+    }
+
+    fn step(&mut self, store: &Store, numbers: &mut Numbers) {
+        match numbers.below(12) {
+            0..5 => self.commit(store, numbers),
+            5 => store.flush().unwrap(),
+            6 => store.compact(U, &KeyRange::all()).unwrap(),
+            7 => {
+                self.horizon = self.horizon.max(self.last().saturating_sub(numbers.below(3)));
+                store.set_horizon(Version(self.horizon)).unwrap();
+            }
+            8 => {
+                let policies = [None, Some(Retention::LatestOnly), Some(Retention::NewestVersions(2))];
+                let policy = policies[usize::try_from(numbers.below(3)).unwrap()].clone();
+                self.is_thinned |= policy.is_some();
+                store.set_retention(PolicyScope::Table(U), policy).unwrap();
+            }
+            9 => {
+                let (name, version) = (format!("pin {}", numbers.below(2)), self.last().saturating_sub(numbers.below(4)));
+                let request = PinRequest { scope: Scope::Table(U), ..PinRequest::one(Version(version)) };
+                if store.pin_with(&name, request).is_ok() {
+                    self.pins.insert(name, version);
+                }
+            }
+            10 => {
+                let name = format!("pin {}", numbers.below(2));
+                if self.pins.remove(&name).is_some() {
+                    store.release_pin(&name).unwrap();
+                }
+            }
+            _ => store.run_until_idle(),
+        }
+    }
+
+    /// Compares what a power cut left with this, which was under way, and with what was promised before.
+    fn check(&self, store: &Store, before: &Self, repro: &str) {
+        let last = store.last_version().0;
+        assert!((before.last()..=self.last()).contains(&last), "{repro}: last version {last}");
+        assert!((before.horizon..=self.horizon).contains(&store.horizon().0), "{repro}: horizon {}", store.horizon());
+        let is_kept = |version: u64| before.pins.iter().any(|(name, pin)| *pin == version && self.pins.get(name) == Some(pin));
+        for (version, state) in (0..=last).zip(&self.states) {
+            for table in [T, U] {
+                let may_be_gone = version < self.horizon || table == U && self.is_thinned && version < last;
+                for key in KEYS {
+                    let expected = state.get(&(table, key)).map(u64::to_string);
+                    let repro = || format!("{repro}: {key} of {table} at {version}");
+                    match store.get_at(table, key.as_bytes(), Version(version)) {
+                        Ok(found) => {
+                            let is_right = found.as_deref() == expected.as_ref().map(String::as_bytes);
+                            // The command that was under way may or may not have been one.
+                            let is_dropped = found.is_none() && (table, key) == (T, "a") && version < self.dropped_below;
+                            assert!(is_right || is_dropped, "{}: {found:?}, not {expected:?}", repro());
+                        }
+                        Err(error) => {
+                            assert!(matches!(error.kind(), ErrorKind::VersionReclaimed { .. }), "{}: {error}", repro());
+                            assert!(may_be_gone && !(table == U && is_kept(version)), "{} is gone", repro());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn sweep_removals(below: Option<Below>, seed: u64, steps: usize) {
+    let (disk, mut numbers) = (SimDisk::new(seed), Numbers(seed));
+    // Whatever need not be kept must be gone at once.
+    let options = StoreOptions { garbage_max_age: Some(Duration::ZERO), hot_budget_bytes: Some(500), ..options_of_tiers() };
+    let open = |disk: &SimDisk| {
+        let tiers = below.map_or_else(hot, |below| hot().over(move |request| below.open(request)));
+        open_tiers(disk, tiers, options.clone())
+    };
+    let (states, pins) = (vec![State::new()], BTreeMap::new());
+    let mut runs = vec![Removed { states, horizon: 0, is_thinned: false, pins, dropped_below: 0 }];
+    let mut store = open(&disk).unwrap();
+    disk.mark(0);
+    for number in 0..steps {
+        if number % 17 == 16 {
+            drop(store);
+            store = open(&disk).unwrap();
+        }
+        let mut next = runs[number].clone();
+        next.step(&store, &mut numbers);
+        runs.push(next);
+        disk.mark(runs.len() as u64 - 1);
+    }
+    let recording = disk.recording();
+    let (mut walk, mut images) = (recording.sweep(), 0_u64);
+    for operation in 0..=recording.operations() {
+        for phase in [Phase::Before, Phase::Inside, Phase::After] {
+            let cut = CrashPoint { operation, phase };
+            // Before that there is no store.
+            let Some(mark) = recording.last_mark_before(cut) else { continue };
+            let before = &runs[usize::try_from(mark).unwrap()];
+            let after = runs.get(usize::try_from(mark).unwrap() + 1).unwrap_or(before);
+            let profile = CrashProfile::numbered(images);
+            let repro = format!("{below:?} seed {seed} {cut:?} {profile:?}");
+            let store = open(&walk.crash_image(cut, profile, images)).unwrap_or_else(|error| panic!("{repro}: {error}"));
+            after.check(&store, before, &repro);
+            // And what is removed from now on, is removed by what is known.
+            if images % 8 == 0 {
+                store.run_until_idle();
+                after.check(&store, before, &repro);
+            }
+            images += 1;
+        }
+    }
+    let end = runs.last().unwrap();
+    println!("{below:?} seed {seed}: {images} images of {} operations", recording.operations());
+    assert!(end.last() > 10 && end.horizon > 0 && end.is_thinned && end.dropped_below > 0, "{end:?}");
+}
+
+#[test]
+fn a_power_cut_anywhere_in_removals_leaves_right_answers_and_what_was_promised() {
+    for (seed, below) in [(81, None), (82, Some(Below::Warm)), (83, Some(Below::Warm)), (84, Some(Below::Model))] {
+        sweep_removals(below, seed, 70);
     }
 }

@@ -13,7 +13,7 @@ use thermocline_conformance::ModelTier;
 use thermocline_io::{Operation, SimDisk};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, RangeBatch, RangeRequest, ReadWindow, Retained,
-    RetainedTables, RetentionSource, TierStorage, Version,
+    RetainedTables, RetentionSource, TableRetained, TierStorage, Version,
 };
 use thermocline_warm::{Compression, WarmOptions, WarmTier};
 
@@ -628,4 +628,47 @@ fn what_need_not_be_kept_is_not_flushed() {
         |table, key: &[u8]| tier.get_all_versions(table, key).unwrap().iter().map(|entry| entry.version.0).collect::<Vec<_>>();
     assert_eq!((versions(MULTI, b"k"), versions(SOURCE, b"k")), (vec![9, 8, 7, 3], vec![9, 8, 7, 3]));
     assert_eq!(versions(SOURCE, b"gone"), [5], "older ones may lie below");
+}
+
+#[test]
+fn file_is_rewritten_for_what_is_certain_to_go_beside_pins_newest_entries_and_other_tables() {
+    let disk = SimDisk::new(1);
+    let tier = open(&disk, WarmOptions { file_size_bytes: 1 << 20, level1_size_bytes: 1 << 20, ..small() }).unwrap();
+    let kept = Arc::new(Mutex::new(RetainedTables::default()));
+    tier.set_retention(Arc::new(Rules(Arc::clone(&kept))) as Arc<dyn RetentionSource>);
+    let model = ModelTier::new();
+    for version in 1..=20 {
+        for key in 0..5 {
+            model.set(&one(version, MULTI, &format!("{key}={version}"))).unwrap();
+        }
+        // Of this table all is kept.
+        model.set(&one(version, SOURCE, &format!("k={version}"))).unwrap();
+    }
+    tier.absorb(&model, Checkpoint::default()).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(stored(&tier), 120);
+    let all = || RetainedTables::new(Retained::new(Version::ZERO, []));
+    for (retained, left) in [
+        (Retained::new(Version(20), [Version(3), Version(7)]), 3),
+        (Retained::new(Version(20), [Version(3)]).with_newest(2), 2 + 1),
+        (Retained::new(Version(20), []), 1),
+    ] {
+        let mut rules = all();
+        rules.insert(MULTI, TableRetained::new(&[], |_| retained.clone()));
+        *kept.lock() = rules;
+        step_to_the_end(&tier);
+        assert!(stored(&tier) <= 20 + 5 * left, "{} entries, {retained:?}", stored(&tier));
+        let files = live_files(&tier);
+        step_to_the_end(&tier);
+        assert_eq!(live_files(&tier), files, "once");
+    }
+}
+
+#[derive(Debug)]
+struct Rules(Arc<Mutex<RetainedTables>>);
+
+impl RetentionSource for Rules {
+    fn retained(&self) -> RetainedTables {
+        self.0.lock().clone()
+    }
 }
