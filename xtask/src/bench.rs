@@ -64,22 +64,27 @@ fn setup() -> Result<(), Failure> {
     })
 }
 
-/// Builds the comparison, with the engines that are asked for alone, and runs it.
+/// Builds the comparison, with the engines that are asked for alone, and runs it, or with `--test` the tests of their adapters.
 fn compare(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let mut arguments = arguments.to_vec();
+    let test = arguments.iter().position(|word| word == "--test").map(|place| arguments.remove(place));
     if let Some(place) = arguments.iter().position(|word| word == "--git") {
         let repository = arguments.get(place + 1).ok_or_else(|| Failure::Usage("--git needs a repository".to_owned()))?;
         let file = export(workspace, repository)?;
         arguments.splice(place..=place + 1, ["--tsv".to_owned(), file.display().to_string()]);
     }
     let mut command = cargo();
-    command.current_dir(workspace.path("benches/compare")).args(["build", "--release", "--locked", "--target-dir", "target"]);
+    let verb = if test.is_some() { "test" } else { "build" };
+    command.current_dir(workspace.path("benches/compare")).args([verb, "--release", "--locked", "--target-dir", "target"]);
     let engines = arguments.iter().position(|word| word == "--engines").and_then(|place| arguments.get(place + 1));
     if let Some(engines) = engines {
         let features: Vec<&str> = engines.split(',').filter(|engine| *engine != "thermocline").collect();
         command.args(["--no-default-features", "--features", &features.join(",")]);
     }
     run_command(&mut command)?;
+    if test.is_some() {
+        return Ok(());
+    }
     let program = workspace.path("benches/compare/target/release/thermocline-compare");
     run_command(Command::new(program).current_dir(&workspace.root).args(arguments))
 }

@@ -42,7 +42,7 @@ usage: cargo xtask <command> [options]
   bench [ARGS]         run the benchmark harness in release; ARGS go to it
   bench --setup        install what the next two need (Debian)
   bench --compare [--engines A,B] [--workloads W,D] [--quick] [--git REPOSITORY | --tsv FILE] ...
-                       build other engines and measure them beside this one
+                       build other engines and measure them beside this one; with --test, test their adapters instead
   bench --gate [--update]
                        count the instructions of small workloads, and compare with benches/gate.tsv
   demo [REPOSITORY] [--seed S]

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::report::{Cell, OWN, Report, show_cell, show_figure};
+use thermocline_yardstick::report::{Cell, OWN, Report, SettingsOf, show_cell, show_figure};
 use thermocline_yardstick::spec::{Better, KEY_CURVE, PHASES, Phase, VERSION_CURVE};
 
 const STYLE: &str = "
@@ -182,9 +182,12 @@ fn settings(report: &Report) -> String {
     let names =
         ["engine", "release", "versions", "durability", "memory", "other"].map(|name| format!("<th>{name}</th>")).concat();
     let mut text = format!("<h2>Settings</h2><table class=\"settings\"><tr>{names}</tr>\n");
-    for (engine, settings) in report.settings() {
-        let cells = [engine, &settings.release, &settings.versions, &settings.durability, &settings.memory, &settings.other];
-        push(&mut text, &format!("<tr>{}</tr>", cells.map(|cell| format!("<td>{}</td>", escaped(cell))).concat()));
+    for of_engine in report.settings().chunk_by(|one, next| one.engine == next.engine) {
+        for (number, SettingsOf { engine, workloads, settings }) in of_engine.iter().enumerate() {
+            let engine = if number == 0 { (*engine).to_owned() } else { format!("{engine} in {}", workloads.join(", ")) };
+            let cells = [&engine, &settings.release, &settings.versions, &settings.durability, &settings.memory, &settings.other];
+            push(&mut text, &format!("<tr>{}</tr>", cells.map(|cell| format!("<td>{}</td>", escaped(cell))).concat()));
+        }
     }
     text.push_str("</table>");
     text

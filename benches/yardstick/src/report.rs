@@ -41,6 +41,17 @@ pub struct Report {
     pub runs: Vec<Run>,
 }
 
+/// How an engine was set up in some workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsOf<'a> {
+    /// The engine's name.
+    pub engine: &'a str,
+    /// Those workloads, at least one.
+    pub workloads: Vec<&'a str>,
+    /// What it said.
+    pub settings: &'a Settings,
+}
+
 /// What the rounds of one phase come to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -170,20 +181,41 @@ impl Report {
         (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 
-    /// The geometric mean of a workload's ratios, and of how many; `None` without any.
+    /// The geometric mean of a workload's ratios, and of how many; `None` without any, and where a row of this project's engine is void or
+    /// failed: a mean without its worst row would flatter.
     pub fn mean_ratio(&self, workload: &str) -> Option<(f64, usize)> {
         let counts = |phase: &&Phase| !NOT_IN_MEANS.contains(&phase.name);
         let phases = self.phases(workload);
+        let is_bad =
+            |phase: &&&Phase| matches!(self.cell(workload, OWN, phase.name), Cell::Missing(Status::Wrong(_) | Status::Failed(_)));
+        if phases.iter().any(|phase| is_bad(&phase)) {
+            return None;
+        }
         let logarithms: Vec<f64> =
             phases.into_iter().filter(counts).filter_map(|phase| self.ratio(workload, phase)).map(f64::ln).collect();
         let mean = (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp();
         (!logarithms.is_empty()).then_some((mean, logarithms.len()))
     }
 
-    /// How each engine was set up, as it said in its first run.
-    pub fn settings(&self) -> BTreeMap<&str, &Settings> {
-        let runs = self.runs.iter().rev();
-        runs.filter_map(|run| Some((run.engine.as_str(), &run.outcome.as_ref().ok()?.settings))).collect()
+    /// How each engine was set up, in the order of their names: in the first workload that it ran, and where another one was
+    /// different, in that.
+    pub fn settings(&self) -> Vec<SettingsOf<'_>> {
+        let mut engines: Vec<&str> = self.engines.iter().map(String::as_str).collect();
+        engines.sort_unstable();
+        let mut all = Vec::new();
+        for engine in engines {
+            let mut groups: Vec<SettingsOf<'_>> = Vec::new();
+            for workload in &self.workloads {
+                let mut runs = self.runs.iter().filter(|run| run.engine == engine && run.workload == *workload);
+                let Some(answer) = runs.find_map(|run| run.outcome.as_ref().ok()) else { continue };
+                match groups.iter_mut().find(|group| *group.settings == answer.settings) {
+                    Some(group) => group.workloads.push(workload),
+                    None => groups.push(SettingsOf { engine, workloads: vec![workload], settings: &answer.settings }),
+                }
+            }
+            all.extend(groups);
+        }
+        all
     }
 
     /// Every wrong answer.
@@ -222,22 +254,11 @@ impl Report {
             }
             push_line(&mut text, "");
         }
-        let marks = format!(
-            "`!`: others used more than {FOREIGN_CPUS_MAX} processors in most rounds. `±`: half of what lies between the lowest"
-        );
-        push_line(&mut text, &format!("{marks} and the highest round. `n/a`: not supported. `void`: wrong answer."));
+        let marks =
+            format!("Medians, with the lowest and the highest round. `!`: others used more than {FOREIGN_CPUS_MAX} processors");
+        push_line(&mut text, &format!("{marks} in most rounds. `n/a`: not supported. `void`: wrong answer."));
         push_line(&mut text, "");
-        for (engine, settings) in self.settings() {
-            let Settings { release, versions, durability, memory, other } = settings;
-            let not_in: Vec<&str> = PHASES.iter().map(|phase| phase.name).filter(|phase| !self.is_peer(engine, phase)).collect();
-            let peer = match not_in.len() {
-                0 => String::new(),
-                all if all == PHASES.len() => " Not counted as a peer.".to_owned(),
-                _ => format!(" Not counted as a peer in {}.", not_in.join(", ")),
-            };
-            let parts = format!("Versions: {versions}. {durability}. Memory: {memory}. Other: {other}.{peer}");
-            push_line(&mut text, &format!("- **{engine}** ({release}). {parts}"));
-        }
+        self.push_settings(&mut text);
         let reasons = self.reasons();
         if !reasons.is_empty() {
             push_line(&mut text, "");
@@ -246,6 +267,36 @@ impl Report {
             }
         }
         text
+    }
+
+    /// What every engine was set to, and behind it what was different in other workloads.
+    fn push_settings(&self, text: &mut String) {
+        let all = self.settings();
+        for of_engine in all.chunk_by(|one, next| one.engine == next.engine) {
+            let Some((SettingsOf { engine, settings: first, .. }, others)) = of_engine.split_first() else { continue };
+            let not_in: Vec<&str> = PHASES.iter().map(|phase| phase.name).filter(|phase| !self.is_peer(engine, phase)).collect();
+            let peer = match not_in.len() {
+                0 => String::new(),
+                all if all == PHASES.len() => " Not counted as a peer.".to_owned(),
+                _ => format!(" Not counted as a peer in {}.", not_in.join(", ")),
+            };
+            let Settings { release, versions, durability, memory, other } = first;
+            let line = format!(
+                "- **{engine}** ({release}). Versions: {versions}. {durability}. Memory: {memory}. Other: {other}.{peer}"
+            );
+            let others = others.iter().map(|SettingsOf { workloads, settings, .. }| {
+                let parts = [
+                    ("Versions: ", versions, &settings.versions),
+                    ("", durability, &settings.durability),
+                    ("Memory: ", memory, &settings.memory),
+                    ("Other: ", other, &settings.other),
+                ];
+                let changed = parts.iter().filter(|(_, first, here)| first != here);
+                let changed: Vec<String> = changed.map(|(name, _, here)| format!("{name}{here}.")).collect();
+                format!(" In {}: {}", workloads.join(", "), changed.join(" "))
+            });
+            push_line(text, &std::iter::once(line).chain(others).collect::<String>());
+        }
     }
 
     fn row(&self, workload: &str, phase: &Phase) -> Vec<String> {
@@ -288,7 +339,27 @@ impl Report {
                 json!({ "workload": run.workload, "engine": run.engine, "round": run.round, "answer": answer, "failure": failure })
             })
             .collect();
-        json!({ "machine": machine, "engines": self.engines, "workloads": self.workloads, "runs": runs })
+        let summary: Vec<Value> = self.workloads.iter().map(|workload| self.summary(workload)).collect();
+        json!({
+            "machine": machine, "engines": self.engines, "workloads": self.workloads, "summary": summary, "runs": runs,
+        })
+    }
+
+    /// What a workload comes to: for each phase medians and ratio, and their mean.
+    fn summary(&self, workload: &str) -> Value {
+        let of_phase = |phase: &&Phase| {
+            let figures: BTreeMap<&str, Summary> = self
+                .engines
+                .iter()
+                .filter_map(|engine| Some((engine.as_str(), self.cell(workload, engine, phase.name).figure()?.clone())))
+                .collect();
+            let best_peer = self.best_peer(workload, phase).map(|(engine, _)| engine);
+            let (name, unit, ratio) = (phase.name, phase.unit, self.ratio(workload, phase));
+            json!({ "phase": name, "unit": unit, "figures": figures, "best_peer": best_peer, "ratio": ratio })
+        };
+        let phases: Vec<Value> = self.phases(workload).iter().map(of_phase).collect();
+        let mean = self.mean_ratio(workload).map(|(mean, rows)| json!({ "ratio": mean, "rows": rows }));
+        json!({ "workload": workload, "phases": phases, "mean": mean })
     }
 
     /// The same as lines of comma-separated values, one a figure.
@@ -366,15 +437,12 @@ pub fn show_cell(cell: &Cell) -> String {
     }
 }
 
-/// The same with half of what lies between the lowest and the highest figure, in per cent of the median, if there were several rounds.
+/// The same with the lowest and the highest figure, if these look different.
 fn show_spread(cell: &Cell) -> String {
-    match cell {
-        Cell::Figure(summary) if summary.max > summary.min && summary.median > 0.0 => {
-            let percent = (summary.max - summary.min) / 2.0 / summary.median * 100.0;
-            format!("{} ±{percent:.0}%", show_cell(cell))
-        }
-        _ => show_cell(cell),
-    }
+    let shown = show_cell(cell);
+    let Cell::Figure(summary) = cell else { return shown };
+    let [min, max] = [summary.min, summary.max].map(show_figure);
+    if min == max { shown } else { format!("{shown} ({min}–{max})") }
 }
 
 /// A figure with three digits.

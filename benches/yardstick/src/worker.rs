@@ -441,7 +441,7 @@ impl Worker<'_> {
         self.recorder.phase("single", || {
             let commits = Commits { workload, first: 0, threads: 1, durability: Durability::Buffered };
             let (timed, last) = commits.run(&engine, 0, slice, seed)?;
-            commits.check(&engine, &[last])?;
+            commits.check(&engine, &last)?;
             Ok(per_second(&timed))
         });
         let (mut before, mut all, mut acknowledged) = (bare()?, Vec::new(), Vec::new());
@@ -453,7 +453,7 @@ impl Worker<'_> {
                 let ran =
                     untied(&vec![None; threads as usize], |number| commits.run(&engine, number, slice, seed + number as u64))?;
                 after = bare()?;
-                let last: Vec<Last> = ran.iter().map(|(_, last)| *last).collect();
+                let last: Vec<Last> = ran.iter().flat_map(|(_, last)| last).copied().collect();
                 commits.check(&engine, &last)?;
                 acknowledged.push((name, commits, last));
                 let rate: f64 = ran.iter().map(|(timed, _)| timed.rate()).sum();
@@ -481,7 +481,7 @@ impl Worker<'_> {
     }
 }
 
-/// The last commit of a thread that was acknowledged: its key and the round of its value.
+/// The last commit of a key that was acknowledged: the key, and the round of its value.
 type Last = (u32, u32);
 
 /// Commits of one entry each, of keys that no other thread and no other phase writes.
@@ -498,19 +498,22 @@ impl Commits<'_> {
     /// More than all threads of all phases.
     const LANES: u32 = 80;
 
-    fn run(&self, engine: &impl Engine, number: usize, slice: Duration, seed: u64) -> Outcome<(Timed, Last)> {
+    /// Commits for a while, and gives back the last ones of all keys that had any.
+    fn run(&self, engine: &impl Engine, number: usize, slice: Duration, seed: u64) -> Outcome<(Timed, Vec<Last>)> {
         let lane = self.first + u32::try_from(number).unwrap_or(0);
-        let (mut random, mut last) = (Random::new(seed), (lane, 0));
+        let keys = self.workload.keys / Self::LANES;
+        let (mut random, mut rounds) = (Random::new(seed), vec![None; keys as usize]);
         let stride = if self.durability == Durability::Sync { 1 } else { 16 };
         let timed = run_for(slice, stride, |round| {
-            let index = random.below(self.workload.keys / Self::LANES) * Self::LANES + lane;
-            last = (index, write_one(engine, self.workload, index, round, self.durability)?);
+            let key = random.below(keys);
+            rounds[key as usize] = Some(write_one(engine, self.workload, key * Self::LANES + lane, round, self.durability)?);
             Ok(1)
         })?;
-        Ok((timed, last))
+        let last = (0..keys).zip(rounds).filter_map(|(key, round)| Some((key * Self::LANES + lane, round?)));
+        Ok((timed, last.collect()))
     }
 
-    /// Every thread's last commit is there.
+    /// Every key has what was committed last.
     fn check(&self, engine: &impl Engine, last: &[Last]) -> Outcome<()> {
         for (index, round) in last {
             let expected = self.workload.value(*index, *round);

@@ -4,13 +4,16 @@
 //! stays as it is.
 
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, KvPair, PersistMode, Readable};
 use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, Versioned};
 
 use super::{VERSIONS_IN_KEYS, mebibytes};
 
@@ -27,6 +30,35 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub struct Store {
     database: Database,
     keyspace: Keyspace,
+    /// What no read at this version or above can see is left out of compactions; 0 for nothing.
+    reclaimed: Arc<AtomicU64>,
+}
+
+/// Makes a filter for each compaction.
+struct Filters(Arc<AtomicU64>);
+
+/// `None` where nothing goes.
+struct Filter(Option<Superseded>);
+
+const FILTER_NAME: &str = "thermocline.superseded";
+
+impl Factory for Filters {
+    fn name(&self) -> &str {
+        FILTER_NAME
+    }
+
+    fn make_filter(&self, _context: &Context) -> Box<dyn CompactionFilter> {
+        let version = self.0.load(Ordering::Relaxed);
+        Box::new(Filter((version > 0).then(|| Superseded::new(version))))
+    }
+}
+
+impl CompactionFilter for Filter {
+    /// No key is ever written twice, since its version is a part of it, so that nothing older can come back.
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _context: &Context) -> CompactionFilterResult {
+        let is_gone = self.0.as_mut().is_some_and(|superseded| superseded.is_gone(item.key()));
+        Ok(if is_gone { Verdict::Destroy } else { Verdict::Keep })
+    }
 }
 
 /// A quarter of the memory for the memtable that is written and one that is flushed, in the bounds that fjall recommends for each.
@@ -54,17 +86,23 @@ impl Ordered for Store {
                 mebibytes(memtable_bytes(options))
             ),
             other: "fjall's defaults: lz4 from level 2 down, bloom filters (not used by ranges, which point reads are), 4 KiB blocks, \
-                    leveled compaction; at rest compacted as a whole"
+                    leveled compaction; superseded versions left out by a compaction filter; at rest compacted as a whole"
                 .to_owned(),
         }
     }
 
     fn open(options: &Options) -> Outcome<Self> {
-        let database = Database::builder(&options.directory).cache_size(cache_bytes(options)).open().map_err(Failure::engine)?;
+        let reclaimed = Arc::new(AtomicU64::new(0));
+        let filters: Arc<dyn Factory> = Arc::new(Filters(Arc::clone(&reclaimed)));
+        let database = Database::builder(&options.directory)
+            .cache_size(cache_bytes(options))
+            .with_compaction_filter_factories(Arc::new(move |_keyspace| Some(Arc::clone(&filters))))
+            .open()
+            .map_err(Failure::engine)?;
         let keyspace = database
             .keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(options)))
             .map_err(Failure::engine)?;
-        Ok(Self { database, keyspace })
+        Ok(Self { database, keyspace, reclaimed })
     }
 
     fn write(&self, puts: &[(Vec<u8>, Vec<u8>)], deletes: &[Vec<u8>], durability: Durability) -> Outcome<()> {
@@ -96,6 +134,11 @@ impl Ordered for Store {
 
     fn compact(&self) -> Outcome<()> {
         self.keyspace.major_compact().map_err(Failure::engine)
+    }
+
+    fn reclaim_while_compacting(&self, version: u64) -> bool {
+        self.reclaimed.store(version, Ordering::Relaxed);
+        true
     }
 
     fn close(self) -> Outcome<()> {

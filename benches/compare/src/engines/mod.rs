@@ -10,9 +10,9 @@ mod lmdb;
 mod persistent_kv;
 #[cfg(feature = "redb")]
 mod redb;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "rocksdb-zstd"))]
 mod rocksdb;
-#[cfg(any(feature = "rocksdb", feature = "rocksdb-ts"))]
+#[cfg(any(feature = "rocksdb", feature = "rocksdb-zstd", feature = "rocksdb-ts"))]
 mod rocksdb_options;
 #[cfg(feature = "rocksdb-ts")]
 mod rocksdb_ts;
@@ -67,6 +67,7 @@ macro_rules! engines {
 
 engines! {
     "rocksdb" rocksdb_answers_as_the_model self::rocksdb::RocksDb;
+    "rocksdb-zstd" rocksdb_zstd_answers_as_the_model self::rocksdb::RocksDbZstd;
     "rocksdb-ts" rocksdb_ts_answers_as_the_model self::rocksdb_ts::RocksDbTs;
     "lmdb" lmdb_answers_as_the_model self::lmdb::Lmdb;
     "redb" redb_answers_as_the_model self::redb::Redb;
@@ -79,12 +80,21 @@ engines! {
 }
 
 /// How versions are kept by all engines that `Versioned` wraps, for their settings.
-#[cfg(any(feature = "rocksdb", feature = "lmdb", feature = "redb", feature = "fjall", feature = "sled", feature = "sqlite"))]
+#[cfg(any(
+    feature = "rocksdb",
+    feature = "rocksdb-zstd",
+    feature = "lmdb",
+    feature = "redb",
+    feature = "fjall",
+    feature = "sled",
+    feature = "sqlite"
+))]
 const VERSIONS_IN_KEYS: &str = "in the keys: table, user key, version inverted; newest first";
 
 /// A number of bytes for people to read.
 #[cfg(any(
     feature = "rocksdb",
+    feature = "rocksdb-zstd",
     feature = "rocksdb-ts",
     feature = "lmdb",
     feature = "redb",

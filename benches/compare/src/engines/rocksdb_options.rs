@@ -1,6 +1,7 @@
 //! What both ways of keeping versions in RocksDB share: memory, files, compaction.
 //!
-//! After RocksDB's wiki: "Setup Options and Basic Tuning", "RocksDB Tuning Guide", "Block Cache", "Write Buffer Manager".
+//! After RocksDB's wiki: "Setup Options and Basic Tuning", "RocksDB Tuning Guide", "Block Cache", "Write Buffer Manager", "Compression",
+//! "Space Tuning".
 
 use std::thread::available_parallelism;
 
@@ -23,6 +24,17 @@ const BYTES_PER_SYNC: u64 = 1 << 20;
 /// So that a sync need not write the file's size too (`options.h`).
 const LOGS_RECYCLED: usize = 4;
 const MEMTABLES_MAX: i32 = 4;
+/// What the wiki would have tried where space counts.
+const LARGE_BLOCK_SIZE_BYTES: usize = 16 << 10;
+
+/// What tables are made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tuned {
+    /// lz4 and blocks of 4 KiB, the default.
+    ForSpeed,
+    /// Zstandard in the last level, and blocks of 16 KiB.
+    ForSpace,
+}
 
 /// One write buffer: an eighth of the memory, from 4 to 64 MiB.
 fn write_buffer_bytes(options: &Options) -> u64 {
@@ -47,18 +59,22 @@ pub(super) const DURABILITY: &str =
     "Buffered: log written to the operating system by each commit, no sync; Sync: WriteOptions::sync (fdatasync)";
 
 /// The setting as words: what both ways share.
-pub(super) fn shared_setting(options: &Options) -> String {
+pub(super) fn shared_setting(options: &Options, tuned: Tuned) -> String {
+    let (codec, block_kib) = match tuned {
+        Tuned::ForSpeed => ("lz4", 4),
+        Tuned::ForSpace => ("lz4, Zstandard in the last level", LARGE_BLOCK_SIZE_BYTES >> 10),
+    };
     let logs = if options.has_durable_commits { format!(", {LOGS_RECYCLED} log files used again") } else { String::new() };
     format!(
-        "lz4, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, 4 KiB blocks, \
-         indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
+        "{codec}, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, \
+         {block_kib} KiB blocks, indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
          {} background threads, bytes_per_sync 1 MiB{logs}",
         background_threads()
     )
 }
 
 /// Sets the database's options, and makes those of tables, but for what says which part of a key the filters know.
-pub(super) fn prepare(database: &mut DbOptions, options: &Options) -> Outcome<BlockBasedOptions> {
+pub(super) fn prepare(database: &mut DbOptions, options: &Options, tuned: Tuned) -> Outcome<BlockBasedOptions> {
     let cache_bytes = usize::try_from(options.cache_bytes).map_err(Failure::engine)?;
     let write_buffer = write_buffer_bytes(options);
     let write_buffer_size = usize::try_from(write_buffer).map_err(Failure::engine)?;
@@ -89,6 +105,10 @@ pub(super) fn prepare(database: &mut DbOptions, options: &Options) -> Outcome<Bl
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_cache_index_and_filter_blocks_with_high_priority(true);
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if tuned == Tuned::ForSpace {
+        database.set_bottommost_compression_type(DBCompressionType::Zstd);
+        tables.set_block_size(LARGE_BLOCK_SIZE_BYTES);
+    }
     Ok(tables)
 }
 
@@ -105,11 +125,12 @@ pub(super) fn settle(database: &DB) -> Outcome<()> {
     wait(database)
 }
 
-/// Flushes, compacts everything with `compaction`, and waits.
-pub(super) fn compact(database: &DB, compaction: &mut CompactOptions) -> Outcome<()> {
+/// Flushes, compacts everything, and waits.
+pub(super) fn compact(database: &DB) -> Outcome<()> {
     database.flush().map_err(Failure::engine)?;
+    let mut compaction = CompactOptions::default();
     compaction.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-    database.compact_range_opt(None::<&[u8]>, None::<&[u8]>, compaction);
+    database.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &compaction);
     wait(database)
 }
 

@@ -5,13 +5,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, Options as DbOptions, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, Options as DbOptions, ReadOptions, WriteBatch};
 use thermocline_yardstick::engine::{
     At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
 };
 use thermocline_yardstick::failure::{Failure, Outcome};
 
-use super::rocksdb_options;
+use super::rocksdb_options::{self, Tuned};
 
 const COLUMN_FAMILY: &str = "default";
 const COMPARATOR: &str = "comparator=leveldb.BytewiseComparator.u64ts";
@@ -92,14 +92,14 @@ impl Engine for RocksDbTs {
             memory: rocksdb_options::memory_setting(options),
             other: format!(
                 "{}; filters over whole keys without timestamps; default column family",
-                rocksdb_options::shared_setting(options)
+                rocksdb_options::shared_setting(options, Tuned::ForSpeed)
             ),
         }
     }
 
     fn open(options: &Options) -> Outcome<Self> {
         let mut with_comparator = DbOptions::default().get_options_from_string(COMPARATOR).map_err(Failure::engine)?;
-        let tables = rocksdb_options::prepare(&mut with_comparator, options)?;
+        let tables = rocksdb_options::prepare(&mut with_comparator, options, Tuned::ForSpeed)?;
         with_comparator.set_memtable_whole_key_filtering(true);
         with_comparator.set_block_based_table_factory(&tables);
         let families = [(COLUMN_FAMILY, with_comparator.clone())];
@@ -196,11 +196,9 @@ impl Engine for RocksDbTs {
         check(&iterator)
     }
 
+    /// The next compaction leaves it out.
     fn reclaim(&self, version: u64) -> Outcome<()> {
-        self.database.increase_full_history_ts_low(self.family()?, timestamp(version)).map_err(Failure::engine)?;
-        let mut compaction = CompactOptions::default();
-        compaction.set_full_history_ts_low(timestamp(version));
-        rocksdb_options::compact(&self.database, &mut compaction)
+        self.database.increase_full_history_ts_low(self.family()?, timestamp(version)).map_err(Failure::engine)
     }
 
     fn settle(&self) -> Outcome<()> {
@@ -208,7 +206,7 @@ impl Engine for RocksDbTs {
     }
 
     fn compact(&self) -> Outcome<()> {
-        rocksdb_options::compact(&self.database, &mut CompactOptions::default())
+        rocksdb_options::compact(&self.database)
     }
 
     fn close(self) -> Outcome<()> {

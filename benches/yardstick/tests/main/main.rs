@@ -207,6 +207,35 @@ fn medians_and_ratios_are_what_they_say() {
     assert_eq!(report.ratio("T", size), Some(1.0 / 3.0));
     let (mean, count) = report.mean_ratio("T").unwrap();
     assert!((mean - (2.0_f64 / 3.0).sqrt()).abs() < 1e-12 && count == 2, "{mean} of {count}");
+    let json = report.to_json(&serde_json::Value::Null);
+    let summary = &json["summary"][0];
+    let gets = summary["phases"].as_array().unwrap().iter().find(|row| row["phase"] == "get").unwrap();
+    assert_eq!((&gets["best_peer"], &gets["ratio"], &gets["figures"]["b"]["median"]), (&"a".into(), &2.0.into(), &20.0.into()));
+    assert_eq!(summary["mean"]["rows"], 2);
+    assert!(report.to_text().contains("80.0 (10.0–90.0)"), "{}", report.to_text());
+
+    // Without its worst row a mean would flatter.
+    let mut void = report.clone();
+    let Ok(answer) = &mut void.runs[1].outcome else { panic!("no answer") };
+    answer.figures[1].status = Status::Wrong("another value".into());
+    assert_eq!(void.mean_ratio("T"), None);
+}
+
+#[test]
+fn settings_are_shown_once_and_where_they_differ_by_workload() {
+    let directory = tempfile::tempdir().unwrap();
+    let right = measure::<Model<0>>(spec(Kind::Whole, 1200, 2), directory.path(), None);
+    let run = |workload: &str, memory: &str| {
+        let mut answer = right.clone();
+        answer.settings.memory = memory.into();
+        Run { workload: workload.into(), engine: "model".into(), round: 0, outcome: Ok(answer) }
+    };
+    let runs = vec![run("W", "much"), run("D", "much"), run("L", "little")];
+    let report = Report { engines: vec!["model".into()], workloads: ["W", "D", "L"].map(str::to_owned).to_vec(), runs };
+    let groups: Vec<Vec<&str>> = report.settings().into_iter().map(|group| group.workloads).collect();
+    assert_eq!(groups, [vec!["W", "D"], vec!["L"]]);
+    let text = report.to_text();
+    assert_eq!((text.matches("Memory: much.").count(), text.matches(" In L: Memory: little.").count()), (1, 1), "{text}");
 }
 
 #[test]
