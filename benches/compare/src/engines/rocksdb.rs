@@ -98,6 +98,11 @@ impl<const SMALL: bool> Store<SMALL> {
     fn database(&self) -> &DB {
         self.opened.borrow_owner()
     }
+
+    /// Lets go of the iterators that nobody uses: they keep the files of the state that they stand on.
+    fn forget_idle(&self) {
+        self.opened.with_dependent(|_database, idle| idle.list().clear());
+    }
 }
 
 fn point_options(snapshot: Option<&SnapshotWithThreadMode<'_, DB>>) -> ReadOptions {
@@ -194,10 +199,12 @@ impl<const SMALL: bool> Ordered for Store<SMALL> {
     }
 
     fn settle(&self) -> Outcome<()> {
+        self.forget_idle();
         rocksdb_options::settle(self.database())
     }
 
     fn compact(&self) -> Outcome<()> {
+        self.forget_idle();
         rocksdb_options::compact(self.database())
     }
 
