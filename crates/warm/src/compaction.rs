@@ -121,16 +121,25 @@ fn met<'a>(view: &'a View, level: usize, hull: &'a Hull) -> impl Iterator<Item =
     behind.take_while(move |segment| level == 0 || segment.meta.first <= hull.last).filter(|segment| hull.meets(segment))
 }
 
+/// The files of a level, but for these, that may hold older versions of their keys. `hull` is that of these.
+fn outside_at<'a>(
+    view: &'a View,
+    level: usize,
+    inputs: &'a [Arc<Segment>],
+    hull: &'a Hull,
+) -> impl Iterator<Item = &'a Arc<Segment>> {
+    // Versions may come late, so that the older one can also lie above.
+    let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
+    let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
+    met(view, level, hull).filter(move |segment| segment.meta.version_min <= newest && !is_input(segment))
+}
+
 /// The other files that may hold older versions of the keys of these; `None` without files.
 fn outside(view: &View, inputs: &[Arc<Segment>]) -> Option<Outside> {
     let hull = Hull::of(inputs)?;
-    let is_input = |segment: &Arc<Segment>| inputs.iter().any(|input| Arc::ptr_eq(input, segment));
-    // Versions may come late, so that the older one can also lie above.
-    let newest = inputs.iter().map(|segment| segment.meta.version_max).max().unwrap_or_default();
     let mut runs = Vec::new();
     for level in 0..view.levels.len() {
-        let others = met(view, level, &hull).filter(|segment| segment.meta.version_min <= newest && !is_input(segment));
-        let others = others.map(|segment| segment.meta.clone());
+        let others = outside_at(view, level, inputs, &hull).map(|segment| segment.meta.clone());
         if level == 0 {
             runs.extend(others.map(|file| vec![file]));
         } else {
@@ -140,9 +149,11 @@ fn outside(view: &View, inputs: &[Arc<Segment>]) -> Option<Outside> {
     Some(Outside(runs))
 }
 
-/// Whether no other file can hold older versions of the keys of these; `None` without files.
-fn is_lowest(view: &View, inputs: &[Arc<Segment>]) -> Option<bool> {
-    outside(view, inputs).map(|outside| outside.is_empty())
+/// Whether no other file can hold older versions of the keys of a file.
+fn is_lowest(view: &View, segment: &Arc<Segment>) -> bool {
+    let inputs = std::slice::from_ref(segment);
+    Hull::of(inputs)
+        .is_some_and(|hull| (0..view.levels.len()).all(|level| outside_at(view, level, inputs, &hull).next().is_none()))
 }
 
 /// Whether nothing of what a file holds of a table is seen any more.
@@ -168,7 +179,7 @@ fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTabl
 fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
     let meta = &segment.meta;
     let hides_nothing = std::cell::OnceCell::new();
-    let hides_nothing = || *hides_nothing.get_or_init(|| is_lowest(view, std::slice::from_ref(segment)).unwrap_or_default());
+    let hides_nothing = || *hides_nothing.get_or_init(|| is_lowest(view, segment));
     let of_part = |stats: &TableStats, part: &Retained| {
         if meta.version_max > part.horizon() {
             return 0;

@@ -323,10 +323,6 @@ pub(crate) struct Keep {
 pub(crate) struct Outside(pub(crate) Vec<Vec<FileMeta>>);
 
 impl Outside {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(Vec::is_empty)
-    }
-
     /// Whether some may hold a version of a key that is this one or an older one.
     fn may_hold(&self, key: &TableKey, version: Version) -> bool {
         let holds = |run: &Vec<FileMeta>| {
