@@ -53,7 +53,8 @@ fn escaped(text: &str) -> String {
 pub fn page(report: &Report, header: &str) -> Outcome<String> {
     let mut body = String::new();
     push(&mut body, &format!("<h1>Thermocline beside its peers</h1><pre class=\"machine\">{}</pre>", escaped(header)));
-    let legend = "Medians of all rounds; whiskers from the lowest to the highest. Longer bars are better, but where the caption says lower.";
+    let legend = "Medians of all rounds; whiskers from the lowest to the highest. Longer bars are better, but where the caption says lower. \
+                  Pale bars are of engines that promise less in that phase, and are no peers there. ! marks figures beside a busy neighbour.";
     push(&mut body, &format!("<p class=\"note\">{legend}</p>"));
     push(&mut body, &curves(report)?);
     let is_curve = |workload: &str| workload.starts_with('V') || workload.starts_with('K');
@@ -134,7 +135,8 @@ fn bars(report: &Report, workload: &str, phase: &Phase) -> Outcome<String> {
             let mut end = LABEL;
             if let Cell::Figure(figure) = cell {
                 end = x(figure.median).max(LABEL + 1);
-                let fill = colour(report, engine).filled();
+                let strength = if report.is_peer(engine, phase.name) { 1.0 } else { 0.3 };
+                let fill = colour(report, engine).mix(strength).filled();
                 root.draw(&Rectangle::new([(LABEL, y + 3), (end, y + ROW - 3)], fill)).map_err(drawing)?;
                 if figure.max > figure.min {
                     let middle = y + ROW / 2;
@@ -219,6 +221,10 @@ fn curves(report: &Report) -> Outcome<String> {
             }
         }
         push(&mut text, &format!("<h2>{title}</h2><div class=\"grid\">{charts}</div>"));
+        for (workload, _) in points.iter().filter(|(workload, _)| report.workloads.contains(workload)) {
+            let table = table(report, workload, &report.phases(workload));
+            push(&mut text, &format!("<details><summary>Table of {workload}</summary>{table}</details>"));
+        }
     }
     Ok(text)
 }
@@ -338,6 +344,7 @@ mod tests {
         assert!(of_w.contains("void") && of_w.contains("1100"), "a cell that is void, and the median of the others");
         assert_eq!(curves.matches("<svg").count(), 2, "a curve for each of two phases");
         assert!(curves.contains("<circle") && curves.contains("lmdb") && curves.contains("versions per key"));
+        assert_eq!(curves.matches("<summary>Table of V").count(), 3, "and the tables that they are drawn from");
         assert!(!page.contains("NaN") && !page.contains("src=\"http") && !page.contains("href=\"http"), "self-contained");
     }
 }

@@ -9,6 +9,8 @@ mod html;
 
 #[cfg(test)]
 mod check;
+#[cfg(test)]
+mod killed;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ struct Arguments {
     /// Only these workloads, separated by commas.
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
-    /// A tenth of the data and one round: shows that everything runs; the figures say little.
+    /// A tenth of the data, 200,000 entries at most, and one round: shows that everything runs; the figures say little.
     #[arg(long)]
     quick: bool,
     /// How often every engine runs through every workload [default: 5, with --quick 1].
@@ -152,7 +154,7 @@ fn plan(arguments: &Arguments) -> Outcome<Plan> {
 fn write_results(arguments: &Arguments, plan: &Plan, report: &Report, machine: &Machine) -> Outcome<()> {
     let mut header = Vec::new();
     machine.print(&mut header).map_err(Failure::machine("describe the machine"))?;
-    let size = if arguments.quick { "a tenth of the data" } else { "all data" };
+    let size = if arguments.quick { "a tenth of the data (200,000 entries at most)" } else { "all data" };
     let (rounds, slice, seed) = (plan.rounds, plan.slice.as_millis(), plan.seed);
     let header = format!("{}{size}, {rounds} rounds, slices of {slice} ms, seed {seed}\n", String::from_utf8_lossy(&header));
     let write = |name: &str, text: &str| {

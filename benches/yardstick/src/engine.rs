@@ -107,6 +107,15 @@ pub struct Settings {
     pub other: String,
 }
 
+/// A number of bytes as settings show it, in whole mebibytes.
+///
+/// ```
+/// assert_eq!(thermocline_yardstick::engine::mebibytes(512 << 20), "512 MiB");
+/// ```
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
 /// A store under test. Reads run beside commits and beside each other.
 ///
 /// Answers go to closures rather than into owned values, so that no engine pays for copies that its own interface does not ask for; each

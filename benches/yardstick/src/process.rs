@@ -37,14 +37,14 @@ fn field(file: &str, name: &str) -> u64 {
     value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// What the files below a directory take on the disk, in bytes: of sparse files and of those filled ahead only what is there.
+/// What the files below a directory hold, in bytes: of sparse files what is on the disk, of those with room ahead only what is written.
 pub fn size_on_disk(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let of_entry = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size_on_disk(&entry.path()),
         // Blocks of 512 bytes, whatever the file system's are (stat(2)).
-        Ok(metadata) => metadata.blocks() * 512,
+        Ok(metadata) => metadata.len().min(metadata.blocks() * 512),
         Err(_) => 0,
     };
     entries.flatten().map(of_entry).sum()

@@ -167,7 +167,7 @@ impl Report {
     }
 
     /// Whether an engine says that it keeps versions, and promises in a phase what was asked for.
-    fn is_peer(&self, engine: &str, phase: &str) -> bool {
+    pub fn is_peer(&self, engine: &str, phase: &str) -> bool {
         let mut answers = self.runs.iter().filter(|run| run.engine == engine).filter_map(|run| run.outcome.as_ref().ok());
         answers
             .all(|answer| answer.keeps_versions && !answer.promises_less_in.iter().any(|start| phase.starts_with(start.as_str())))
@@ -186,9 +186,8 @@ impl Report {
     pub fn mean_ratio(&self, workload: &str) -> Option<(f64, usize)> {
         let counts = |phase: &&Phase| !NOT_IN_MEANS.contains(&phase.name);
         let phases = self.phases(workload);
-        let is_bad =
-            |phase: &&&Phase| matches!(self.cell(workload, OWN, phase.name), Cell::Missing(Status::Wrong(_) | Status::Failed(_)));
-        if phases.iter().any(|phase| is_bad(&phase)) {
+        let is_bad = |cell: Cell| matches!(cell, Cell::Missing(Status::Wrong(_) | Status::Failed(_)));
+        if phases.iter().any(|phase| is_bad(self.cell(workload, OWN, phase.name))) {
             return None;
         }
         let logarithms: Vec<f64> =

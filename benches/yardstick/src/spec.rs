@@ -91,7 +91,7 @@ impl Spec {
         all.iter().find(|spec| spec.name == name).cloned().ok_or_else(unknown)
     }
 
-    /// The same with a tenth of the keys, and at most a million entries: shows that everything runs.
+    /// The same with a tenth of the keys, and at most 200,000 entries: shows that everything runs.
     #[must_use]
     pub fn quick(self) -> Self {
         const ENTRIES_MAX: u32 = 200_000;

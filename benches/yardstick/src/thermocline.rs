@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use thermocline::{Batch, CommitOptions, EntryKind, KeyRange, Store, Version};
 
-use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
+use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write, mebibytes};
 use crate::failure::Outcome;
 
 /// A store whose tables are the sources with the workload's numbers.
@@ -24,9 +24,9 @@ impl Engine for Thermocline {
             versions: "native".to_owned(),
             durability: "Buffered: written to the log; Sync: log synced, group commit".to_owned(),
             memory: format!(
-                "budget of {} MiB: an eighth for each of two hot tables, a quarter, 64 MiB at most, for flushing and \
+                "budget of {}: an eighth for each of two hot tables, a quarter, 64 MiB at most, for flushing and \
                  compaction, the rest for blocks and indexes",
-                options.cache_bytes >> 20
+                mebibytes(options.cache_bytes)
             ),
             other: "hot over warm; lz4 in level 0, Zstandard -1 below; blocks of 16 KiB, of 8 where the data is one to eight times the \
                  cache, Bloom filters; log without compression; xxh3 \

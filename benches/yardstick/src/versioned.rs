@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::engine::{At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write};
 use crate::failure::{Failure, Outcome};
 
+/// How the engines of this module keep versions, for their settings.
+pub const VERSIONS_IN_KEYS: &str = "in the keys: table, user key, version inverted; newest first";
+
 const VERSION_SIZE_BYTES: usize = 8;
 /// Before the user's bytes of a value: there is one.
 const PRESENT: u8 = 1;

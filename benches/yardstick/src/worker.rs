@@ -369,7 +369,7 @@ impl Worker<'_> {
             engine.settle()?;
             engine.compact()?;
             let seconds = began.elapsed().as_secs_f64();
-            for index in (0..workload.keys).step_by(workload.keys as usize / 1_000) {
+            for index in (0..workload.keys).step_by((workload.keys as usize / 1_000).max(1)) {
                 for at in [At::Latest, At::Version(horizon)] {
                     let mut answer = None;
                     let key = workload.key(index);
@@ -605,7 +605,7 @@ fn write_one(engine: &impl Engine, workload: &Workload, index: u32, number: u64,
 
 /// What was reclaimed is gone: no read of an old version gives what only that version could see. An engine may refuse such a read.
 fn check_reclaimed(engine: &impl Engine, workload: &Workload, horizon: u64) -> Outcome<()> {
-    for index in (0..workload.keys).step_by(workload.keys as usize / 100) {
+    for index in (0..workload.keys).step_by((workload.keys as usize / 100).max(1)) {
         let oldest = workload.version_of(index, 0).0;
         let expected = workload.expected(index, Version(oldest));
         if expected.is_none() {

@@ -11,11 +11,9 @@ use std::time::Duration;
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, KvPair, PersistMode, Readable};
-use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
+use thermocline_yardstick::engine::{Direction, Durability, Options, Settings, mebibytes};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, Versioned};
-
-use super::{VERSIONS_IN_KEYS, mebibytes};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, VERSIONS_IN_KEYS, Versioned};
 
 /// The engine.
 pub type Fjall = Versioned<Store>;

@@ -10,11 +10,9 @@ use bytes::Bytes;
 use kimberlite_store::{BTreeStore, Key, MAX_KEY_LENGTH, PAGE_SIZE, ProjectionStore, StoreError, TableId, WriteBatch};
 use kimberlite_types::Offset;
 use thermocline_yardstick::engine::{
-    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
+    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write, mebibytes,
 };
 use thermocline_yardstick::failure::{Failure, Outcome};
-
-use super::mebibytes;
 
 const RELEASE: &str = "kimberlite-store 0.9";
 const FILE_NAME: &str = "store.kimberlite";

@@ -12,11 +12,9 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lmdb_master_sys as ffi;
-use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
+use thermocline_yardstick::engine::{Direction, Durability, Options, Settings, mebibytes};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
-
-use super::{VERSIONS_IN_KEYS, mebibytes};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, VERSIONS_IN_KEYS, Versioned};
 
 /// The engine.
 pub type Lmdb = Versioned<Store>;

@@ -34,9 +34,9 @@ pub trait Visitor {
     fn visit<E: Engine>(self) -> Self::Output;
 }
 
-/// Makes the names, the dispatch and a test for each engine out of one table.
+/// Makes the names, the dispatch and the tests of each engine out of one table.
 macro_rules! engines {
-    ($($feature:literal $test:ident $engine:ty;)*) => {
+    ($($feature:literal $tests:ident $engine:ty;)*) => {
         /// The engines that were built in, as they are called on the command line.
         pub const NAMES: &[&str] = &[$(#[cfg(feature = $feature)] $feature,)*];
 
@@ -54,11 +54,20 @@ macro_rules! engines {
 
             $(
                 #[cfg(feature = $feature)]
-                #[test]
-                fn $test() {
-                    assert_eq!($feature, <$engine as Engine>::NAME);
-                    let directory = tempfile::tempdir().expect("a directory for the store");
-                    crate::check::check::<$engine>(directory.path()).unwrap_or_else(|message| panic!("{message}"));
+                mod $tests {
+                    use super::*;
+
+                    #[test]
+                    fn answers_as_the_model() {
+                        assert_eq!($feature, <$engine as Engine>::NAME);
+                        let directory = tempfile::tempdir().expect("a directory for the store");
+                        crate::check::check::<$engine>(directory.path()).unwrap_or_else(|message| panic!("{message}"));
+                    }
+
+                    #[test]
+                    fn keeps_commits_when_the_process_dies() {
+                        crate::killed::check::<$engine>(concat!("engines::tests::", stringify!($tests)));
+                    }
                 }
             )*
         }
@@ -66,44 +75,15 @@ macro_rules! engines {
 }
 
 engines! {
-    "rocksdb" rocksdb_answers_as_the_model self::rocksdb::RocksDb;
-    "rocksdb-zstd" rocksdb_zstd_answers_as_the_model self::rocksdb::RocksDbZstd;
-    "rocksdb-ts" rocksdb_ts_answers_as_the_model self::rocksdb_ts::RocksDbTs;
-    "lmdb" lmdb_answers_as_the_model self::lmdb::Lmdb;
-    "redb" redb_answers_as_the_model self::redb::Redb;
-    "fjall" fjall_answers_as_the_model self::fjall::Fjall;
-    "surrealkv" surrealkv_answers_as_the_model self::surrealkv::SurrealKv;
-    "sled" sled_answers_as_the_model self::sled::Sled;
-    "sqlite" sqlite_answers_as_the_model self::sqlite::Sqlite;
-    "persistent-kv" persistent_kv_answers_as_the_model self::persistent_kv::PersistentKv;
-    "kimberlite" kimberlite_answers_as_the_model self::kimberlite::Kimberlite;
-}
-
-/// How versions are kept by all engines that `Versioned` wraps, for their settings.
-#[cfg(any(
-    feature = "rocksdb",
-    feature = "rocksdb-zstd",
-    feature = "lmdb",
-    feature = "redb",
-    feature = "fjall",
-    feature = "sled",
-    feature = "sqlite"
-))]
-const VERSIONS_IN_KEYS: &str = "in the keys: table, user key, version inverted; newest first";
-
-/// A number of bytes for people to read.
-#[cfg(any(
-    feature = "rocksdb",
-    feature = "rocksdb-zstd",
-    feature = "rocksdb-ts",
-    feature = "lmdb",
-    feature = "redb",
-    feature = "fjall",
-    feature = "surrealkv",
-    feature = "sled",
-    feature = "sqlite",
-    feature = "kimberlite"
-))]
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+    "rocksdb" of_rocksdb self::rocksdb::RocksDb;
+    "rocksdb-zstd" of_rocksdb_zstd self::rocksdb::RocksDbZstd;
+    "rocksdb-ts" of_rocksdb_ts self::rocksdb_ts::RocksDbTs;
+    "lmdb" of_lmdb self::lmdb::Lmdb;
+    "redb" of_redb self::redb::Redb;
+    "fjall" of_fjall self::fjall::Fjall;
+    "surrealkv" of_surrealkv self::surrealkv::SurrealKv;
+    "sled" of_sled self::sled::Sled;
+    "sqlite" of_sqlite self::sqlite::Sqlite;
+    "persistent-kv" of_persistent_kv self::persistent_kv::PersistentKv;
+    "kimberlite" of_kimberlite self::kimberlite::Kimberlite;
 }

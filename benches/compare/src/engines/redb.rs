@@ -6,11 +6,9 @@ use std::ops::Bound;
 use std::sync::{PoisonError, RwLock};
 
 use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
-use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
+use thermocline_yardstick::engine::{Direction, Durability, Options, Settings, mebibytes};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
-
-use super::{VERSIONS_IN_KEYS, mebibytes};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, VERSIONS_IN_KEYS, Versioned};
 
 /// The engine.
 pub type Redb = Versioned<Store>;

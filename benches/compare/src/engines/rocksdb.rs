@@ -16,9 +16,8 @@ use rocksdb::{
 use self_cell::self_cell;
 use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, Versioned};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Superseded, VERSIONS_IN_KEYS, Versioned};
 
-use super::VERSIONS_IN_KEYS;
 use super::rocksdb_options::{self, Tuned};
 
 /// The engine, tuned for speed.

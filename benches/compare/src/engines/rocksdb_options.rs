@@ -9,10 +9,8 @@ use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Options as DbOptions,
     WaitForCompactOptions, WriteBufferManager, WriteOptions,
 };
-use thermocline_yardstick::engine::{Durability, Options};
+use thermocline_yardstick::engine::{Durability, Options, mebibytes};
 use thermocline_yardstick::failure::{Failure, Outcome};
-
-use super::mebibytes;
 
 /// The crate's release, and that of the library in it.
 pub(super) const RELEASE: &str = "0.25 (library 11.8)";

@@ -8,11 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
 use rusqlite::{CachedStatement, Connection, Row, Rows};
 use self_cell::{MutBorrow, self_cell};
-use thermocline_yardstick::engine::{Direction, Durability, Options, Settings};
+use thermocline_yardstick::engine::{Direction, Durability, Options, Settings, mebibytes};
 use thermocline_yardstick::failure::{Failure, Outcome};
-use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, Versioned};
-
-use super::{VERSIONS_IN_KEYS, mebibytes};
+use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, VERSIONS_IN_KEYS, Versioned};
 
 /// The engine.
 pub type Sqlite = Versioned<Store>;

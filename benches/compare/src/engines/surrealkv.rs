@@ -10,12 +10,10 @@ use surrealkv::{
     TreeBuilder, WriteOptions,
 };
 use thermocline_yardstick::engine::{
-    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write,
+    At, Direction, Durability, Engine, Options, Scan, Settings, Skip, Table, VisitChange, Write, mebibytes,
 };
 use thermocline_yardstick::failure::{Failure, Outcome};
 use tokio::runtime::{Builder, Runtime};
-
-use super::mebibytes;
 
 const RELEASE: &str = "surrealkv 1.2";
 /// Zero keeps all versions.
