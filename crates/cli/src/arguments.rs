@@ -60,8 +60,8 @@ pub(crate) enum Command {
     Pins(Pins),
     /// Print how much each pin and consumer keeps that nobody else does; reads everything
     WhyRetained(Report),
-    /// Print about how much a rewrite of everything would free of each table, with the horizon where it is or elsewhere
-    WouldFree(WouldFree),
+    /// Rewrite the files without what nobody may read any more; or print about how much of each table would go
+    Reclaim(Reclaim),
 }
 
 /// How output looks.
@@ -338,16 +338,21 @@ pub(crate) struct Drop {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct WouldFree {
+pub(crate) struct Reclaim {
     /// The store's directory
     #[arg(value_name = "STORE")]
     pub(crate) directory: PathBuf,
+    /// Change nothing, and print what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// As if this were the first version that stays readable
-    #[arg(long, value_name = "VERSION", default_value = "0")]
+    #[arg(long, value_name = "VERSION", default_value = "0", requires = "dry_run")]
     pub(crate) before: u64,
     /// Read everything, and say exactly how much
-    #[arg(long)]
+    #[arg(long, requires = "dry_run")]
     pub(crate) exact: bool,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
     /// How the output looks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -68,6 +68,6 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Ttl(arguments) => retain::ttl(arguments, out),
         Command::Pins(arguments) => retain::pins(arguments, out),
         Command::WhyRetained(arguments) => retain::why_retained(arguments, out),
-        Command::WouldFree(arguments) => retain::would_free(arguments, out),
+        Command::Reclaim(arguments) => retain::reclaim(arguments, out),
     }
 }

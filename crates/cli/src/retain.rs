@@ -11,7 +11,7 @@ use thermocline::{
     Scope, Store, Ttl, Version,
 };
 
-use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Report, WouldFree};
+use crate::arguments::{self, Drop, Format, Pins, PolicyOf, Reclaim, Report, Writing};
 use crate::compact::Moment;
 use crate::failure::Failure;
 use crate::open;
@@ -41,17 +41,8 @@ pub(crate) fn horizon(arguments: &Report, out: &mut dyn Write) -> Result<(), Fai
 
 /// Moves the horizon, and rewrites the files without what nobody may read any more.
 pub(crate) fn drop_before(arguments: &Drop, out: &mut dyn Write) -> Result<(), Failure> {
-    let builder = open::for_writing(&arguments.directory, &arguments.writing);
-    let store = builder.mode(OpenMode::MustExist).background(Background::ByHand).open()?;
-    let before = Moment::of(&store);
-    store.flush()?;
-    store.set_horizon(Version(arguments.before))?;
-    for table in store.tables()? {
-        store.compact(table, &KeyRange::all())?;
-    }
-    let after = Moment::of(&store);
-    let horizon = store.horizon();
-    store.close()?;
+    let move_horizon = |store: &Store| store.set_horizon(Version(arguments.before)).map(|()| store.horizon());
+    let (horizon, before, after) = rewrite(&arguments.directory, &arguments.writing, move_horizon)?;
     if arguments.format != Format::Text {
         let values = json!({ "horizon": horizon.0, "before": before.json(), "after": after.json() });
         return put_values(out, arguments.format, &values);
@@ -59,6 +50,25 @@ pub(crate) fn drop_before(arguments: &Drop, out: &mut dyn Write) -> Result<(), F
     put!(out, "horizon {horizon}: every version from there on can be read")?;
     before.put("before", out)?;
     after.put("after", out)
+}
+
+/// Moves horizons, and rewrites the files without what nobody may read any more: what they were before and after.
+fn rewrite<T>(
+    directory: &Path,
+    writing: &Writing,
+    move_horizons: impl FnOnce(&Store) -> thermocline::Result<T>,
+) -> Result<(T, Moment, Moment), Failure> {
+    let builder = open::for_writing(directory, writing);
+    let store = builder.mode(OpenMode::MustExist).background(Background::ByHand).open()?;
+    let before = Moment::of(&store);
+    store.flush()?;
+    let moved = move_horizons(&store)?;
+    for table in store.tables()? {
+        store.compact(table, &KeyRange::all())?;
+    }
+    let after = Moment::of(&store);
+    store.close()?;
+    Ok((moved, before, after))
 }
 
 /// Prints the policies, or sets one.
@@ -293,8 +303,16 @@ pub(crate) fn why_retained(arguments: &Report, out: &mut dyn Write) -> Result<()
     put!(out, "nobody: {}", amount_text(why.reclaimable))
 }
 
-/// Prints how much a rewrite of everything would free: by table, or exactly.
-pub(crate) fn would_free(arguments: &WouldFree, out: &mut dyn Write) -> Result<(), Failure> {
+/// Rewrites what policies and the horizon let go; or prints how much that would free: by table, or exactly.
+pub(crate) fn reclaim(arguments: &Reclaim, out: &mut dyn Write) -> Result<(), Failure> {
+    if !arguments.dry_run {
+        let (_, before, after) = rewrite(&arguments.directory, &arguments.writing, |store| store.apply_retention())?;
+        if arguments.format != Format::Text {
+            return put_values(out, arguments.format, &json!({ "before": before.json(), "after": after.json() }));
+        }
+        before.put("before", out)?;
+        return after.put("after", out);
+    }
     let store = open::for_reading(&arguments.directory)?;
     let before = Version(arguments.before);
     if arguments.exact {

@@ -43,10 +43,10 @@ fn pins_keep_their_versions_from_being_dropped() {
 fn ledger_names_who_keeps_what() {
     let folder = sample();
     // Of `a` and `b` the first versions, and that `a` is deleted.
-    assert_eq!(folder.say("would-free --exact --before 4").ok(), "3 entries with 5 bytes of keys and values\n");
-    assert_eq!(folder.say("would-free --before 4").ok(), "multi: about 2 entries with 4 bytes of keys and values\n");
+    assert_eq!(folder.say("reclaim --dry-run --exact --before 4").ok(), "3 entries with 5 bytes of keys and values\n");
+    assert_eq!(folder.say("reclaim --dry-run --before 4").ok(), "multi: about 2 entries with 4 bytes of keys and values\n");
     folder.say("pins --set report --at 1").ok();
-    assert_eq!(folder.say("would-free --exact --before 4").ok(), "0 entries with 0 bytes of keys and values\n");
+    assert_eq!(folder.say("reclaim --dry-run --exact --before 4").ok(), "0 entries with 0 bytes of keys and values\n");
     folder.say("drop --before 4").ok();
     let why = folder.say("why-retained").ok();
     assert!(why.starts_with("pin \"report\": from version 1, since 2"), "{why}");
@@ -60,7 +60,21 @@ fn ledger_names_who_keeps_what() {
     let json = folder.json("why-retained --format json");
     assert_eq!(json["holders"]["pin \"report\""]["alone"], serde_json::json!({ "entries": 3, "bytes": 5 }));
     folder.say("pins --release report").ok();
-    assert_eq!(folder.say("would-free --exact --format json").ok(), "{\"bytes\":5,\"entries\":3}\n");
+    assert_eq!(folder.say("reclaim --dry-run --exact --format json").ok(), "{\"bytes\":5,\"entries\":3}\n");
+}
+
+#[test]
+fn what_policies_let_go_is_reclaimed() {
+    let folder = sample();
+    folder.say("retention --set latest --table multi").ok();
+    assert_eq!(folder.say("reclaim --dry-run --exact").ok(), "3 entries with 5 bytes of keys and values\n");
+    let said = folder.say("reclaim").ok();
+    assert!(said.starts_with("before: ") && said.contains("\nafter: "), "{said}");
+    assert!(said.contains(" hold 3 entries, of them 0 older versions and 0 tombstones; "), "{said}");
+    assert_eq!(folder.say("reclaim --dry-run --exact").ok(), "0 entries with 0 bytes of keys and values\n");
+    assert_eq!(folder.say("get b").ok(), "2\n");
+    folder.say("get b --at 1").refused(1, "version 1 was reclaimed");
+    folder.say("reclaim --before 2").refused(2, "--dry-run");
 }
 
 #[test]
