@@ -60,6 +60,50 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Turns what the wall clock shows into moments that can be relied on: they follow it, but at most at twice and at least at half the pace of a
+/// clock that does not jump. So a wall clock that is set ahead by a year makes nothing older at once, one that is set back does
+/// not stop time, and both are made up for in the course of time. What it jumped before the first moment asked for cannot be told.
+///
+/// ```
+/// use std::time::Duration;
+/// use thermocline_drop::{Moment, Reckoner};
+///
+/// let (hour, at) = (Duration::from_secs(3600), |hours: u64| Moment::from_micros(hours * 3_600_000_000));
+/// let mut reckoner = Reckoner::new(at(100));
+/// assert_eq!(reckoner.moment(hour, 110 * hour), at(110));
+/// assert_eq!(reckoner.moment(2 * hour, 111 * hour), at(111));
+/// assert_eq!(reckoner.moment(3 * hour, 9000 * hour), at(113), "set ahead");
+/// assert_eq!(reckoner.moment(5 * hour, 50 * hour), at(114), "set back");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reckoner {
+    /// Since the Unix epoch, finer than moments are: halves of short spans must not be lost.
+    last: Duration,
+    /// What the clock that does not jump showed then; `None` before the first moment.
+    asked: Option<Duration>,
+}
+
+impl Reckoner {
+    /// One that never tells a moment before `last`.
+    pub const fn new(last: Moment) -> Self {
+        Self { last: Duration::from_micros(last.0), asked: None }
+    }
+
+    /// The moment, where `now` is what a clock shows that never jumps, from whenever on, and `wall` what the wall clock does, since the
+    /// Unix epoch.
+    pub fn moment(&mut self, now: Duration, wall: Duration) -> Moment {
+        self.last = match self.asked {
+            Some(asked) => {
+                let passed = now.saturating_sub(asked);
+                wall.clamp(self.last.saturating_add(passed / 2), self.last.saturating_add(passed.saturating_mul(2)))
+            }
+            None => wall.max(self.last),
+        };
+        self.asked = Some(now);
+        Moment(micros(self.last))
+    }
+}
+
 /// Which version was the last at which time: samples, dense where they are young.
 ///
 /// ```
@@ -169,6 +213,34 @@ mod tests {
         assert_eq!(times.moment_of(Version(5)), None);
         times.note(Version(4), at(500));
         assert_eq!(times.last(), at(120));
+    }
+
+    #[test]
+    fn moments_follow_a_wall_clock_that_jumps_without_jumping_or_standing_still() {
+        const DAY: u64 = 86_400_000_000;
+        let days = |days: u64| Duration::from_micros(days * DAY);
+        let mut reckoner = Reckoner::new(at(1000 * DAY));
+        let moments: Vec<u64> = (0..100)
+            .map(|day| {
+                let wall = match day {
+                    10..20 => 2000 + day,
+                    20..60 => 960 + day,
+                    _ => 1000 + day,
+                };
+                reckoner.moment(days(day), days(wall)).as_micros()
+            })
+            .collect();
+        for pair in moments.windows(2) {
+            let passed = pair[1] - pair[0];
+            assert!((DAY / 2..=2 * DAY).contains(&passed), "{moments:?}");
+        }
+        assert_eq!(moments[9] / DAY, 1009);
+        assert!(moments[19] / DAY <= 1029 && moments[59] / DAY < 1060, "{moments:?}");
+        assert_eq!(moments[99] / DAY, 1099, "what was lost and won is made up for");
+        // Halves of steps too short for a moment are not lost.
+        let before = reckoner.moment(days(100), days(1)).as_micros();
+        let after = (1..=1000).map(|step| reckoner.moment(days(100) + Duration::from_nanos(200 * step), days(1))).max();
+        assert_eq!(after.unwrap().as_micros() - before, 100);
     }
 
     #[test]

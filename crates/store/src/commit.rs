@@ -381,9 +381,10 @@ impl Core {
         }
     }
 
-    /// What the wall clock shows.
+    /// The present moment: what the wall clock shows, if it does not jump.
     pub(crate) fn moment(&self) -> Moment {
-        Moment::default().after(self.clock.wall())
+        let mut reckoner = self.reckoner.lock();
+        reckoner.moment(self.clock.now(), self.clock.wall())
     }
 }
 

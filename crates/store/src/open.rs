@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use thermocline_drop::Reckoner;
 use thermocline_format::StoreId;
 use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
 use thermocline_tier::{Error, ErrorKind, Result, VerifiedFiles};
@@ -102,11 +103,13 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     let directory = Arc::new(Directory::new(Arc::clone(&disk)));
     let recovery = Recovery { directory, tiers, environment, options: &options, store };
     let Recovered { storage, marks, reclaim, report, last, covered, ended } = recovery.run()?;
+    let reckoner = Reckoner::new(reclaim.read().last_moment());
     let core = Arc::new(Core {
         store_id: storage.log.store_id(),
         storage,
         options,
         clock: Arc::clone(&environment.clock),
+        reckoner: Mutex::new(reckoner),
         disk,
         published: AtomicU64::new(last.0),
         retention_turn: Mutex::new(()),

@@ -67,8 +67,7 @@ impl Core {
             return Err(ErrorKind::InvalidArgument { what }.into());
         }
         let _turn = self.retention_turn.lock();
-        // As leases are looked at: a wall clock that was set back must not end them at once.
-        let created = self.moment().max(self.reclaim.read().last_moment());
+        let created = self.moment();
         let lease_until = request.lease.map(|lease| created.after(lease));
         let pin = Pin { versions: request.versions, scope: request.scope, created, lease_until };
         self.note_pinning(|authority| authority.pin(name, pin))
@@ -178,9 +177,10 @@ impl Store {
     pub fn set_retention(&self, scope: PolicyScope, retention: Option<Retention>) -> Result<()> {
         self.inner.check_writable()?;
         let _turn = self.inner.retention_turn.lock();
-        tracing::info!(?scope, ?retention, "a policy of retention is set");
         let change = self.inner.reclaim.read().set_policy(scope, retention)?;
-        self.inner.note(vec![change])
+        self.inner.note(vec![change.clone()])?;
+        tracing::info!(?change, "a policy of retention is set");
+        Ok(())
     }
 
     /// The policy of a table: its own, that of its kind, or what tables of the kind keep of which [none was set](Self::set_retention).

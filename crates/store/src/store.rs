@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use thermocline_drop::Reckoner;
 use thermocline_format::StoreId;
 use thermocline_io::{Clock, Disk, LockGuard};
 use thermocline_tier::{Amount, EntryKind, Error, ErrorKind, KeyRange, KeyRef, Lookup, Result, Version};
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) store_id: StoreId,
     pub(crate) options: StoreOptions,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Tells the time, with `clock`.
+    pub(crate) reckoner: Mutex<Reckoner>,
     pub(crate) disk: Arc<dyn Disk>,
     /// The last version that readers may see.
     pub(crate) published: AtomicU64,

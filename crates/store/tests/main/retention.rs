@@ -173,6 +173,39 @@ fn age_and_leases_go_by_the_clock_and_survive_one_that_runs_backwards() {
     assert_eq!((readable(&store, T), readable(&store, U).len()), ((10..=21).collect(), 21));
 }
 
+/// A clock that an operator sets to next year, and back, must take nothing that was promised for ten seconds, nor keep it for a year.
+#[test]
+fn wall_clock_that_jumps_neither_ends_ages_and_leases_nor_stops_them() {
+    let clock = Arc::new(SimClock::new());
+    let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
+    let tiers = hot().over(|request| Below::Warm.open(request));
+    let store = Store::open(Arc::new(SimDisk::new(1)), tiers, &environment, options()).unwrap();
+    let (second, year) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
+    store.set_retention(PolicyScope::Table(T), Some(Retention::Age(10 * second))).unwrap();
+    store.pin_with("lease", PinRequest { lease: Some(60 * second), ..PinRequest::one(Version::ZERO) }).unwrap();
+    let pass = |seconds: u32| {
+        for _ in 0..seconds {
+            fill(&store, 1);
+            store.apply_retention().unwrap();
+            clock.advance(second);
+        }
+    };
+    pass(5);
+    clock.set_wall(clock.wall() + year);
+    store.apply_retention().unwrap();
+    assert_eq!((store.table_horizon(T), store.pins().len()), (Version::ZERO, 1));
+    pass(10);
+    let horizon = store.table_horizon(T);
+    assert!((5..=10).contains(&horizon.0), "time goes at most twice as fast: {horizon}");
+    assert_eq!(store.pins().len(), 1);
+    clock.set_wall(clock.wall().saturating_sub(2 * year));
+    pass(40);
+    let horizon = store.table_horizon(T);
+    assert!((30..=45).contains(&horizon.0), "and at least half as fast: {horizon}");
+    pass(100);
+    assert!(store.pins().is_empty());
+}
+
 #[test]
 fn table_is_not_purged_while_a_pin_reads_it() {
     let store = open(&SimDisk::new(1), Below::Warm, options());
