@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use thermocline_io::{CrashPoint, CrashProfile, Phase, SimDisk};
 use thermocline_store::{
-    Batch, CommitOptions, Consumer, ConsumerOptions, Durability, Holding, PinRequest, PolicyScope, Retention, Scope, Store,
-    StoreOptions,
+    Batch, ChangeBatch, CommitOptions, Consumer, ConsumerOptions, Durability, Holding, PinRequest, PolicyScope, Retention, Scope,
+    Store, StoreOptions,
 };
-use thermocline_tier::{DropRule, EntryKind, ErrorKind, KeyRange, Version};
+use thermocline_tier::{DropRule, EntryKind, Error, ErrorKind, KeyRange, Version};
 
 use super::story::{Below, Numbers, Setup, open_as};
 use super::tiered::{hot, open_tiers, options as options_of_tiers};
@@ -99,13 +99,36 @@ fn check(store: &Store, has_files: bool, before: &Promised, after: &Promised, re
     }
     let mut view = store.consumer("view", options()).unwrap_or_else(|error| panic!("{repro}: {error}"));
     let batch = view.poll().unwrap_or_else(|error| panic!("{repro}: {error}"));
+    check_commits(&batch, position + 1..=last, repro);
+}
+
+/// A batch has these commits, and before each write what the commit before it wrote.
+fn check_commits(batch: &ChangeBatch, expected: std::ops::RangeInclusive<u64>, repro: &str) {
     let commits: Vec<u64> = batch.commits.iter().map(|commit| commit.version.0).collect();
-    assert_eq!(commits, (position + 1..=last).collect::<Vec<_>>(), "{repro}");
+    assert_eq!(commits, expected.collect::<Vec<_>>(), "{repro}");
     for (version, previous) in commits.iter().zip(&batch.previous) {
         let expected = (*version > 1).then(|| (version - 1).to_string());
         let is_expected = |value: &Option<bytes::Bytes>| value.as_deref() == expected.as_ref().map(String::as_bytes);
         assert!(previous.iter().all(is_expected), "{repro}: before {version}");
     }
+}
+
+/// Hands to `visit` what a power cut before, inside and after each operation leaves, with the number of the last mark before it, which image
+/// it is, and what cut it was. From the first mark on; how many there were.
+pub(super) fn cut_everywhere(disk: &SimDisk, mut visit: impl FnMut(&SimDisk, usize, u64, &str)) -> u64 {
+    let recording = disk.recording();
+    let (mut walk, mut images) = (recording.sweep(), 0);
+    for operation in 0..=recording.operations() {
+        for phase in [Phase::Before, Phase::Inside, Phase::After] {
+            let cut = CrashPoint { operation, phase };
+            let Some(mark) = recording.last_mark_before(cut) else { continue };
+            let profile = CrashProfile::numbered(images);
+            let image = walk.crash_image(cut, profile, images);
+            visit(&image, usize::try_from(mark).unwrap(), images, &format!("{cut:?} {profile:?}"));
+            images += 1;
+        }
+    }
+    images
 }
 
 fn sweep(setup: Setup, seed: u64, steps: usize) {
@@ -125,25 +148,14 @@ fn sweep(setup: Setup, seed: u64, steps: usize) {
         disk.mark(states.len() as u64 - 1);
         store.run_until_idle();
     }
-    let recording = disk.recording();
-    let (mut walk, mut images) = (recording.sweep(), 0_u64);
-    for operation in 0..=recording.operations() {
-        for phase in [Phase::Before, Phase::Inside, Phase::After] {
-            let cut = CrashPoint { operation, phase };
-            // Before that there is no consumer.
-            let Some(mark) = recording.last_mark_before(cut) else { continue };
-            let before = &states[usize::try_from(mark).unwrap()];
-            let after = states.get(usize::try_from(mark).unwrap() + 1).unwrap_or(before);
-            let profile = CrashProfile::numbered(images);
-            let repro = format!("{setup:?} seed {seed} {cut:?} {profile:?}");
-            let image = walk.crash_image(cut, profile, images);
-            let store = open_as(&image, setup).unwrap_or_else(|error| panic!("{repro}: {error}"));
-            check(&store, setup != Setup::Hot, before, after, &repro);
-            images += 1;
-        }
-    }
+    let images = cut_everywhere(&disk, |image, step, _number, what| {
+        let (before, after) = (&states[step], states.get(step + 1).unwrap_or(&states[step]));
+        let repro = format!("{setup:?} seed {seed} {what}");
+        let store = open_as(image, setup).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        check(&store, setup != Setup::Hot, before, after, &repro);
+    });
     let end = states.last().unwrap();
-    println!("{setup:?} seed {seed}: {images} images of {} operations; at the end {end:?}", recording.operations());
+    println!("{setup:?} seed {seed}: {images} images; at the end {end:?}");
     assert!(end.last > 5 && end.horizon > 0 && end.position > 0, "{end:?}");
 }
 
@@ -158,6 +170,81 @@ fn a_power_cut_anywhere_breaks_no_promise_of_a_pin_a_horizon_or_a_consumer() {
         (75, Setup::Alone(Below::Warm, 2_000)),
     ] {
         sweep(setup, seed, 60);
+    }
+}
+
+/// A consumer that may be left behind: whatever a power cut leaves, it is given every commit after its checkpoint, or told.
+fn sweep_overtaken(setup: Setup, seed: u64, steps: usize) {
+    let options = || ConsumerOptions { holding: Holding::Overtake(400), ..options() };
+    let is_overtaken = |error: &Error| matches!(error.kind(), ErrorKind::Overtaken { .. });
+    let commit = |store: &Store, version: u64| {
+        let mut batch = Batch::new();
+        batch.put(T, b"k", version.to_string().as_bytes());
+        store.commit_with(batch, CommitOptions { durability: Some(Durability::Sync), version: None }).unwrap();
+    };
+    let (disk, mut numbers) = (SimDisk::new(seed), Numbers(seed));
+    let (mut lasts, mut overtaken) = (vec![0], 0);
+    let mut store = open_as(&disk, setup).unwrap();
+    let mut view = store.consumer("view", options()).unwrap();
+    disk.mark(0);
+    for number in 0..steps {
+        if number % 11 == 10 {
+            drop((view, store));
+            store = open_as(&disk, setup).unwrap();
+            view = store.consumer("view", options()).unwrap();
+        }
+        let mut last = lasts[number];
+        match numbers.below(12) {
+            0..7 => {
+                last += 1;
+                commit(&store, last);
+            }
+            7 | 8 => store.flush().unwrap(),
+            9 => store.set_horizon(Version(last)).unwrap(),
+            _ => match view.poll() {
+                Ok(_) => view.checkpoint(view.delivered()).unwrap(),
+                Err(error) if is_overtaken(&error) => {
+                    overtaken += 1;
+                    let snapshot = view.resynchronize().unwrap();
+                    view.checkpoint(snapshot.version()).unwrap();
+                }
+                Err(error) => panic!("{error}"),
+            },
+        }
+        lasts.push(last);
+        disk.mark(lasts.len() as u64 - 1);
+        store.run_until_idle();
+    }
+    let mut told = 0;
+    let images = cut_everywhere(&disk, |image, step, _number, what| {
+        let repro = format!("{setup:?} seed {seed} {what}");
+        let store = open_as(image, setup).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        let last = store.last_version().0;
+        assert!((lasts[step]..=*lasts.get(step + 1).unwrap_or(&lasts[step])).contains(&last), "{repro}: {last}");
+        let mut view = store.consumer("view", options()).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        let mut first = view.delivered().0 + 1;
+        let mut batch = view.poll();
+        if let Err(error) = &batch {
+            assert!(is_overtaken(error), "{repro}: {error}");
+            told += 1;
+            let snapshot = view.resynchronize().unwrap_or_else(|error| panic!("{repro}: {error}"));
+            let value = (last > 0).then(|| last.to_string());
+            assert_eq!(snapshot.get(T, b"k").unwrap().as_deref(), value.as_ref().map(String::as_bytes), "{repro}");
+            commit(&store, last + 1);
+            first = last + 1;
+            batch = view.poll();
+        }
+        let batch = batch.unwrap_or_else(|error| panic!("{repro}: {error}"));
+        check_commits(&batch, first..=store.last_version().0, &repro);
+    });
+    println!("{setup:?} seed {seed}: {images} images, {told} told; overtaken {overtaken} times");
+    assert!(told > 0 && told < images && overtaken > 0, "{told} of {images}, {overtaken}");
+}
+
+#[test]
+fn a_power_cut_anywhere_makes_a_consumer_that_may_be_left_behind_miss_nothing_unsaid() {
+    for (seed, setup) in [(61, Setup::Hot), (62, Setup::Over(Below::Warm, 1)), (63, Setup::Over(Below::Warm, 2_000))] {
+        sweep_overtaken(setup, seed, 60);
     }
 }
 
@@ -299,29 +386,19 @@ fn sweep_removals(below: Option<Below>, seed: u64, steps: usize) {
         runs.push(next);
         disk.mark(runs.len() as u64 - 1);
     }
-    let recording = disk.recording();
-    let (mut walk, mut images) = (recording.sweep(), 0_u64);
-    for operation in 0..=recording.operations() {
-        for phase in [Phase::Before, Phase::Inside, Phase::After] {
-            let cut = CrashPoint { operation, phase };
-            // Before that there is no store.
-            let Some(mark) = recording.last_mark_before(cut) else { continue };
-            let before = &runs[usize::try_from(mark).unwrap()];
-            let after = runs.get(usize::try_from(mark).unwrap() + 1).unwrap_or(before);
-            let profile = CrashProfile::numbered(images);
-            let repro = format!("{below:?} seed {seed} {cut:?} {profile:?}");
-            let store = open(&walk.crash_image(cut, profile, images)).unwrap_or_else(|error| panic!("{repro}: {error}"));
+    let images = cut_everywhere(&disk, |image, step, number, what| {
+        let (before, after) = (&runs[step], runs.get(step + 1).unwrap_or(&runs[step]));
+        let repro = format!("{below:?} seed {seed} {what}");
+        let store = open(image).unwrap_or_else(|error| panic!("{repro}: {error}"));
+        after.check(&store, before, &repro);
+        // And what is removed from now on, is removed by what is known.
+        if number % 8 == 0 {
+            store.run_until_idle();
             after.check(&store, before, &repro);
-            // And what is removed from now on, is removed by what is known.
-            if images % 8 == 0 {
-                store.run_until_idle();
-                after.check(&store, before, &repro);
-            }
-            images += 1;
         }
-    }
+    });
     let end = runs.last().unwrap();
-    println!("{below:?} seed {seed}: {images} images of {} operations", recording.operations());
+    println!("{below:?} seed {seed}: {images} images");
     assert!(end.last() > 10 && end.horizon > 0 && end.is_thinned && end.dropped_below > 0, "{end:?}");
 }
 
