@@ -37,7 +37,8 @@ pub(crate) struct Row {
 struct Older {
     number: u32,
     offset: usize,
-    block: Bytes,
+    /// The block, once something of it was read.
+    block: Option<Bytes>,
     index: usize,
     /// How many further blocks the history has.
     more: u32,
@@ -114,11 +115,17 @@ impl Rows {
         self.segment.meta.applied
     }
 
+    /// The oldest version in the file.
+    fn version_min(&self) -> Version {
+        self.segment.meta.version_min
+    }
+
     /// Goes to the next entry.
     pub(crate) fn advance(&mut self) -> Result<()> {
         if self.older.is_some() { self.read_older() } else { self.next_key() }
     }
 
+    /// Goes to the next key, and reads no history of this one.
     fn next_key(&mut self) -> Result<()> {
         self.older = None;
         self.place += 1;
@@ -165,8 +172,7 @@ impl Rows {
         self.row = row;
         if let Some(history) = history {
             let (offset, more) = (usize::from(history.offset), history.more);
-            let block = self.read_history(history.block)?;
-            self.older = Some(Older { number: history.block, offset, block, index: 0, more });
+            self.older = Some(Older { number: history.block, offset, block: None, index: 0, more });
         }
         Ok(())
     }
@@ -205,25 +211,31 @@ impl Rows {
 
     fn read_older(&mut self) -> Result<()> {
         let Some(mut older) = self.older.take() else { return Ok(()) };
+        let mut block = match older.block.take() {
+            Some(block) => block,
+            None => self.read_history(older.number)?,
+        };
         let malformed = |number: u32| self.segment.malformed(&self.index, number.saturating_add(HISTORY_NUMBERS));
-        let mut group = Group::read(&older.block, older.offset, self.newest).ok_or_else(|| malformed(older.number))?;
+        let mut group = Group::read(&block, older.offset, self.newest).ok_or_else(|| malformed(older.number))?;
         if older.index == group.len() {
             if older.more == 0 {
                 return self.next_key();
             }
             let number = older.number + 1;
-            older = Older { number, offset: 0, block: self.read_history(number)?, index: 0, more: older.more - 1 };
+            older = Older { number, offset: 0, block: None, index: 0, more: older.more - 1 };
+            block = self.read_history(number)?;
             let malformed = || self.segment.malformed(&self.index, number.saturating_add(HISTORY_NUMBERS));
-            group = Group::read(&older.block, 0, self.newest).ok_or_else(malformed)?;
+            group = Group::read(&block, 0, self.newest).ok_or_else(malformed)?;
         }
         let old = group.get(older.index);
         let old = old.ok_or_else(|| self.segment.malformed(&self.index, older.number.saturating_add(HISTORY_NUMBERS)))?;
         if self.last.is_some_and(|last| old.version >= last) {
             return Err(self.segment.malformed(&self.index, older.number.saturating_add(HISTORY_NUMBERS)));
         }
-        let (row, version) = (self.moved(&older.block, &Seen::old(&old))?, old.version);
+        let (row, version) = (self.moved(&block, &Seen::old(&old))?, old.version);
         self.last = Some(version);
         older.index += 1;
+        older.block = Some(block);
         self.row = row;
         self.older = Some(older);
         Ok(())
@@ -285,9 +297,12 @@ impl Chain {
         Ok(chain)
     }
 
-    fn advance(&mut self) -> Result<()> {
-        if let Some(rows) = &mut self.rows {
-            rows.advance()?;
+    /// Goes to the next entry, or the next key.
+    fn advance(&mut self, skips_older: bool) -> Result<()> {
+        match &mut self.rows {
+            Some(rows) if skips_older => rows.next_key()?,
+            Some(rows) => rows.advance()?,
+            None => {}
         }
         self.settle()
     }
@@ -444,7 +459,7 @@ impl Merge {
             let chain = &mut self.inputs[number];
             let Some(input) = &mut chain.rows else { return Ok(Next::End) };
             let Some(row) = input.row.take() else { return Ok(Next::End) };
-            let applied = input.applied();
+            let (applied, version_min) = (input.applied(), input.version_min());
             let is_same_key = self.newer.is_some() && self.key == input.key;
             if !is_same_key {
                 self.key.table = input.key.table;
@@ -454,14 +469,15 @@ impl Merge {
                 self.tombstones.clear();
             }
             self.read += (ROW_SIZE_BYTES + self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
-            chain.advance()?;
-            let is_hidden = self.keep.markers.hides_table(self.key.table, applied)
-                || self.keep.markers.hides(self.key.table, &self.key.prefix, row.version, applied);
+            let is_table_hidden = self.keep.markers.hides_table(self.key.table, applied);
+            let is_hidden = is_table_hidden || self.keep.markers.hides(self.key.table, &self.key.prefix, row.version, applied);
+            let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
+            // Where nothing is kept of what the file has below, it need not be read.
+            chain.advance(is_table_hidden || !is_hidden && retained.keeps_newest_only(version_min, row.version))?;
             // The same version in an earlier file was written later.
             if is_hidden || self.newer == Some(row.version) {
                 continue;
             }
-            let retained = self.keep.retained.of(self.key.table, &self.key.prefix);
             let is_kept = retained.keeps(row.version, self.newer, self.position);
             self.newer = Some(row.version);
             self.position += 1;

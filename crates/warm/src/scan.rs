@@ -242,9 +242,9 @@ impl Cursor {
     /// The same for a key whose newest version is above `at`.
     fn see_old(&mut self, history: Option<HistoryRef>, newest: Version, at: Version) -> Result<Seen<'_>> {
         let Some(history) = history else { return Ok(Seen::Nothing) };
-        let (number, offset) = self.segment.history_group(&self.index, history, newest, at)?;
+        let reading = self.reading();
+        let (number, offset) = self.segment.history_group(&self.index, history, newest, at, reading)?;
         if self.history.as_ref().is_none_or(|(held, _)| *held != number) {
-            let reading = self.reading();
             self.history = Some((number, own(self.segment.history_block(&self.index, number, reading)?)?));
         }
         let Some((_, block)) = &self.history else { return Ok(Seen::Nothing) };

@@ -414,7 +414,7 @@ impl Segment {
     }
 
     fn get_old(&self, index: &Arc<Index>, history: HistoryRef, newest: Version, at: Version, wanted: Wanted) -> Result<Lookup> {
-        let (number, offset) = self.history_group(index, history, newest, at)?;
+        let (number, offset) = self.history_group(index, history, newest, at, Reading::Point)?;
         let block = self.history_block(index, number, Reading::Point)?;
         let seen = self.see_old(index, &block, number, offset, newest, at)?;
         self.lookup(index, &block, &seen, wanted)
@@ -427,12 +427,13 @@ impl Segment {
         history: HistoryRef,
         newest: Version,
         at: Version,
+        reading: Reading,
     ) -> Result<(u32, usize)> {
         let first = (history.block, usize::from(history.offset));
         if history.more == 0 {
             return Ok(first);
         }
-        let block = self.history_block(index, history.block, Reading::Point)?;
+        let block = self.history_block(index, history.block, reading)?;
         let group = Group::read(&block, first.1, newest);
         let oldest = group.and_then(|group| group.oldest());
         if oldest.ok_or_else(|| self.malformed(index, history.block.saturating_add(HISTORY_NUMBERS)))? <= at {

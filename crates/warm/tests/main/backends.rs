@@ -78,7 +78,7 @@ pub(crate) fn backend(name: &str, options: WarmOptions) -> Backend {
         let tier = Arc::new(open(&disk, options.clone())?);
         Ok(Box::new(Warm { options: options.clone(), now: Mutex::new((disk, Some(tier))) }) as Box<dyn Subject>)
     };
-    Backend::with_subjects(name, &steps, make).lacking(Capability::ExactStats)
+    Backend::with_subjects(name, &steps, make).lacking(Capability::ExactStats).with_concurrent_steps()
 }
 
 pub(crate) fn plain() -> Backend {

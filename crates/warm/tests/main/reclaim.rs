@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use thermocline_conformance::ModelTier;
-use thermocline_io::{Operation, SimDisk};
+use thermocline_io::{Operation, Reason, SimDisk};
 use thermocline_tier::{
     Checkpoint, Direction, DropVersion, DurableTier, EntryKind, KeyRange, RangeBatch, RangeRequest, ReadWindow, Retained,
     RetainedTables, RetentionSource, TableRetained, TierStorage, Version,
@@ -661,6 +661,44 @@ fn file_is_rewritten_for_what_is_certain_to_go_beside_pins_newest_entries_and_ot
         let files = live_files(&tier);
         step_to_the_end(&tier);
         assert_eq!(live_files(&tier), files, "once");
+    }
+}
+
+/// The bet of the format, for reclaim: what nobody may read any more costs nothing but its own size.
+#[test]
+fn history_is_not_read_where_all_of_it_goes() {
+    // The oldest version, which somebody reads, is looked for.
+    for (pin, versions) in [(Some(1), vec![40, 1]), (None, vec![40])] {
+        let disk = SimDisk::new(1);
+        let tier = open(&disk, WarmOptions { cache_size_bytes: 1 << 20, ..small() }).unwrap();
+        let pins = Arc::<PinSet>::default();
+        tier.set_retention(Arc::clone(&pins) as Arc<dyn RetentionSource>);
+        let keys: Vec<String> = (0..60).map(|key| format!("k{key:02}")).collect();
+        for version in 1..=40 {
+            let value = format!("{version:020}");
+            let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(value.as_bytes()))).collect();
+            tier.set(&batch(version, &writes)).unwrap();
+        }
+        compact(&tier).unwrap();
+        let size_bytes = || tier.files().iter().map(|file| file.size_bytes).sum::<u64>();
+        let (before, read) = (size_bytes(), Arc::new(AtomicU64::new(0)));
+        let sum = Arc::clone(&read);
+        disk.observe(move |call| {
+            if call.operation == Operation::Read && call.reason == Some(Reason::SstCompact) {
+                sum.fetch_add(call.len, Ordering::Relaxed);
+            }
+        });
+        *pins.0.lock() = pin.into_iter().collect();
+        pins.1.store(40, Ordering::Relaxed);
+        compact(&tier).unwrap();
+        let read = read.load(Ordering::Relaxed);
+        assert_eq!(read >= before / 2, pin.is_some(), "{read} bytes of {before}");
+        for key in &keys {
+            let found: Vec<u64> =
+                tier.get_all_versions(MULTI, key.as_bytes()).unwrap().iter().map(|entry| entry.version.0).collect();
+            assert_eq!(found, versions, "{key}");
+        }
+        assert!(size_bytes() < before / 5);
     }
 }
 
