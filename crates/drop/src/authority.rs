@@ -11,7 +11,7 @@ use crate::consumers::{ConsumerState, Holding};
 use crate::pending::{DropCommand, Pending};
 use crate::pins::{Pin, PinVersions, Reader, Readers, Scope, check_name};
 use crate::retention::{Anchor, Retention, Steps, Ttl};
-use crate::times::{Moment, Times};
+use crate::times::{Moment, Reading, Times};
 
 /// For which tables a policy is.
 ///
@@ -153,6 +153,7 @@ pub struct Authority {
     readers: Readers,
     pending: Arc<Pending>,
     garbage_since: Option<Moment>,
+    clock: Option<Reading>,
 }
 
 impl Authority {
@@ -161,8 +162,6 @@ impl Authority {
         match change {
             Change::Horizon(version) => {
                 self.horizon = self.horizon.max(*version);
-                // No policy can ask for what lies below.
-                self.times.forget_below(self.horizon);
             }
             Change::Table { table, horizon, steps } => {
                 let state = self.tables.entry(*table).or_default();
@@ -194,6 +193,9 @@ impl Authority {
             Change::Time { version, moment } => self.times.note(*version, *moment),
             Change::Drop(command) => Arc::make_mut(&mut self.pending).add(command),
             Change::DropEnd(command) => Arc::make_mut(&mut self.pending).remove(command),
+            // For who replays a log that brings them back.
+            Change::Dropped(_) => {}
+            Change::Clock(reading) => self.clock = Some(*reading),
             Change::Ttl { scope, ttl } => {
                 match ttl {
                     Some(ttl) => self.ttls.insert(*scope, *ttl),
@@ -229,7 +231,8 @@ impl Authority {
         let ttls = self.ttls.iter().map(|(scope, ttl)| Change::Ttl { scope: *scope, ttl: Some(*ttl) });
         let expired = self.expired.iter().map(|(table, through)| Change::Expired { table: *table, through: *through });
         let garbage = self.garbage_since.map(|since| Change::Garbage(Some(since)));
-        let of_rows = ttls.chain(expired).chain(drops).chain(garbage);
+        let clock = self.clock.map(Change::Clock);
+        let of_rows = ttls.chain(expired).chain(drops).chain(garbage).chain(clock);
         times.chain(policies).chain(tables).chain(pins).chain(consumers).chain(horizon).chain(of_rows).collect()
     }
 
@@ -342,6 +345,11 @@ impl Authority {
     /// The last moment that is known of: the store's time is never before.
     pub fn last_moment(&self) -> Moment {
         self.times.last()
+    }
+
+    /// What the wall clock showed when it was noted last that it had jumped.
+    pub fn clock(&self) -> Option<Reading> {
+        self.clock
     }
 
     /// The pins by name.
@@ -608,6 +616,7 @@ impl Authority {
     /// or [`LimitExceeded`](ErrorKind::LimitExceeded) for a name that is empty or too long.
     pub fn pin(&self, name: &str, pin: Pin) -> Result<Change> {
         check_name(name)?;
+        pin.scope.check()?;
         self.check_scope(&pin.scope, pin.versions)?;
         Ok(Change::Pin { name: name.to_owned(), pin })
     }
@@ -631,6 +640,7 @@ impl Authority {
     /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if it needs what is gone; else as [`pin`](Self::pin).
     pub fn set_consumer(&self, name: &str, mut consumer: ConsumerState, needs_versions: bool) -> Result<Change> {
         check_name(name)?;
+        consumer.scope.check()?;
         if consumer.holds() {
             let from = consumer.position.max(consumer.versions_from);
             let is_there = self.check_scope(&consumer.scope, PinVersions::From(from));

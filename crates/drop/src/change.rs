@@ -28,7 +28,7 @@ use crate::consumers::{ConsumerState, Holding};
 use crate::pending::DropCommand;
 use crate::pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Scope};
 use crate::retention::{Anchor, Retention, Rung, Ttl};
-use crate::times::Moment;
+use crate::times::{Moment, Reading};
 
 /// A change of what may be reclaimed.
 ///
@@ -95,6 +95,8 @@ pub enum Change {
     Drop(DropCommand),
     /// The same command was carried out, or others say what is left of it.
     DropEnd(DropCommand),
+    /// The versions of a key that a rule without a count selects were dropped by a command of a commit of that version.
+    Dropped(DropCommand),
     /// When rows expire was set, or with `None` taken away.
     Ttl {
         /// For which tables.
@@ -111,6 +113,8 @@ pub enum Change {
     },
     /// Since when something may be stored that need not be kept; `None` if nothing is.
     Garbage(Option<Moment>),
+    /// What moment it was when the wall clock showed something else.
+    Clock(Reading),
 }
 
 const HORIZON: u8 = 1;
@@ -126,13 +130,15 @@ const TTL: u8 = 10;
 const EXPIRED: u8 = 11;
 const DROP_END: u8 = 12;
 const GARBAGE: u8 = 13;
+const DROPPED: u8 = 14;
+const CLOCK: u8 = 15;
 
 const STEP_SIZE_BYTES: usize = 16;
 const RUNG_SIZE_BYTES: usize = 16;
 /// The shortest change: a release or removal with its name's length and one byte of it.
 const CHANGE_SIZE_BYTES_MIN: usize = 3;
 
-const TABLES: [FieldTable; 14] = [
+const TABLES: [FieldTable; 15] = [
     FieldTable::new(
         "change: horizon",
         "Kind 1: the store's horizon.",
@@ -232,7 +238,8 @@ const TABLES: [FieldTable; 14] = [
     ),
     FieldTable::new(
         "change: drop",
-        "Kind 9: versions of a key are to be dropped. Kind 12, with the same fields: that was done, but for what other changes say.",
+        "Kind 9: versions of a key are to be dropped. Kind 12, with the same fields: that was done, but for what other changes say. Kind 14: \
+         these versions, without a bound for the newest, were dropped.",
         &[
             Field::at(0, Encoding::U64, "version", "of the commit that says so; newer versions stay"),
             Field::at(8, Encoding::U8, "table tag", "0 multi, 1 source, 2 operator"),
@@ -267,6 +274,14 @@ const TABLES: [FieldTable; 14] = [
         "change: garbage",
         "Kind 13: since when something may be stored that need not be kept.",
         &[Field::at(0, Encoding::U64, "since", "microseconds since the Unix epoch; 0 if nothing is")],
+    ),
+    FieldTable::new(
+        "change: clock",
+        "Kind 15: how far what the wall clock showed was from the store's time, when it had jumped.",
+        &[
+            Field::at(0, Encoding::U64, "moment", "the store's time, in microseconds since the Unix epoch"),
+            Field::at(8, Encoding::U64, "wall", "what the wall clock showed then, likewise"),
+        ],
     ),
 ];
 
@@ -335,15 +350,11 @@ fn write(out: &mut Writer, change: &Change) {
         }
         Change::Drop(command) => write_drop(out, DROP, command),
         Change::DropEnd(command) => write_drop(out, DROP_END, command),
+        Change::Dropped(command) => write_drop(out, DROPPED, command),
         Change::Ttl { scope, ttl } => {
             out.u8(TTL);
             write_policy_scope(out, *scope);
-            out.u8(match ttl.map(|ttl| ttl.anchor) {
-                None => 0,
-                Some(Anchor::Created) => 1,
-                Some(Anchor::Updated) => 2,
-            });
-            out.u64(ttl.map_or(0, |ttl| Moment::default().after(ttl.after).as_micros().max(1)));
+            write_ttl(out, *ttl);
         }
         Change::Expired { table, through } => {
             out.u8(EXPIRED);
@@ -354,7 +365,21 @@ fn write(out: &mut Writer, change: &Change) {
             out.u8(GARBAGE);
             out.u64(since.map_or(0, |since| since.as_micros().max(1)));
         }
+        Change::Clock(Reading { moment, wall }) => {
+            out.u8(CLOCK);
+            out.u64(moment.as_micros());
+            out.u64(wall.as_micros());
+        }
     }
+}
+
+fn write_ttl(out: &mut Writer, ttl: Option<Ttl>) {
+    out.u8(match ttl.map(|ttl| ttl.anchor) {
+        None => 0,
+        Some(Anchor::Created) => 1,
+        Some(Anchor::Updated) => 2,
+    });
+    out.u64(ttl.map_or(0, |ttl| Moment::default().after(ttl.after).as_micros().max(1)));
 }
 
 fn write_pin(out: &mut Writer, pin: &Pin) {
@@ -523,13 +548,18 @@ fn read(reader: &mut Reader<'_>) -> Result<Change, Corruption> {
         REMOVE_CONSUMER => Change::RemoveConsumer { name: read_name(reader)? },
         DROP => Change::Drop(read_drop(reader)?),
         DROP_END => Change::DropEnd(read_drop(reader)?),
+        DROPPED => Change::Dropped(read_drop(reader)?),
+        CLOCK => {
+            let (moment, wall) = (Moment::from_micros(reader.u64("moment")?), Moment::from_micros(reader.u64("wall clock")?));
+            Change::Clock(Reading { moment, wall })
+        }
         TTL => Change::Ttl { scope: read_policy_scope(reader)?, ttl: read_ttl(reader)? },
         EXPIRED => Change::Expired { table: read_table(reader)?, through: Version(reader.u64("version of expiry")?) },
         GARBAGE => match reader.u64("garbage since")? {
             0 => Change::Garbage(None),
             since => Change::Garbage(Some(Moment::from_micros(since))),
         },
-        kind => return Err(before.corruption("kind of change", "1 to 13", kind.to_string())),
+        kind => return Err(before.corruption("kind of change", "1 to 15", kind.to_string())),
     })
 }
 
@@ -678,8 +708,7 @@ mod tests {
         let rung = |age, every| Rung { age: Duration::from_secs(age), every: Duration::from_secs(every) };
         let policy = |scope, retention| Change::Policy { scope, retention };
         let updated = Ttl { after: Duration::from_micros(1), anchor: Anchor::Updated };
-        let (table, key) = (EntryKind::Multi, Bytes::new());
-        let ended = DropCommand { version: Version(9), table, key, rule: DropRule::default() };
+        let ended = DropCommand { version: Version(9), table: EntryKind::Multi, key: Bytes::new(), rule: DropRule::default() };
         let consumer = |holding: Holding, scope| Change::Consumer {
             name: "a view".into(),
             consumer: ConsumerState {
@@ -693,6 +722,7 @@ mod tests {
         };
         vec![
             Change::Time { version: Version(3), moment: created },
+            Change::Clock(Reading { moment: created, wall: Moment::from_micros(7) }),
             Change::Horizon(Version(9)),
             Change::Table {
                 table: EntryKind::Multi,
@@ -733,7 +763,8 @@ mod tests {
                 key: Bytes::from_static(b"key"),
                 rule: DropRule { from: Version(1), up_to: Some(Version(7)), keep_last: Some(2) },
             }),
-            Change::DropEnd(ended),
+            Change::DropEnd(ended.clone()),
+            Change::Dropped(ended.between(Version(3), Version(8))),
             consumer(Holding::Nothing, Scope::All),
             consumer(Holding::All, Scope::Table(EntryKind::operator(3))),
             consumer(Holding::HoldWriters(1 << 40), Scope::All),

@@ -24,4 +24,4 @@ pub use pending::DropCommand;
 pub use pins::{NAME_SIZE_BYTES_MAX, Pin, PinVersions, Reader, Readers, Scope};
 pub use retention::{Anchor, LADDER_STEPS_MAX, Retention, Rung, Ttl};
 pub use sweep::{Sweep, Swept, superseded, superseded_over};
-pub use times::{Moment, Reckoner, Times};
+pub use times::{Moment, Reading, Reckoner, Times};

@@ -55,6 +55,12 @@ impl DropCommand {
         (dropped, held)
     }
 
+    /// The same command for all versions from one through another.
+    #[must_use]
+    pub fn between(&self, first: Version, last: Version) -> Self {
+        Self { rule: DropRule { from: first, up_to: last.next(), keep_last: None }, ..self.clone() }
+    }
+
     /// The same command for one version.
     #[must_use]
     pub fn only(&self, version: Version) -> Self {

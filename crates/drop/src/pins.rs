@@ -1,10 +1,11 @@
 //! Pins: promises that versions stay readable.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::panic::Location;
 use std::sync::Arc;
 
-use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, RetainedTables, Version};
+use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, RetainedTables, Version, limits};
 
 use crate::times::Moment;
 
@@ -79,6 +80,18 @@ impl Scope {
             Self::Table(own) => *own == table,
             Self::Range(own, range) => *own == table && range.contains(key),
         }
+    }
+
+    /// Whether it is one that can be noted.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a bound that is longer than a key may be.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self::Range(_, KeyRange { start, end }) = self else { return Ok(()) };
+        [start, end].into_iter().try_for_each(|bound| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => limits::check_key(key),
+            Bound::Unbounded => Ok(()),
+        })
     }
 
     /// The one table that it is about, if it is about one.

@@ -43,7 +43,7 @@ pub enum Retention {
     /// The newest version of each key.
     LatestOnly,
     /// Fewer with age: see [`Rung`]. Ascending ages; steps of which each is a multiple of the one before; of all rungs together at most
-    /// [`LADDER_STEPS_MAX`] steps.
+    /// [`LADDER_STEPS_MAX`] steps, which are one a day for forty years. What is older than the last rung goes.
     Ladder(Vec<Rung>),
 }
 
@@ -121,6 +121,13 @@ impl Retention {
             Self::Ladder(rungs) => {
                 for (number, rung) in rungs.iter().enumerate() {
                     let before = number.checked_sub(1).map(|before| rungs[before]);
+                    if rung.age.subsec_nanos() % 1000 != 0 || rung.age > Duration::from_micros(u64::MAX) {
+                        return refuse(format!(
+                            "rung {} of a ladder ends at {:?}: not whole microseconds, or too many",
+                            number + 1,
+                            rung.age
+                        ));
+                    }
                     if before.is_some_and(|before| rung.age <= before.age) || rung.age.is_zero() {
                         return refuse(format!("rung {} of a ladder ends at an age not above the one before", number + 1));
                     }
@@ -219,18 +226,25 @@ impl Steps {
         self.kept.dedup_by_key(|(_, version)| *version);
     }
 
-    /// Notes the ends of all spans before `now` that are not noted: between two samples nothing was committed, so that only spans with a
+    /// Notes the ends of all spans before `now` that are not noted, also those before others that are: a ladder before may have been coarser.
+    /// Between two samples nothing was committed, so that only spans with a
     /// sample have a last version of their own.
     fn note_ends(&mut self, every: Duration, floor: Version, now: Moment, times: &Times) {
-        let noted = self.kept.last().map_or(Moment::default(), |(end, _)| *end);
         let samples = times.samples();
         for (number, (version, moment)) in samples.iter().enumerate() {
             // The first end of a span at or after the sample.
             let start = moment.floor_to(every);
             let end = if start == *moment { start } else { start.after(every) };
             let is_last_of_span = samples.get(number + 1).is_none_or(|(_, next)| *next > end);
-            if is_last_of_span && end > noted && end < now && *version >= floor {
-                self.kept.push((end, *version));
+            if is_last_of_span && end < now && *version >= floor {
+                // An end that is noted was noted when more was known of it.
+                let place = self.kept.partition_point(|(noted, _)| *noted < end);
+                let is_noted = self.kept.get(place).is_some_and(|(noted, _)| *noted == end);
+                let is_in_order = place.checked_sub(1).is_none_or(|before| self.kept[before].1 < *version)
+                    && self.kept.get(place).is_none_or(|(_, next)| *next > *version);
+                if !is_noted && is_in_order {
+                    self.kept.insert(place, (end, *version));
+                }
             }
         }
     }
@@ -275,6 +289,10 @@ mod tests {
             Retention::Ladder(rungs.iter().map(|(age, every)| Rung { age: HOUR * *age, every: HOUR * *every }).collect())
         };
         assert!(refused(rungs(&[(0, 0)])).contains("rung 1"));
+        for age in [Duration::from_nanos(1), Duration::from_nanos(1_000_001), Duration::MAX] {
+            let ladder = vec![Rung { age, every: Duration::ZERO }];
+            assert!(refused(Retention::Ladder(ladder)).contains("whole microseconds"), "{age:?}");
+        }
         assert!(refused(rungs(&[(24, 0), (24, 1)])).contains("rung 2"));
         assert!(refused(rungs(&[(24, 0), (48, 0)])).contains("rung 2"));
         assert!(refused(rungs(&[(24, 2), (48, 3)])).contains("no multiple"));
@@ -304,6 +322,24 @@ mod tests {
         (1..=240).for_each(|version| times.note(Version(version), hours(version)));
         steps.advance(&ladder(), Version(190), hours(240), &times);
         assert_eq!(steps.kept().first(), Some(&(hours(192), Version(192))));
+    }
+
+    /// What a coarser ladder has not chosen, and is still there, is chosen by a finer one.
+    #[test]
+    fn finer_ladder_chooses_among_what_is_still_there() {
+        let ladder = |every| vec![Rung { age: 2 * DAY, every: Duration::ZERO }, Rung { age: 30 * DAY, every }];
+        let (mut times, mut steps) = (Times::default(), Steps::default());
+        (1..=84).for_each(|version| times.note(Version(version), hours(version)));
+        // Half past three days and a half.
+        let floor = Retention::Ladder(ladder(DAY)).horizon(hours(84), Version(84), &times);
+        steps.advance(&ladder(DAY), floor, hours(84), &times);
+        assert_eq!(steps.kept(), [(hours(48), Version(48)), (hours(72), Version(72))]);
+        (85..=240).for_each(|version| {
+            times.note(Version(version), hours(version));
+            steps.advance(&ladder(HOUR), floor, hours(version), &times);
+        });
+        let versions: Vec<u64> = steps.kept().iter().map(|(_, version)| version.0).collect();
+        assert_eq!(versions, (36..240).collect::<Vec<_>>());
     }
 
     /// A ladder that is looked at every hour, and one that is looked at only now and then, keep what the rungs say.

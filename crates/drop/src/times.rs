@@ -60,20 +60,44 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Turns what the wall clock shows into moments that can be relied on: they follow it, but at most at twice and at least at half the pace of a
-/// clock that does not jump. So a wall clock that is set ahead by a year makes nothing older at once, one that is set back does
-/// not stop time, and both are made up for in the course of time. What it jumped before the first moment asked for cannot be told.
+/// What moment it was when the wall clock showed something.
+///
+/// ```
+/// use thermocline_drop::{Moment, Reading};
+///
+/// let reading = Reading { moment: Moment::from_micros(5), wall: Moment::from_micros(9) };
+/// assert_eq!(reading.ahead(), -4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The moment.
+    pub moment: Moment,
+    /// What the wall clock showed.
+    pub wall: Moment,
+}
+
+impl Reading {
+    /// By how much the moment is ahead, in microseconds; negative if it is behind.
+    pub fn ahead(self) -> i128 {
+        i128::from(self.moment.0) - i128::from(self.wall.0)
+    }
+}
+
+/// Turns what the wall clock shows into moments that can be relied on: they follow it, but faster or slower than a clock that does not
+/// jump by an eighth at most. So a wall clock that is set ahead by a year makes nothing older at once, one that is set back does not
+/// stop time, and both are made up for in the course of time, also where that takes longer than the process lives. What the wall clock
+/// jumped while nobody asked cannot be told.
 ///
 /// ```
 /// use std::time::Duration;
 /// use thermocline_drop::{Moment, Reckoner};
 ///
 /// let (hour, at) = (Duration::from_secs(3600), |hours: u64| Moment::from_micros(hours * 3_600_000_000));
-/// let mut reckoner = Reckoner::new(at(100));
-/// assert_eq!(reckoner.moment(hour, 110 * hour), at(110));
-/// assert_eq!(reckoner.moment(2 * hour, 111 * hour), at(111));
-/// assert_eq!(reckoner.moment(3 * hour, 9000 * hour), at(113), "set ahead");
-/// assert_eq!(reckoner.moment(5 * hour, 50 * hour), at(114), "set back");
+/// let mut reckoner = Reckoner::new(at(100), None);
+/// assert_eq!(reckoner.read(hour, 110 * hour).moment, at(110));
+/// assert_eq!(reckoner.read(2 * hour, 111 * hour).moment, at(111));
+/// assert_eq!(reckoner.read(10 * hour, 9000 * hour).moment, at(120), "set ahead");
+/// assert_eq!(reckoner.read(18 * hour, 50 * hour).moment, at(127), "set back");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reckoner {
@@ -81,26 +105,37 @@ pub struct Reckoner {
     last: Duration,
     /// What the clock that does not jump showed then; `None` before the first moment.
     asked: Option<Duration>,
+    /// What was so when a process before this one noted it.
+    noted: Option<Reading>,
 }
 
+/// A clock that jumped is made up for with so many parts of the time that passes.
+const PARTS_MADE_UP: u32 = 8;
+
 impl Reckoner {
-    /// One that never tells a moment before `last`.
-    pub const fn new(last: Moment) -> Self {
-        Self { last: Duration::from_micros(last.0), asked: None }
+    /// One that never tells a moment before `last`, and goes on from what was noted when the wall clock had jumped.
+    pub const fn new(last: Moment, noted: Option<Reading>) -> Self {
+        Self { last: Duration::from_micros(last.0), asked: None, noted }
     }
 
     /// The moment, where `now` is what a clock shows that never jumps, from whenever on, and `wall` what the wall clock does, since the
     /// Unix epoch.
-    pub fn moment(&mut self, now: Duration, wall: Duration) -> Moment {
-        self.last = match self.asked {
-            Some(asked) => {
+    pub fn read(&mut self, now: Duration, wall: Duration) -> Reading {
+        self.last = match (self.asked, self.noted) {
+            (Some(asked), _) => {
                 let passed = now.saturating_sub(asked);
-                wall.clamp(self.last.saturating_add(passed / 2), self.last.saturating_add(passed.saturating_mul(2)))
+                let part = passed / PARTS_MADE_UP;
+                let (least, most) = (passed.saturating_sub(part), passed.saturating_add(part));
+                wall.clamp(self.last.saturating_add(least), self.last.saturating_add(most))
             }
-            None => wall.max(self.last),
+            (None, Some(Reading { moment, wall: before })) => {
+                let passed = wall.saturating_sub(Duration::from_micros(before.0));
+                Duration::from_micros(moment.0).saturating_add(passed).max(self.last)
+            }
+            (None, None) => wall.max(self.last),
         };
         self.asked = Some(now);
-        Moment(micros(self.last))
+        Reading { moment: Moment(micros(self.last)), wall: Moment(micros(wall)) }
     }
 }
 
@@ -179,12 +214,6 @@ impl Times {
         self.samples.last().map_or(Moment::default(), |(_, moment)| *moment)
     }
 
-    /// Forgets what lies before the newest version at or below `version`: nobody can ask for it any more.
-    pub fn forget_below(&mut self, version: Version) {
-        let after = self.samples.partition_point(|(noted, _)| *noted <= version);
-        self.samples.drain(..after.saturating_sub(1));
-    }
-
     /// The samples, both ascending.
     pub fn samples(&self) -> &[(Version, Moment)] {
         &self.samples
@@ -219,28 +248,35 @@ mod tests {
     fn moments_follow_a_wall_clock_that_jumps_without_jumping_or_standing_still() {
         const DAY: u64 = 86_400_000_000;
         let days = |days: u64| Duration::from_micros(days * DAY);
-        let mut reckoner = Reckoner::new(at(1000 * DAY));
-        let moments: Vec<u64> = (0..100)
+        let mut reckoner = Reckoner::new(at(1000 * DAY), None);
+        let moments: Vec<u64> = (0..500)
             .map(|day| {
                 let wall = match day {
                     10..20 => 2000 + day,
                     20..60 => 960 + day,
                     _ => 1000 + day,
                 };
-                reckoner.moment(days(day), days(wall)).as_micros()
+                // Most of it by a process that is started anew, and knows what was noted before.
+                let reading = reckoner.read(days(day), days(wall));
+                if day == 15 {
+                    reckoner = Reckoner::new(at(0), Some(reading));
+                    assert_eq!(reckoner.read(days(7), days(wall)), reading);
+                    reckoner.asked = Some(days(day));
+                }
+                reading.moment.as_micros()
             })
             .collect();
         for pair in moments.windows(2) {
             let passed = pair[1] - pair[0];
-            assert!((DAY / 2..=2 * DAY).contains(&passed), "{moments:?}");
+            assert!((DAY * 7 / 8..=DAY * 9 / 8).contains(&passed), "{moments:?}");
         }
         assert_eq!(moments[9] / DAY, 1009);
-        assert!(moments[19] / DAY <= 1029 && moments[59] / DAY < 1060, "{moments:?}");
-        assert_eq!(moments[99] / DAY, 1099, "what was lost and won is made up for");
-        // Halves of steps too short for a moment are not lost.
-        let before = reckoner.moment(days(100), days(1)).as_micros();
-        let after = (1..=1000).map(|step| reckoner.moment(days(100) + Duration::from_nanos(200 * step), days(1))).max();
-        assert_eq!(after.unwrap().as_micros() - before, 100);
+        assert!(moments[19] / DAY <= 1021 && moments[59] / DAY < 1060, "{moments:?}");
+        assert_eq!(moments[499] / DAY, 1499, "what was lost and won is made up for");
+        // What passes in steps too short for a moment is not lost.
+        let before = reckoner.read(days(500), days(1)).moment.as_micros();
+        let after = (1..=1000).map(|step| reckoner.read(days(500) + Duration::from_nanos(800 * step), days(1)).moment).max();
+        assert_eq!(after.unwrap().as_micros() - before, 700);
     }
 
     #[test]
@@ -259,15 +295,5 @@ mod tests {
             assert!(exact - found <= 2 + age / 64, "{found} for {exact}, age {age}");
         }
         assert_eq!(times.version_at(at(count * 10)), Version(count));
-    }
-
-    #[test]
-    fn what_nobody_can_ask_for_is_forgotten() {
-        let mut times = Times::default();
-        (1..=9).for_each(|number| times.note(Version(10 * number), at(number)));
-        times.forget_below(Version(35));
-        assert_eq!(times.samples()[0], (Version(30), at(3)));
-        times.forget_below(Version(5));
-        assert_eq!(times.samples().len(), 7);
     }
 }

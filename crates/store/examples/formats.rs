@@ -13,15 +13,16 @@ bytes of the state, layout version 1. The state of the very first checkpoint, at
 
 ```text
 byte 0         2       3      4
-     +---------+-------+------+----------------+--------+-------------------+----------+
-     | version | flags | zero | log base       | tables | marks of a table  | checksum |
-     +---------+-------+------+----------------+--------+-------------------+----------+
-     '----------------------- covered by the checksum -----------------------'
+     +---------+-------+------+----------------+--------+-------------------+-----------+----------+
+     | version | flags | zero | log base       | tables | marks of a table  | retention | checksum |
+     +---------+-------+------+----------------+--------+-------------------+-----------+----------+
+     '----------------------- covered by the checksum -----------------------------------'
 ```
 
 - The **log base** says where the log begins. It is durable before the log is cut there, so segments before it are leftovers.
 - **Marks** hold for a whole table: the versions at which it was cleared, and that of its last purge. They are those of the
   checkpoint's version; replaying the log from there brings later ones back.
+- **Retention** is what may still be read: horizons, pins, policies, consumers and commands that wait, as a note that says all of it.
 - Rows that were purged and still lie in the tier, since it had no room to remove them at once, are hidden by the floor; nothing is
   moved into the tier before they are gone.
 ";

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use thermocline_drop::{Authority, Change, DropCommand, Moment, encode};
+use thermocline_drop::{Authority, Change, DropCommand, Moment, Reading, encode};
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
 use thermocline_wal::{Durability, LogBase, LogEntry};
 
@@ -73,7 +73,7 @@ impl Writer {
 impl Core {
     /// Logs changes of what is retained, and then makes them hold: durably, unless they only say when versions were committed.
     pub(crate) fn note(&self, changes: Vec<Change>) -> Result<()> {
-        let is_time = changes.iter().all(|change| matches!(change, Change::Time { .. }));
+        let is_time = changes.iter().all(|change| matches!(change, Change::Time { .. } | Change::Clock(_)));
         self.note_as(changes, if is_time { Durability::Buffered } else { Durability::Sync })
     }
 
@@ -163,6 +163,8 @@ impl Core {
                 if must_wait { Err(ErrorKind::DiskFull.into()) } else { self.apply(request, unpurged.as_deref_mut()) }
             });
             match result {
+                // A note behind one that is not in the tier has that one's version, or a later one.
+                Ok(()) if is_behind => {}
                 Ok(()) => applied = Some(version),
                 Err(error) => {
                     self.storage.heed(&error);
@@ -313,7 +315,7 @@ impl Core {
 
     /// Logs what was admitted, and makes it durable if anyone asked for that.
     fn log_group(&self, group: &[Request], outcomes: &[Outcome]) -> Result<()> {
-        let time = self.moment().as_micros();
+        let time = self.reading().wall.as_micros();
         let clears: Vec<Vec<EntryKind>> = group.iter().map(Request::clears).collect();
         let notes: Vec<Vec<u8>> = group.iter().map(Request::note).collect();
         let parts = clears.iter().zip(&notes);
@@ -381,10 +383,14 @@ impl Core {
         }
     }
 
-    /// The present moment: what the wall clock shows, if it does not jump.
+    /// The present moment, and what the wall clock shows: the same, if that does not jump.
+    pub(crate) fn reading(&self) -> Reading {
+        self.reckoner.lock().read(self.clock.now(), self.clock.wall())
+    }
+
+    /// The present moment.
     pub(crate) fn moment(&self) -> Moment {
-        let mut reckoner = self.reckoner.lock();
-        reckoner.moment(self.clock.now(), self.clock.wall())
+        self.reading().moment
     }
 }
 

@@ -1,13 +1,13 @@
 //! The drop worker: carries out the commands of commits to drop versions of single keys.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use thermocline_drop::{Authority, Change, DropCommand, superseded};
+use thermocline_drop::{Change, DropCommand, superseded};
 use thermocline_tier::{
-    Amount, DropRule, DropVersion, EntryKind, Error, ErrorKind, RawEntry, Result, Retained, RetainedTables, TierStorage, Version,
+    Amount, DropVersion, EntryKind, Error, ErrorKind, RawEntry, Result, RetainedTables, TierStorage, Version,
 };
 use thermocline_wal::Durability;
 
@@ -161,7 +161,7 @@ impl Core {
             let stays = |version: &Version| superseded.binary_search(version).is_err();
             let versions: Vec<Version> = versions.into_iter().map(|(version, _)| version).filter(stays).collect();
             let (dropped, held) = command.select(&versions, pinned.of(*table, key));
-            for version in superseded.into_iter().chain(dropped) {
+            for version in superseded.into_iter().chain(dropped.iter().copied()) {
                 let entry = entries.remove(entries.partition_point(|entry| entry.version > version));
                 *reclaimed.entry(*table).or_default() += Amount { entries: 1, bytes: entry.as_ref().user_bytes() };
                 drops.push(DropVersion { table: *table, prefix: key.clone(), version });
@@ -171,6 +171,7 @@ impl Core {
             let left: Vec<DropCommand> = left.filter(|left| left != command).collect();
             // What is held now is known: what comes later does not change what the rule selects.
             if held.is_empty() || !left.is_empty() {
+                changes.extend(runs(&versions, &dropped).map(|(first, last)| Change::Dropped(command.between(first, last))));
                 changes.push(Change::DropEnd(command.clone()));
                 changes.extend(left.into_iter().map(Change::Drop));
             }
@@ -223,19 +224,27 @@ impl Core {
     }
 }
 
-/// Carries out on a tier what had been carried out before a store was opened, and what its log has brought back since. Nothing pins that:
-/// whoever pins something since then knows it as it was afterwards. What waited for a pin, waits on.
-pub(crate) fn drop_again(tier: &dyn TierStorage, ended: &[DropCommand], authority: &Authority) -> Result<()> {
-    let unpinned = Retained::new(Version::MAX, []);
-    for command in ended {
-        let DropCommand { table, key, version, .. } = command;
-        let versions: Vec<Version> = tier.get_all_versions(*table, key)?.iter().map(|entry| entry.version).collect();
-        let (dropped, _) = command.select(&versions, &unpinned);
-        let of_key = authority.pending_drops(None).filter(|waits| waits.table == *table && waits.key == *key);
-        let waiting: Vec<DropRule> = of_key.filter(|waits| waits.version == *version).map(|waits| waits.rule).collect();
-        let stays = |version: &Version| !waiting.contains(&DropRule::only(*version));
+/// The first and the last of each run of versions that were dropped, among all that a key had, newest first. `dropped` ascends.
+fn runs(versions: &[Version], dropped: &[Version]) -> impl Iterator<Item = (Version, Version)> {
+    let is_dropped = |version: &Version| dropped.binary_search(version).is_ok();
+    let runs = versions.chunk_by(move |newer, older| is_dropped(newer) == is_dropped(older));
+    runs.filter_map(move |run| {
+        let (last, first) = (run.first()?, run.last()?);
+        is_dropped(last).then_some((*first, *last))
+    })
+}
+
+/// Drops from a tier what had been dropped before a store was opened, and what its log has brought back since; and of the same keys what nobody
+/// may read any more, which had gone before, so that it is not seen where something newer is dropped.
+pub(crate) fn drop_again(tier: &dyn TierStorage, dropped: &[DropCommand], kept: &RetainedTables) -> Result<()> {
+    for DropCommand { table, key, rule, .. } in dropped {
+        let entries = tier.get_all_versions(*table, key)?;
+        let entries: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
+        let versions: Vec<Version> = entries.iter().map(|(version, _)| *version).collect();
+        // The oldest first.
+        let gone: BTreeSet<Version> = superseded(&entries, kept.of(*table, key)).chain(rule.select(&versions)).collect();
         let drop_of = |version| DropVersion { table: *table, prefix: key.clone(), version };
-        let drops: Vec<DropVersion> = dropped.into_iter().filter(stays).map(drop_of).collect();
+        let drops: Vec<DropVersion> = gone.into_iter().map(drop_of).collect();
         drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
     }
     Ok(())

@@ -102,8 +102,8 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     let store = find_store(&*disk, tiers, options.mode)?;
     let directory = Arc::new(Directory::new(Arc::clone(&disk)));
     let recovery = Recovery { directory, tiers, environment, options: &options, store };
-    let Recovered { storage, marks, reclaim, report, last, covered, ended } = recovery.run()?;
-    let reckoner = Reckoner::new(reclaim.read().last_moment());
+    let Recovered { storage, marks, reclaim, report, last, covered, dropped } = recovery.run()?;
+    let reckoner = Reckoner::new(reclaim.read().last_moment(), reclaim.read().clock());
     let core = Arc::new(Core {
         store_id: storage.log.store_id(),
         storage,
@@ -136,7 +136,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     // What was dropped from memory has come back with the log.
     let is_memory_alone = core.storage.durable().is_none();
     if !is_read_only || is_memory_alone {
-        drop_again(&**core.storage.view().merged()?, &ended, &core.reclaim.read())?;
+        drop_again(&**core.storage.view().merged()?, &dropped, &core.reclaim.kept())?;
     }
     if !is_read_only && let Err(error) = core.drop_all(false) {
         tracing::warn!(%error, "dropping versions fails; it is tried again");
@@ -220,9 +220,9 @@ impl Inner {
         if let Some(workers) = self.workers.lock().take() {
             workers.stop();
         }
-        let writer = self.writer.lock();
-        // What others do by hand ends too, before the directory is anybody else's.
+        // What others do by hand ends too, before the directory is anybody else's. Some of that waits for the writer.
         self.storage.close();
+        let writer = self.writer.lock();
         let result = if self.options.mode == OpenMode::ReadOnly { Ok(()) } else { self.storage.log.close() };
         self.storage.release();
         drop(lock.take());

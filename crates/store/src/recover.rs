@@ -39,7 +39,7 @@ pub(crate) struct Recovered {
     pub(crate) storage: Arc<Storage>,
     pub(crate) marks: Arc<TableMarks>,
     /// Commands to drop versions that were carried out, of what the log has brought back.
-    pub(crate) ended: Vec<DropCommand>,
+    pub(crate) dropped: Vec<DropCommand>,
     pub(crate) reclaim: Arc<Reclaim>,
     pub(crate) report: RecoveryReport,
     pub(crate) last: Version,
@@ -85,7 +85,7 @@ impl Recovery<'_> {
             base: state.base.clone(),
         };
         let (log, report) = Log::open(request, &mut |record| replay.apply(record))?;
-        let Replay { active, is_used, is_full, applied, unpurged, ended, .. } = replay;
+        let Replay { active, is_used, is_full, applied, unpurged, dropped, .. } = replay;
         let log = Arc::new(log);
         // A log that no durable tier has taken anything from yet is enough for reading.
         if self.store.is_none() && !self.is_read_only() {
@@ -120,7 +120,7 @@ impl Recovery<'_> {
             flush_all(&storage)?;
         }
         let covered = storage.durable().map_or(Version::ZERO, |durable| durable.checkpoint().version);
-        Ok(Recovered { storage: Arc::new(storage), marks, ended, reclaim, report, last, covered })
+        Ok(Recovered { storage: Arc::new(storage), marks, dropped, reclaim, report, last, covered })
     }
 }
 
@@ -134,7 +134,7 @@ fn check_reached(reached: Version, checkpoint: Version) -> Result<()> {
 }
 
 /// So many commands that were carried out are gathered before they are carried out again, where all is in memory.
-const ENDED_MAX: usize = 16_384;
+const DROPPED_MAX: usize = 16_384;
 
 /// Puts the log's records back, as far as memory goes.
 struct Replay<'a> {
@@ -154,7 +154,7 @@ struct Replay<'a> {
     /// Everything up to this version is in the tiers.
     applied: Version,
     /// Commands to drop versions that were carried out after the checkpoint.
-    ended: Vec<DropCommand>,
+    dropped: Vec<DropCommand>,
     is_memory_alone: bool,
     /// Tables that the durable tier has.
     tables: BTreeSet<EntryKind>,
@@ -186,7 +186,7 @@ impl<'a> Replay<'a> {
             budget,
             covered,
             applied: covered,
-            ended: Vec::new(),
+            dropped: Vec::new(),
             is_memory_alone: recovery.tiers.durable.is_none(),
             tables: tables.into_iter().collect(),
             unpurged: BTreeSet::new(),
@@ -229,17 +229,17 @@ impl<'a> Replay<'a> {
                 let changes = decode(bytes, "a note in the log".into(), 0);
                 let changes = changes.map_err(|damage| Error::with_source(ErrorKind::Corruption, damage))?;
                 self.reclaim.apply(&changes);
-                let ended = changes.into_iter().filter_map(|change| match change {
-                    Retained::DropEnd(command) if command.version > self.covered => Some(command),
+                let dropped = changes.into_iter().filter_map(|change| match change {
+                    Retained::Dropped(command) if command.version > self.covered => Some(command),
                     _ => None,
                 });
-                self.ended.extend(ended);
-                if self.ended.len() >= ENDED_MAX
+                self.dropped.extend(dropped);
+                if self.dropped.len() >= DROPPED_MAX
                     && self.is_memory_alone
                     && let Some(active) = &self.active
                 {
-                    drop_again(&**active, &self.ended, &self.reclaim.read())?;
-                    self.ended.clear();
+                    drop_again(&**active, &self.dropped, &self.reclaim.kept())?;
+                    self.dropped.clear();
                 }
             }
             Replayed::Commit(_) | Replayed::PurgeTable { .. } => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thermocline_drop::{Authority, Change, Pin, PinVersions, PolicyScope, Retention, Scope};
+use thermocline_drop::{Authority, Change, Pin, PinVersions, PolicyScope, Reading, Retention, Scope};
 use thermocline_tier::{EntryKind, ErrorKind, Result, Version};
 
 use crate::store::{Core, Store};
@@ -44,6 +44,9 @@ impl PinRequest {
     }
 }
 
+/// A wall clock that has jumped by so much, or so much more or less than was noted, is noted.
+const CLOCK_NOTED_MICROS: u128 = 60_000_000;
+
 impl Core {
     /// Has a change hold durably that pins something, which cannot go meanwhile. The caller has the turn.
     pub(crate) fn note_pinning(&self, change: impl FnOnce(&Authority) -> Result<Change>) -> Result<()> {
@@ -80,8 +83,13 @@ impl Core {
             return Ok(false);
         }
         let _turn = self.retention_turn.lock();
-        let changes = self.reclaim.read().due(self.moment(), self.latest(), &tables);
-        let moves = |change: &Change| !matches!(change, Change::Time { .. });
+        let (reading, noted) = (self.reading(), self.reclaim.read().clock());
+        let mut changes = self.reclaim.read().due(reading.moment, self.latest(), &tables);
+        // How far the wall clock has jumped must outlive the process.
+        if reading.ahead().abs_diff(noted.map_or(0, Reading::ahead)) >= CLOCK_NOTED_MICROS {
+            changes.push(Change::Clock(reading));
+        }
+        let moves = |change: &Change| !matches!(change, Change::Time { .. } | Change::Clock(_));
         if changes.is_empty() {
             return Ok(false);
         }

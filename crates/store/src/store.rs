@@ -138,8 +138,10 @@ impl Core {
     /// A point read at a version that was published.
     fn lookup_exactly(&self, table: EntryKind, key: &[u8], at: Version, reader: Reader<'_>) -> Result<Lookup> {
         let found = self.storage.view().get(table, key, at)?;
+        // Before it is known that the state is there: what clears have hidden is forgotten once a horizon has passed them.
+        let judged = self.marks.judge(table, at, found);
         self.check_reclaimed(table, || only(key), at, reader)?;
-        self.marks.judge(table, at, found)
+        judged
     }
 
     /// A point read of the latest state.
@@ -198,15 +200,18 @@ impl Core {
     pub(crate) fn lookup_many_at(&self, keys: &[KeyRef<'_>], at: Version, reader: Reader<'_>) -> Result<Vec<Lookup>> {
         self.check_open()?;
         let mut found = self.storage.view().get_many(keys, at)?;
+        let mut judged = Ok(());
+        if self.marks.has_any() {
+            judged = keys.iter().zip(&mut found).try_for_each(|(key, answer)| {
+                *answer = self.marks.judge(key.table, at, std::mem::take(answer))?;
+                Ok(())
+            });
+        }
+        // As for one.
         for key in keys {
             self.check_reclaimed(key.table, || only(key.prefix), at, reader)?;
         }
-        if self.marks.has_any() {
-            for (key, answer) in keys.iter().zip(&mut found) {
-                *answer = self.marks.judge(key.table, at, std::mem::take(answer))?;
-            }
-        }
-        Ok(found)
+        judged.map(|()| found)
     }
 
     pub(crate) fn get_many_at<K: AsRef<[u8]>>(

@@ -304,3 +304,44 @@ fn commands_that_nothing_holds_up_make_room_for_one_another() {
     store.run_until_idle();
     assert_eq!(store.history(T, b"k").unwrap().count(), 1);
 }
+
+/// The log brings back versions that had gone before a command was carried out, and the count of one that keeps some is another one then.
+#[test]
+fn restart_drops_again_what_had_been_dropped_and_nothing_else() {
+    for setup in [Setup::Hot, Setup::Over(Below::Warm, 1 << 20), Setup::Over(Below::Model, 1 << 20)] {
+        let disk = SimDisk::new(1);
+        let store = open_as(&disk, setup).unwrap();
+        let put = |version: u64| {
+            let mut batch = Batch::new();
+            batch.put(T, b"k", version.to_string().as_bytes());
+            store.commit_at(Version(version), batch).unwrap();
+        };
+        let give_up = |store: &Store, rule: DropRule| {
+            let mut batch = Batch::new();
+            batch.drop_versions(T, b"k", rule);
+            store.commit(batch).unwrap();
+            store.run_until_idle();
+        };
+        put(4);
+        store.pin("a", Version(4)).unwrap();
+        [7, 8, 9].into_iter().for_each(put);
+        store.set_horizon(Version(9)).unwrap();
+        give_up(&store, DropRule { keep_last: Some(2), ..DropRule::default() });
+        let check = |store: &Store, newest: &str, when: &str| {
+            let found = [Version(4), Version::MAX].map(|at| store.get_at(T, b"k", at).unwrap().unwrap());
+            assert_eq!(found, ["4", newest], "{setup:?} {when}");
+        };
+        check(&store, "9", "carried out");
+        store.close().unwrap();
+        let store = open_as(&disk, setup).unwrap();
+        check(&store, "9", "opened again");
+        // What the newest hid is not seen where that goes.
+        give_up(&store, DropRule::only(Version(9)));
+        check(&store, "4", "the newest dropped");
+        store.close().unwrap();
+        let store = open_as(&disk, setup).unwrap();
+        check(&store, "4", "opened once more");
+        store.compact(T, &KeyRange::all()).unwrap();
+        check(&store, "4", "rewritten");
+    }
+}
