@@ -384,7 +384,7 @@ pub(crate) fn scope_text(scope: &Scope) -> String {
     }
 }
 
-fn moment_text(moment: thermocline::Moment) -> String {
+pub(crate) fn moment_text(moment: thermocline::Moment) -> String {
     let since_epoch = Duration::from_micros(moment.as_micros());
     if since_epoch > YEAR_10_000 {
         return "the year 10000 or later".to_owned();

@@ -9,6 +9,7 @@ use crate::arguments::{Format, Report};
 use crate::failure::Failure;
 use crate::files::{self, FileSum};
 use crate::output::{Shown, put, put_values};
+use crate::retain::moment_text;
 use crate::{open, progress};
 
 /// Prints what the store holds.
@@ -31,6 +32,9 @@ pub(crate) fn stats(arguments: &Report, out: &mut dyn Write) -> Result<(), Failu
         )?;
     }
     put!(out, "memory: {} bytes, of them {} to be reclaimed", stats.tiers.memory_bytes, stats.tiers.garbage_bytes)?;
+    if let Some(since) = stats.garbage_since {
+        put!(out, "some of what is stored need not be kept, since {}", moment_text(since))?;
+    }
     if stats.pending_drops > 0 {
         put!(out, "{} commands to drop versions of keys wait", stats.pending_drops)?;
     }
@@ -78,6 +82,7 @@ fn stats_values(stats: &StoreStats, files: &[TierFile]) -> Value {
     json!({
         "last_version": stats.last_version.0,
         "horizon": stats.horizon.0,
+        "garbage_since_micros": stats.garbage_since.map(thermocline::Moment::as_micros),
         "checkpoint": stats.checkpoint.0,
         "health": health(stats),
         "files": FileSum::of(files).json(),

@@ -19,7 +19,7 @@
 //!
 //! The kit itself is checked by mutants: backends broken on purpose, each of which some case must catch.
 //!
-//! The cases of a store (72, 83 for its purges, 86, 91 to 95, 106 to 113) stand apart and take a [`StoreBackend`], which also runs the cases of
+//! The cases of a store (72, 83 for its purges, 86, 91 to 95, 106 to 113, 141 by commits) stand apart and take a [`StoreBackend`], which also runs the cases of
 //! tiers through a store. Numbers in neither belong to flush and caches (96 to 105), and to snapshot sets, projections and
 //! migration (114 to 140).
 

@@ -321,6 +321,23 @@ impl Store {
         while let Ok(true) = self.inner.storage.work_step() {}
     }
 
+    /// Does one piece of the background work that waits, here and now, as small as threads do it; whether more may be left. Between two
+    /// pieces anything else may be done: for those who simulate, or share a thread with other work.
+    ///
+    /// ```
+    /// # let store = thermocline::Store::in_memory()?;
+    /// while store.step()? {}
+    /// # Ok::<(), thermocline_tier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again when it is asked for next.
+    pub fn step(&self) -> Result<bool> {
+        self.inner.check_open()?;
+        let has_reclaimed = self.inner.reclaim_step()?;
+        Ok(self.inner.storage.work_step()? || has_reclaimed)
+    }
+
     /// Waits until all background work is done, helping with it. What was written last stays in memory: [`flush`](Store::flush)
     /// moves it.
     ///

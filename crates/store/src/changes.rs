@@ -14,6 +14,9 @@ use crate::store::Inner;
 /// The iterator ends at the last commit that readers can see. Asked again later, it goes on with what has come since, so polling
 /// never misses or repeats a commit. It holds no lock. After an error it stays failed.
 ///
+/// It has no name and holds nothing back: what the log lets go before it is read is gone. To wait for what comes, for some tables alone, for
+/// values before each change, and to go on after a restart there are [consumers](crate::Store::consumer).
+///
 /// ```
 /// # let store = thermocline::Store::in_memory()?;
 /// use thermocline_store::Batch;

@@ -1,5 +1,6 @@
 //! Rows whose time to live is over: found by the versions of that time, and deleted by commits of the store's own.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -18,10 +19,10 @@ const STEP_ROWS: usize = 256;
 /// How far expiring has got.
 #[derive(Debug, Default)]
 pub(crate) struct Expiring {
-    /// The table that it is at, by which time to live, and where.
-    at: Option<(Expiry, Ttl, RangeCursor)>,
-    /// The table that it was at before.
-    before: Option<EntryKind>,
+    /// The tables that it is not through with, by which time to live, and where it is in each.
+    at: BTreeMap<EntryKind, (Expiry, Ttl, RangeCursor)>,
+    /// The table of the last step.
+    last: Option<EntryKind>,
 }
 
 /// Rows of a table that may have expired by a time to live.
@@ -41,8 +42,9 @@ struct ExpiredRow {
 }
 
 impl Core {
-    /// Looks at some rows that may have expired, and deletes those that have; whether there is more to look at. A table that fails is
-    /// tried again after the others. What would come on top of what a consumer that holds writers is behind, waits for it.
+    /// Looks at some rows of a table that may have expired, and deletes those that have; whether there is more to look at. The next step is
+    /// for the next table, so that a large one, or one that fails, keeps no other waiting. What would come on top of what a consumer
+    /// that holds writers is behind, waits for it.
     pub(crate) fn expire_step(&self) -> Result<bool> {
         let _open = self.storage.enter()?;
         if self.consumer_behind().is_some() {
@@ -50,33 +52,35 @@ impl Core {
         }
         let mut expiring = self.expiring.lock();
         let view = self.storage.view_owned();
-        let is_current = |expiry: &Expiry, ttl: Ttl| self.reclaim.read().ttl(expiry.table) == Some(ttl);
-        let begun = expiring.at.take().filter(|(expiry, ttl, _)| is_current(expiry, *ttl));
-        let (expiry, ttl, mut cursor) = if let Some(begun) = begun {
-            begun
-        } else {
+        let (due, ttl) = {
             let authority = self.reclaim.read();
             let due = authority.expiries(self.moment(), &view.tables()?);
-            let behind = due.iter().find(|expiry| expiring.before.is_none_or(|before| expiry.table > before));
-            let Some(expiry) = behind.or(due.first()).copied() else { return Ok(false) };
-            let Some(ttl) = authority.ttl(expiry.table) else { return Ok(false) };
-            let window = ReadWindow { at: expiry.through, after: Some(expiry.after) };
-            let (table, range) = (expiry.table, KeyRange::all());
-            (expiry, ttl, RangeRequest { table, range, window, direction: Direction::Forward }.into_cursor())
+            let behind = due.iter().find(|expiry| expiring.last.is_none_or(|last| expiry.table > last));
+            let Some(next) = behind.or(due.first()).copied() else {
+                expiring.at.clear();
+                return Ok(false);
+            };
+            expiring.at.retain(|table, _| due.iter().any(|expiry| expiry.table == *table));
+            let Some(ttl) = authority.ttl(next.table) else { return Ok(false) };
+            (next, ttl)
         };
-        if let Err(error) = self.expire(&view, &expiry, ttl, &mut cursor) {
-            expiring.before = Some(expiry.table);
-            return Err(error);
-        }
+        let table = due.table;
+        expiring.last = Some(table);
+        let begun = expiring.at.remove(&table).filter(|(begun, by, _)| *by == ttl && begun.after == due.after);
+        let (expiry, _, mut cursor) = begun.unwrap_or_else(|| {
+            let window = ReadWindow { at: due.through, after: Some(due.after) };
+            let request = RangeRequest { table, range: KeyRange::all(), window, direction: Direction::Forward };
+            (due, ttl, request.into_cursor())
+        });
+        self.expire(&view, &expiry, ttl, &mut cursor)?;
         if !cursor.is_exhausted() {
-            expiring.at = Some((expiry, ttl, cursor));
+            expiring.at.insert(table, (expiry, ttl, cursor));
             return Ok(true);
         }
-        expiring.before = Some(expiry.table);
         // By another time other rows are to be looked at.
         let _turn = self.retention_turn.lock();
-        if is_current(&expiry, ttl) {
-            let done = Change::Expired { table: expiry.table, through: expiry.through };
+        if self.reclaim.read().ttl(table) == Some(ttl) {
+            let done = Change::Expired { table, through: expiry.through };
             // To look again at what was looked at does no harm.
             self.note_as(vec![done], Durability::Buffered)?;
         }

@@ -43,14 +43,9 @@ pub(crate) struct Garbage {
 impl Core {
     /// One round of all that time calls for. A pass over memory is taken as far as it goes.
     pub(crate) fn reclaim_round(&self, is_patient: bool) -> Result<()> {
-        // Whoever asks for work hears of a poisoned store from that.
-        if self.options.mode == OpenMode::ReadOnly || self.storage.check_poison().is_err() {
+        if !self.heed_time()? {
             return Ok(());
         }
-        self.name_old_readers();
-        self.apply_retention()?;
-        self.settle_consumers()?;
-        self.overtake_consumers()?;
         // What fails keeps nothing else from being done.
         let expired = self.steps(is_patient, || self.expire_step());
         if self.is_reclaim_paused() {
@@ -60,6 +55,33 @@ impl Core {
         let kept = self.keep_deadline();
         let swept = self.steps(is_patient, || self.sweep_step(is_patient));
         expired.and(dropped).and(kept).and(swept)
+    }
+
+    /// The same, but of what may be much one step; whether more may be left.
+    pub(crate) fn reclaim_step(&self) -> Result<bool> {
+        if !self.heed_time()? {
+            return Ok(false);
+        }
+        let has_expired = self.expire_step()?;
+        if self.is_reclaim_paused() {
+            return Ok(has_expired);
+        }
+        self.drop_all(false)?;
+        self.keep_deadline()?;
+        Ok(self.sweep_step(false)? || has_expired)
+    }
+
+    /// What time calls for that is little work; false if nothing may be written.
+    fn heed_time(&self) -> Result<bool> {
+        // Whoever asks for work hears of a poisoned store from that.
+        if self.options.mode == OpenMode::ReadOnly || self.storage.check_poison().is_err() {
+            return Ok(false);
+        }
+        self.name_old_readers();
+        self.apply_retention()?;
+        self.settle_consumers()?;
+        self.overtake_consumers()?;
+        Ok(true)
     }
 
     /// Does steps while there are any; patiently, so many that what else there is to do each second has its turn.
@@ -203,7 +225,7 @@ fn is_worth_it(tier: &dyn TierStorage) -> bool {
 #[cfg(test)]
 mod tests {
     use thermocline_hot::{HotOptions, HotTier};
-    use thermocline_tier::{EntryKind, Retained, TierBatch, Version};
+    use thermocline_tier::{Amount, EntryKind, Retained, TierBatch, Version};
 
     use super::*;
 
@@ -239,5 +261,51 @@ mod tests {
         assert!(steps[3..].iter().all(|(table, keys, dropped)| *table == large && *dropped == 2 * keys && *keys <= 33));
         assert_eq!(steps.iter().map(|(_, _, dropped)| dropped).sum::<u64>(), 2_000 + 1_996 + 40);
         assert_eq!(sweep.step(&tier, &retained, usize::MAX).unwrap().keys, 1_000, "the next pass");
+    }
+
+    /// Case 94 of the conformance kit on memory alone, whose steps are larger where a store takes them.
+    #[test]
+    fn slices_of_seventeen_entries_leave_what_one_pass_leaves() {
+        let table = EntryKind::source(1);
+        let filled = || {
+            let tier = HotTier::new(HotOptions::default());
+            for version in 1..=5 {
+                let mut batch = TierBatch::empty(Version(version));
+                for key in 0..50_u32 {
+                    let value = format!("v{version}");
+                    // Every seventh key is deleted by the last commit.
+                    let value = (version < 5 || key % 7 > 0).then_some(value.as_bytes());
+                    batch.push_sorted(table, format!("k{key:02}").as_bytes(), b"", value).unwrap();
+                }
+                tier.set(&batch).unwrap();
+            }
+            tier
+        };
+        let left = |tier: &HotTier| -> Vec<_> {
+            let keys = (0..50_u32).map(|key| tier.get_all_versions(table, format!("k{key:02}").as_bytes()).unwrap());
+            keys.collect()
+        };
+        let retained = RetainedTables::new(Retained::new(Version(5), [Version(2)]));
+        let (sliced, whole) = (filled(), filled());
+        let one = Sweep::default().step(&whole, &retained, usize::MAX).unwrap();
+        assert!(one.is_done && one.keys == 50 && one.dropped.entries == 150, "{one:?}");
+        let (mut sweep, mut steps, mut keys, mut dropped) = (Sweep::default(), 0, 0, Amount::default());
+        loop {
+            let step = sweep.step(&sliced, &retained, 17).unwrap();
+            assert!(step.keys <= 4, "four keys of five entries: {step:?}");
+            (steps, keys) = (steps + 1, keys + step.keys);
+            dropped += step.dropped;
+            if step.is_done {
+                break;
+            }
+            // A writer between the steps: what it writes is above the horizon, and stays.
+            let mut batch = TierBatch::empty(Version(5 + steps));
+            batch.push_sorted(table, b"l", b"", Some(b"new")).unwrap();
+            sliced.set(&batch).unwrap();
+        }
+        assert!(steps >= 13, "{steps}");
+        assert_eq!((keys, dropped), (one.keys + 1, one.dropped), "with the key that was written meanwhile");
+        assert_eq!(left(&sliced), left(&whole));
+        assert_eq!(sliced.get_all_versions(table, b"l").unwrap().len() as u64, steps - 1);
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! The rows lie in one table, the view in another. A consumer with a name reads what has changed in the first, and commits what that
 //! means for the second, together with the version up to which the view is right: so it is never counted twice, wherever the program
-//! stops. On the way the store is closed and opened again, and the consumer is left behind so far that it must begin anew. In the end the
-//! view is the same as one that is counted afresh.
+//! stops. On the way the store is closed and opened again, and the consumer is left behind so far that it must begin anew, unless the
+//! history is very short. In the end the view is the same as one that is counted afresh.
 
 #![expect(
     clippy::print_stdout,
@@ -46,7 +46,7 @@ const KINDS: Table = Table::operator(1);
 /// In the view's table: the version of the rows up to which the view is right.
 const POSITION: &[u8] = b"\0position";
 /// So far behind may the view be, in bytes of the log, before it is left behind.
-const BACKLOG_BYTES: u64 = 256 << 10;
+const BACKLOG_BYTES: u64 = 32 << 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let history = match std::env::args().nth(1) {

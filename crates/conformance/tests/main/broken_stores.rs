@@ -15,6 +15,8 @@ enum Wrong {
     LosesEvenVersions,
     ForgetsClears,
     ReadsLatest,
+    ForgetsDrops,
+    DropsTheNewest,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,19 @@ impl TierStorage for WrongTier {
     }
 
     fn drop_versions(&self, drops: &[DropVersion]) -> Result<()> {
-        self.1.drop_versions(drops)
+        match self.0 {
+            Wrong::ForgetsDrops => Ok(()),
+            Wrong::DropsTheNewest => {
+                let mut newest = Vec::new();
+                for DropVersion { table, prefix, .. } in drops {
+                    let entries = self.1.get_all_versions(*table, prefix)?;
+                    newest.extend(entries.first().map(|entry| entry.version));
+                }
+                let drops = drops.iter().zip(newest).map(|(drop, version)| DropVersion { version, ..drop.clone() });
+                self.1.drop_versions(&drops.collect::<Vec<_>>())
+            }
+            _ => self.1.drop_versions(drops),
+        }
     }
 
     fn get_all_versions(&self, table: EntryKind, prefix: &[u8]) -> Result<Vec<RawEntry>> {
@@ -88,7 +102,7 @@ fn failing(backend: &StoreBackend, among: &[u16]) -> Vec<u16> {
 
 #[test]
 fn wrapper_that_breaks_nothing_passes() {
-    assert_eq!(failing(&over(Wrong::Nothing), &[72, 83, 109, 110, 111, 112, 113]), []);
+    assert_eq!(failing(&over(Wrong::Nothing), &[72, 83, 86, 91, 92, 93, 94, 95, 109, 110, 111, 112, 113]), []);
 }
 
 #[test]
@@ -121,4 +135,16 @@ fn tier_that_forgets_clears_is_found() {
 #[test]
 fn tier_that_reads_the_latest_version_is_found() {
     assert_eq!(failing(&over(Wrong::ReadsLatest), &[72, 110]), [72, 110]);
+}
+
+#[test]
+fn tier_that_forgets_drops_is_found() {
+    let among = [91, 92, 93, 94, 95];
+    assert_eq!(failing(&over(Wrong::ForgetsDrops), &among), among);
+}
+
+#[test]
+fn tier_that_drops_the_newest_version_instead_is_found() {
+    let among = [86, 91, 92, 93, 94, 95];
+    assert_eq!(failing(&over(Wrong::DropsTheNewest), &among), among);
 }

@@ -268,6 +268,49 @@ fn rows_expire_no_more_once_the_time_is_taken_away_and_wait_for_consumers_that_h
     }
 }
 
+#[test]
+fn table_with_much_to_expire_keeps_no_other_waiting() {
+    let world = World::new(false);
+    let store = world.open();
+    store.set_ttl(PolicyScope::Sources, Some(ttl(10, Anchor::Updated))).unwrap();
+    let all: Vec<String> = (0..20_000).map(|row| format!("{row:05}=v")).collect();
+    let tables = [EntryKind::source(1), EntryKind::source(2), EntryKind::source(3)];
+    for table in [tables[0], tables[2]] {
+        put(&store, table, &all.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    put(&store, tables[1], &["k=v"]);
+    world.clock.advance(SECOND * 20);
+    for _ in 0..4 {
+        assert!(store.step().unwrap());
+    }
+    assert!(rows(&store, tables[1]).is_empty());
+    let left = [tables[0], tables[2]].map(|table| rows(&store, table).len());
+    assert!(left.iter().all(|left| (1..20_000).contains(left)), "{left:?}");
+    while store.step().unwrap() {}
+    assert!(tables.iter().all(|table| rows(&store, *table).is_empty()));
+    assert_eq!(store.stats().expired_rows, 40_001);
+}
+
+#[test]
+fn rows_expire_by_no_wall_clock_that_jumps() {
+    let world = World::new(true);
+    let store = world.open();
+    store.set_ttl(PolicyScope::Table(T), Some(ttl(10, Anchor::Updated))).unwrap();
+    let year = SECOND * 365 * 86_400;
+    put(&store, T, &["a=1"]);
+    world.clock.set_wall(world.clock.wall() + year);
+    world.pass(&store, 4);
+    assert_eq!(rows(&store, T), ["a=1"], "hardly faster");
+    world.pass(&store, 10);
+    assert!(rows(&store, T).is_empty());
+    put(&store, T, &["b=1"]);
+    world.clock.set_wall(world.clock.wall().saturating_sub(2 * year));
+    world.pass(&store, 9);
+    assert_eq!(rows(&store, T), ["b=1"]);
+    world.pass(&store, 20);
+    assert!(rows(&store, T).is_empty(), "hardly slower");
+}
+
 /// The keys of one run, and what a power cut may leave of them.
 #[derive(Clone, Debug, Default)]
 struct Promised {
@@ -276,6 +319,44 @@ struct Promised {
     rows: BTreeMap<u64, Row>,
     /// What was written last, if that was no deletion; expired or not.
     written: BTreeMap<u64, u64>,
+}
+
+impl Promised {
+    fn commit(&mut self, store: &Store, numbers: &mut Numbers, value: u64) {
+        let (key, now) = (numbers.below(8), self.now);
+        let mut batch = Batch::new();
+        if numbers.below(6) == 0 {
+            batch.remove(T, &key.to_be_bytes());
+            self.rows.remove(&key);
+            self.written.remove(&key);
+        } else {
+            batch.put(T, &key.to_be_bytes(), &value.to_be_bytes());
+            let created = self.rows.get(&key).map_or(now, |row| row.created);
+            self.rows.insert(key, Row { created, updated: now, value });
+            self.written.insert(key, value);
+        }
+        store.commit_with(batch, CommitOptions { durability: Some(Durability::Sync), version: None }).unwrap();
+    }
+
+    /// Compares a store that was opened after a power cut with this, which was under way, and what was before. How many rows are back.
+    fn check(&self, before: &Self, store: &Store, is_alive: impl Fn(&Row, Duration) -> bool, repro: &str) -> usize {
+        let mut returned = 0;
+        for key in 0..8_u64 {
+            let found = store.get(T, &key.to_be_bytes()).unwrap();
+            let repro = format!("{repro}: {key} is {found:?}, {before:?}, {self:?}");
+            // A write that was under way may have been lost, and what was there has reached its time.
+            let lives = |state: &Self| state.rows.get(&key).is_some_and(|row| is_alive(row, self.now));
+            match found.map(|value| u64::from_be_bytes(value[..].try_into().unwrap())) {
+                Some(value) => {
+                    // A deletion by age need not be durable: the row may be back for as long as its time takes.
+                    assert!([before, self].iter().any(|state| state.written.get(&key) == Some(&value)), "{repro}");
+                    returned += usize::from(!lives(before) && !lives(self));
+                }
+                None => assert!(!lives(before) || !lives(self), "{repro}"),
+            }
+        }
+        returned
+    }
 }
 
 #[test]
@@ -293,21 +374,7 @@ fn a_power_cut_anywhere_ends_no_row_early_and_lets_none_live_for_ever() {
         for step in 0..60 {
             let mut next = states[step].clone();
             match numbers.below(10) {
-                0..6 => {
-                    let (key, value, now) = (numbers.below(8), step as u64, next.now);
-                    let mut batch = Batch::new();
-                    if numbers.below(6) == 0 {
-                        batch.remove(T, &key.to_be_bytes());
-                        next.rows.remove(&key);
-                        next.written.remove(&key);
-                    } else {
-                        batch.put(T, &key.to_be_bytes(), &value.to_be_bytes());
-                        let created = next.rows.get(&key).map_or(now, |row| row.created);
-                        next.rows.insert(key, Row { created, updated: now, value });
-                        next.written.insert(key, value);
-                    }
-                    store.commit_with(batch, CommitOptions { durability: Some(Durability::Sync), version: None }).unwrap();
-                }
+                0..6 => next.commit(&store, &mut numbers, step as u64),
                 6 => store.flush().unwrap(),
                 7 => store.compact(T, &KeyRange::all()).unwrap(),
                 8 => {
@@ -318,8 +385,8 @@ fn a_power_cut_anywhere_ends_no_row_early_and_lets_none_live_for_ever() {
             }
             store.run_until_idle();
             world.pass(&store, u32::try_from(numbers.below(4)).unwrap());
-            next.now = world.clock.wall();
-            let now = next.now;
+            let now = world.clock.wall();
+            next.now = now;
             next.rows.retain(|_, row| is_alive(row, now));
             states.push(next);
             world.disk.mark(states.len() as u64 - 1);
@@ -329,28 +396,12 @@ fn a_power_cut_anywhere_ends_no_row_early_and_lets_none_live_for_ever() {
             let (before, after) = (&states[step], states.get(step + 1).unwrap_or(&states[step]));
             let world = World { disk: image.clone(), ..World::new(is_tiered) };
             world.clock.set_wall(after.now);
-            let store = world.open();
-            for is_idle in [false, true] {
-                if is_idle {
-                    store.run_until_idle();
-                }
-                for key in 0..8_u64 {
-                    let found = store.get(T, &key.to_be_bytes()).unwrap();
-                    let repro = format!("seed {seed} {what}: {key} is {found:?}, {before:?}, {after:?}");
-                    // A write that was under way may have been lost, and what was there has reached its time.
-                    let lives = |state: &Promised| state.rows.get(&key).is_some_and(|row| is_alive(row, after.now));
-                    match found.map(|value| u64::from_be_bytes(value[..].try_into().unwrap())) {
-                        Some(value) => {
-                            // A deletion by age need not be durable: the row may be back for as long as its time takes.
-                            assert!([before, after].iter().any(|state| state.written.get(&key) == Some(&value)), "{repro}");
-                            returned += usize::from(!lives(before) && !lives(after));
-                        }
-                        None => assert!(!lives(before) || !lives(after), "{repro}"),
-                    }
-                }
-            }
+            let (store, repro) = (world.open(), format!("seed {seed} {what}"));
+            returned += after.check(before, &store, is_alive, &repro);
+            store.run_until_idle();
+            after.check(before, &store, is_alive, &repro);
             world.pass(&store, 10);
-            assert!(rows(&store, T).is_empty(), "seed {seed} {what}");
+            assert!(rows(&store, T).is_empty(), "{repro}");
         });
         println!("seed {seed}: {images} images, in which rows were back {returned} times");
         assert!(states.windows(2).any(|pair| pair[1].rows.len() < pair[0].rows.len()) && images > 100);

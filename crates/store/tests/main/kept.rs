@@ -124,6 +124,36 @@ fn scope(numbers: &mut Numbers) -> Scope {
     }
 }
 
+/// Compares what snapshots read with what they could read when they were made.
+fn check_snapshots(readers: &[Reader], model: &Model, context: &str) {
+    for reader in readers {
+        let Reader::Snapshot(snapshot, granted) = reader else { continue };
+        let at = snapshot.version().0;
+        let value =
+            |place: Place| model.seen(place, at).filter(|(_, is_value)| *is_value).map(|(version, _)| version.to_string());
+        for (table, key) in granted {
+            let found = snapshot.get(*table, key.as_bytes()).unwrap();
+            assert_eq!(
+                found.as_deref(),
+                value((*table, *key)).as_ref().map(String::as_bytes),
+                "{context}: {table} {key} at {at}"
+            );
+        }
+        for table in TABLES.into_iter().filter(|table| KEYS.iter().all(|key| granted.contains(&(*table, *key)))) {
+            // A table of which each key is pinned for itself cannot be read as a whole.
+            let rows: thermocline_tier::Result<Vec<_>> = snapshot.range::<&[u8]>(table, ..).collect();
+            let Ok(rows) = rows else { continue };
+            let rows: Vec<String> = rows
+                .iter()
+                .map(|(key, value)| [&key[..], b"=", &value[..]].concat())
+                .map(|row| String::from_utf8(row).unwrap())
+                .collect();
+            let expected: Vec<String> = KEYS.iter().filter_map(|key| Some(format!("{key}={}", value((table, *key))?))).collect();
+            assert_eq!(rows, expected, "{context}: {table} at {at}");
+        }
+    }
+}
+
 /// Rewrites everything, and compares what is stored with what may be read.
 fn check(store: &Store, model: &mut Model, readers: &mut Vec<Reader>, consumer: Option<&(Consumer, Scope)>, context: &str) {
     store.wait_idle().unwrap();
@@ -154,12 +184,9 @@ fn check(store: &Store, model: &mut Model, readers: &mut Vec<Reader>, consumer: 
         };
         let seen = |at: u64| model.seen(place, at).filter(|(_, is_value)| *is_value).map(|(version, _)| version);
         let needed: BTreeSet<u64> = (0..=model.last).filter(|at| may_read(*at)).filter_map(seen).collect();
-        let found: BTreeSet<u64> = store
-            .history(table, key.as_bytes())
-            .unwrap()
-            .filter(|entry| entry.value.is_some())
-            .map(|entry| entry.version.0)
-            .collect();
+        let (values, deletions): (Vec<_>, Vec<_>) =
+            store.history(table, key.as_bytes()).unwrap().partition(|entry| entry.value.is_some());
+        let found: BTreeSet<u64> = values.iter().map(|entry| entry.version.0).collect();
         // Beyond what is seen some of the newest may be kept, unless another policy has let them go before.
         let newest = match store.retention(table) {
             Retention::NewestVersions(count) => usize::try_from(count).unwrap(),
@@ -170,6 +197,13 @@ fn check(store: &Store, model: &mut Model, readers: &mut Vec<Reader>, consumer: 
         let context =
             format!("{context}: {table} {key}, horizon {horizon}: {found:?}, needed {needed:?}, newest {may_be_kept:?}");
         assert!(needed.is_subset(&found) && found.difference(&needed).all(|version| may_be_kept.contains(version)), "{context}");
+        // A deletion is there for a read that sees it, or is how a clear shows.
+        let is_seen = |version: u64| (0..=model.last).any(|at| may_read(at) && model.seen(place, at) == Some((version, false)));
+        let is_clear = |version: u64| model.clears.get(&table).is_some_and(|clears| clears.contains(&version));
+        for deletion in deletions.iter().map(|entry| entry.version.0) {
+            let is_needed = is_seen(deletion) || is_clear(deletion) || may_be_kept.contains(&deletion);
+            assert!(is_needed, "{context}: the deletion at {deletion} is there for nobody");
+        }
         for at in 0..=model.last {
             match store.get_at(table, key.as_bytes(), Version(at)) {
                 Ok(value) => {
@@ -243,6 +277,13 @@ fn snapshot(store: &Store, model: &Model, numbers: &mut Numbers, readers: &mut V
     }
 }
 
+fn make_consumer(store: &Store, model: &Model, numbers: &mut Numbers) -> Option<(Consumer, Scope)> {
+    let scope = scope(numbers);
+    let since = Some(Version(numbers.below(model.last + 1)));
+    let options = ConsumerOptions { since, scope: scope.clone(), holding: Holding::All, ..ConsumerOptions::default() };
+    store.consumer("view", options).ok().map(|consumer| (consumer, scope))
+}
+
 fn run(setup: Setup, seed: u64) {
     let (disk, mut numbers, mut model) = (SimDisk::new(seed), Numbers(seed), Model::default());
     let clock = Arc::new(SimClock::new());
@@ -261,6 +302,12 @@ fn run(setup: Setup, seed: u64) {
             7 => store.flush().unwrap(),
             8 => store.compact(TABLES[usize::try_from(numbers.below(3)).unwrap()], &KeyRange::all()).unwrap(),
             9 => store.set_horizon(Version(numbers.below(model.last + 1))).unwrap(),
+            19 => {
+                for _ in 0..numbers.below(5) {
+                    store.step().unwrap();
+                    model.follow(&store, &mut readers, &context);
+                }
+            }
             10 => {
                 let scopes = [PolicyScope::Sources, PolicyScope::Operators, PolicyScope::Table(T), PolicyScope::Table(STATE)];
                 let scope = scopes[usize::try_from(numbers.below(4)).unwrap()];
@@ -274,13 +321,7 @@ fn run(setup: Setup, seed: u64) {
                     store.release_pin(&name).unwrap();
                 }
             }
-            16 if consumer.is_none() => {
-                let scope = scope(&mut numbers);
-                let since = Some(Version(numbers.below(model.last + 1)));
-                let options =
-                    ConsumerOptions { since, scope: scope.clone(), holding: Holding::All, ..ConsumerOptions::default() };
-                consumer = store.consumer("view", options).ok().map(|consumer| (consumer, scope));
-            }
+            16 if consumer.is_none() => consumer = make_consumer(&store, &model, &mut numbers),
             16 => {
                 if let Some((consumer, _)) = &mut consumer {
                     consumer.poll().unwrap();
@@ -306,6 +347,7 @@ fn run(setup: Setup, seed: u64) {
                 model.follow(&store, &mut readers, &context);
             }
         }
+        check_snapshots(&readers, &model, &context);
         if step % 40 == 39 {
             check(&store, &mut model, &mut readers, consumer.as_ref(), &context);
         }
