@@ -130,7 +130,9 @@ impl Reckoner {
             }
             (None, Some(Reading { moment, wall: before })) => {
                 let passed = wall.saturating_sub(Duration::from_micros(before.0));
-                Duration::from_micros(moment.0).saturating_add(passed).max(self.last)
+                let moment = Duration::from_micros(moment.0);
+                // What is ahead does not run away from a wall clock that is right again.
+                moment.saturating_add(passed).min(wall.max(moment)).max(self.last)
             }
             (None, None) => wall.max(self.last),
         };
@@ -277,6 +279,19 @@ mod tests {
         let before = reckoner.read(days(500), days(1)).moment.as_micros();
         let after = (1..=1000).map(|step| reckoner.read(days(500) + Duration::from_nanos(800 * step), days(1)).moment).max();
         assert_eq!(after.unwrap().as_micros() - before, 700);
+    }
+
+    #[test]
+    fn clock_that_was_behind_and_is_right_when_a_store_is_opened_next_takes_it_nowhere_else() {
+        let (year, at_year) = (Duration::from_secs(31_556_952), |years: u64| at(years * 31_556_952_000_000));
+        let noted = |moment, wall| Some(Reading { moment: at_year(moment), wall: at_year(wall) });
+        let opened = |noted, wall: u32| Reckoner::new(at_year(54), noted).read(Duration::ZERO, year * wall).moment;
+        // Its battery was empty; two years have passed since.
+        assert_eq!(opened(noted(54, 0), 56), at_year(56));
+        assert_eq!(opened(noted(54, 0), 1), at_year(54), "still behind");
+        // It was ahead by a year when it was noted, and is so still, or no more.
+        assert_eq!(opened(noted(54, 55), 57), at_year(56));
+        assert_eq!(opened(noted(54, 55), 54), at_year(54));
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl Store {
         while let Ok(true) = self.inner.storage.work_step() {}
     }
 
-    /// Does one piece of the background work that waits, here and now, as small as threads do it; whether more may be left. Between two
+    /// Does one piece of the background work that waits, here and now, each kind of work one step; whether more may be left. Between two
     /// pieces anything else may be done: for those who simulate, or share a thread with other work.
     ///
     /// ```
@@ -334,8 +334,10 @@ impl Store {
     /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again when it is asked for next.
     pub fn step(&self) -> Result<bool> {
         self.inner.check_open()?;
-        let has_reclaimed = self.inner.reclaim_step()?;
-        Ok(self.inner.storage.work_step()? || has_reclaimed)
+        // What fails keeps nothing else from being done.
+        let (reclaimed, worked) = (self.inner.reclaim_step(), self.inner.storage.work_step());
+        let has_worked = worked?;
+        Ok(reclaimed? || has_worked)
     }
 
     /// Waits until all background work is done, helping with it. What was written last stays in memory: [`flush`](Store::flush)

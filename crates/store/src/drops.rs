@@ -1,7 +1,7 @@
 //! The drop worker: carries out the commands of commits to drop versions of single keys.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(crate) struct Dropping {
     rest_until: Duration,
     /// After a failure one is carried out after the other, so that each fails for itself.
     is_single: bool,
+    /// What was dropped, and could not be noted.
+    unnoted: Vec<Change>,
 }
 
 /// All versions of some keys.
@@ -61,7 +63,7 @@ impl Core {
                 dropping.is_unclear || dropping.held_by.as_ref().is_some_and(|held| *held != self.reclaim.read().pinned());
             let looks_again = may_go && (!is_patient || begun >= dropping.rest_until);
             if looks_again {
-                *dropping = Dropping::default();
+                *dropping = Dropping { unnoted: std::mem::take(&mut dropping.unnoted), ..Dropping::default() };
             }
             looks_again
         };
@@ -100,7 +102,7 @@ impl Core {
             next.take_while(|command| command.version <= up_to).take(step_commands).cloned().collect()
         };
         let Some(last) = commands.last() else { return Ok(false) };
-        let done = match self.carry_out(&commands) {
+        let done = match self.carry_out(&commands, &mut dropping.unnoted) {
             Ok(step) => {
                 dropping.is_unclear |= matches!((&step.held_by, &dropping.held_by), (Some(now), Some(before)) if now != before);
                 dropping.held_by = step.held_by.or(dropping.held_by.take());
@@ -137,7 +139,7 @@ impl Core {
     }
 
     /// Carries out the first of some commands.
-    fn carry_out(&self, commands: &[DropCommand]) -> Result<Step> {
+    fn carry_out(&self, commands: &[DropCommand], unnoted: &mut Vec<Change>) -> Result<Step> {
         let view = self.storage.view_owned();
         // What commands before leave of each key.
         let (mut left, count) = Self::read_keys(&view, commands)?;
@@ -171,7 +173,7 @@ impl Core {
             let left: Vec<DropCommand> = left.filter(|left| left != command).collect();
             // What is held now is known: what comes later does not change what the rule selects.
             if held.is_empty() || !left.is_empty() {
-                changes.extend(runs(&versions, &dropped).map(|(first, last)| Change::Dropped(command.between(first, last))));
+                changes.extend(gaps(&versions, &dropped).map(|(first, last)| Change::Dropped(command.between(first, last))));
                 changes.push(Change::DropEnd(command.clone()));
                 changes.extend(left.into_iter().map(Change::Drop));
             }
@@ -198,7 +200,10 @@ impl Core {
         drop(authority);
         drop(moves);
         if !changes.is_empty() {
-            self.note_as(changes, Durability::Memory)?;
+            // What is gone is not found when it is tried again.
+            unnoted.extend(changes);
+            self.note_as(unnoted.clone(), Durability::Memory)?;
+            unnoted.clear();
         }
         Ok(Step { commands: count, held_by: is_held.then_some(pinned) })
     }
@@ -224,27 +229,27 @@ impl Core {
     }
 }
 
-/// The first and the last of each run of versions that were dropped, among all that a key had, newest first. `dropped` ascends.
-fn runs(versions: &[Version], dropped: &[Version]) -> impl Iterator<Item = (Version, Version)> {
+/// Of each run of versions that are dropped, among all that a key has, newest first: from where on nothing is left below, and the last. What lies
+/// between and is not there now had gone before. `dropped` ascends.
+fn gaps(versions: &[Version], dropped: &[Version]) -> impl Iterator<Item = (Version, Version)> {
     let is_dropped = |version: &Version| dropped.binary_search(version).is_ok();
-    let runs = versions.chunk_by(move |newer, older| is_dropped(newer) == is_dropped(older));
-    runs.filter_map(move |run| {
-        let (last, first) = (run.first()?, run.last()?);
-        is_dropped(last).then_some((*first, *last))
-    })
+    let runs: Vec<&[Version]> = versions.chunk_by(|newer, older| is_dropped(newer) == is_dropped(older)).collect();
+    let gap = |(number, run): (usize, &&[Version])| {
+        let last = *run.first().filter(|version| is_dropped(version))?;
+        let below = runs.get(number + 1).and_then(|left| left.first()?.next());
+        Some((below.unwrap_or_default(), last))
+    };
+    runs.iter().enumerate().filter_map(gap).collect::<Vec<_>>().into_iter()
 }
 
-/// Drops from a tier what had been dropped before a store was opened, and what its log has brought back since; and of the same keys what nobody
-/// may read any more, which had gone before, so that it is not seen where something newer is dropped.
-pub(crate) fn drop_again(tier: &dyn TierStorage, dropped: &[DropCommand], kept: &RetainedTables) -> Result<()> {
+/// Drops from a tier what had been dropped before a store was opened, and what its log has brought back since. Nothing pins that: whoever pins
+/// something since then knows it as it was afterwards.
+pub(crate) fn drop_again(tier: &dyn TierStorage, dropped: &[DropCommand]) -> Result<()> {
     for DropCommand { table, key, rule, .. } in dropped {
-        let entries = tier.get_all_versions(*table, key)?;
-        let entries: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
-        let versions: Vec<Version> = entries.iter().map(|(version, _)| *version).collect();
-        // The oldest first.
-        let gone: BTreeSet<Version> = superseded(&entries, kept.of(*table, key)).chain(rule.select(&versions)).collect();
+        let versions: Vec<Version> = tier.get_all_versions(*table, key)?.iter().map(|entry| entry.version).collect();
         let drop_of = |version| DropVersion { table: *table, prefix: key.clone(), version };
-        let drops: Vec<DropVersion> = gone.into_iter().map(drop_of).collect();
+        // The oldest first.
+        let drops: Vec<DropVersion> = rule.select(&versions).into_iter().rev().map(drop_of).collect();
         drops.chunks(DROPS_MAX).try_for_each(|drops| tier.drop_versions(drops))?;
     }
     Ok(())

@@ -136,7 +136,7 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
     // What was dropped from memory has come back with the log.
     let is_memory_alone = core.storage.durable().is_none();
     if !is_read_only || is_memory_alone {
-        drop_again(&**core.storage.view().merged()?, &dropped, &core.reclaim.kept())?;
+        drop_again(&**core.storage.view().merged()?, &dropped)?;
     }
     if !is_read_only && let Err(error) = core.drop_all(false) {
         tracing::warn!(%error, "dropping versions fails; it is tried again");

@@ -62,13 +62,13 @@ impl Core {
         if !self.heed_time()? {
             return Ok(false);
         }
-        let has_expired = self.expire_step()?;
+        let expired = self.expire_step();
         if self.is_reclaim_paused() {
-            return Ok(has_expired);
+            return expired;
         }
-        self.drop_all(false)?;
-        self.keep_deadline()?;
-        Ok(self.sweep_step(false)? || has_expired)
+        let (dropped, kept, swept) = (self.drop_all(false), self.keep_deadline(), self.sweep_step(false));
+        let has_expired = dropped.and(kept).and(expired)?;
+        Ok(swept? || has_expired)
     }
 
     /// What time calls for that is little work; false if nothing may be written.

@@ -114,7 +114,7 @@ impl Recovery<'_> {
             if self.is_read_only() {
                 return Err(cannot_write());
             }
-            catch_up(&storage, &marks, &reclaim, applied, last, state.base.as_ref())?;
+            catch_up(&storage, &marks, &reclaim, applied, last, state.base.as_ref(), &dropped)?;
         }
         if !self.is_read_only() {
             flush_all(&storage)?;
@@ -238,7 +238,7 @@ impl<'a> Replay<'a> {
                     && self.is_memory_alone
                     && let Some(active) = &self.active
                 {
-                    drop_again(&**active, &self.dropped, &self.reclaim.kept())?;
+                    drop_again(&**active, &self.dropped)?;
                     self.dropped.clear();
                 }
             }
@@ -277,6 +277,7 @@ fn catch_up(
     from: Version,
     to: Version,
     base: Option<&LogBase>,
+    dropped: &[DropCommand],
 ) -> Result<()> {
     let mut reader = storage.log.reader(from)?;
     let mut batch = TierBatch::empty(from);
@@ -288,6 +289,8 @@ fn catch_up(
         };
         let budget = storage.hot_budget_bytes.unwrap_or(u64::MAX);
         if Storage::is_full(&storage.view(), budget) {
+            // A checkpoint covers the notes of what was dropped, so that what it covers must be without that.
+            drop_again(&**storage.view().merged()?, dropped)?;
             // The log was opened with this base, and keeps it until the next seal.
             storage.seal(applied, base.cloned(), marks, reclaim.read().changes());
             flush_all(storage)?;

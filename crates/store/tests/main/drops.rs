@@ -345,3 +345,47 @@ fn restart_drops_again_what_had_been_dropped_and_nothing_else() {
         check(&store, "4", "rewritten");
     }
 }
+
+/// What a dropped version uncovered is what everybody reads, whatever the horizon is then.
+#[test]
+fn restart_leaves_what_a_dropped_version_has_uncovered() {
+    for (setup, is_flushed) in
+        [(Setup::Hot, false), (Setup::Over(Below::Warm, 1 << 20), false), (Setup::Over(Below::Warm, 1 << 20), true)]
+    {
+        let disk = SimDisk::new(1);
+        let store = open_as(&disk, setup).unwrap();
+        let put = |value: Option<&str>| {
+            let mut batch = Batch::new();
+            match value {
+                Some(value) => batch.put(T, b"k", value.as_bytes()),
+                None => batch.remove(T, b"k"),
+            };
+            store.commit(batch).unwrap()
+        };
+        put(Some("1"));
+        if is_flushed {
+            store.flush().unwrap();
+        }
+        let give_up = |version: Version| {
+            let mut batch = Batch::new();
+            batch.drop_versions(T, b"k", DropRule::only(version));
+            store.commit(batch).unwrap();
+            store.run_until_idle();
+        };
+        for hiding in [Some("2"), None] {
+            give_up(put(hiding));
+            assert_eq!(store.get(T, b"k").unwrap().as_deref(), Some(&b"1"[..]), "{setup:?}");
+        }
+        store.set_horizon(store.last_version()).unwrap();
+        store.close().unwrap();
+        for _twice in 0..2 {
+            let store = open_as(&disk, setup).unwrap();
+            assert_eq!(store.get(T, b"k").unwrap().as_deref(), Some(&b"1"[..]), "{setup:?} {is_flushed}");
+            store.run_until_idle();
+            store.close().unwrap();
+        }
+        let store = open_as(&disk, setup).unwrap();
+        store.compact(T, &KeyRange::all()).unwrap();
+        assert_eq!(store.get(T, b"k").unwrap().as_deref(), Some(&b"1"[..]), "{setup:?} {is_flushed}");
+    }
+}
