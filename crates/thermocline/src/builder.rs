@@ -144,8 +144,8 @@ impl Builder {
         self
     }
 
-    /// With a warm tier: how much memory each of the two tables in memory may use, in bytes, in place of an eighth of the memory
-    /// budget. The rest is shared as before, two to one. Refused for a store that is hot alone.
+    /// With tables in memory above a warm tier: how much memory each of the two may use, in bytes, in place of an eighth of the memory
+    /// budget. The rest is shared as before, two to one. Refused for a store that is hot or warm alone.
     pub fn hot_budget(mut self, bytes: u64) -> Self {
         self.memory.hot_bytes = Some(bytes);
         self
@@ -221,7 +221,7 @@ impl Builder {
     }
 
     /// With a warm tier and [`Background::Thread`]: how many threads compact, at least 1, by default 1. Two share one rewrite, each with
-    /// about half of its bytes; more find nothing to do. Another thread always flushes.
+    /// about half of its bytes; more find nothing to do. Another thread always flushes. Refused for a store that is hot alone.
     ///
     /// ```
     /// use thermocline::{ErrorKind, Store};
@@ -233,7 +233,7 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn tier_threads(mut self, threads: usize) -> Self {
-        self.options.tier_threads = threads;
+        self.files.threads = Some(threads);
         self
     }
 
@@ -316,5 +316,41 @@ mod tests {
             refused(|builder| builder.tiers(TierSet::hot).compression(Compression::Lz4, Compression::Lz4))
                 .contains("without files")
         );
+        assert!(refused(|builder| builder.tiers(TierSet::hot).tier_threads(2)).contains("without files"));
+        assert!(refused(|builder| builder.tiers(TierSet::hot).hot_budget(1 << 20)).contains("set the memory budget"));
+        assert!(refused(|builder| builder.tiers(TierSet::warm).hot_budget(1 << 20)).contains("set the memory budget"));
+    }
+
+    #[test]
+    fn store_on_each_set_of_tiers_keeps_what_it_was_given() {
+        let sets: [fn(TierSet) -> TierSet; 3] = [TierSet::hot, TierSet::warm, |tiers| tiers.hot().warm()];
+        for (set, has_files) in sets.into_iter().zip([false, true, true]) {
+            let directory = tempfile::tempdir().unwrap();
+            let open = |mode| {
+                let builder = Store::builder(directory.path().join("db")).tiers(set).memory_budget(16 << 20);
+                builder.background(Background::ByHand).mode(mode).open().unwrap()
+            };
+            let store = open(OpenMode::CreateNew);
+            let put = |value: &[u8]| {
+                let mut batch = thermocline_store::Batch::new();
+                batch.put(EntryKind::Multi, b"k", value);
+                store.commit(batch).unwrap()
+            };
+            let first = put(b"1");
+            store.flush().unwrap();
+            put(b"2");
+            store.compact(EntryKind::Multi, &KeyRange::all()).unwrap();
+            assert_eq!(!store.files().is_empty(), has_files);
+            put(b"3");
+            store.close().unwrap();
+            for mode in [OpenMode::MustExist, OpenMode::ReadOnly] {
+                let store = open(mode);
+                let found =
+                    [first, thermocline_tier::Version::MAX].map(|at| store.get_at(EntryKind::Multi, b"k", at).unwrap().unwrap());
+                assert_eq!(found, ["1", "3"], "{mode:?}");
+                assert!(store.verify().is_ok());
+                store.close().unwrap();
+            }
+        }
     }
 }

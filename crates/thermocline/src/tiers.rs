@@ -73,6 +73,8 @@ pub(crate) struct FileOptions {
     /// As they are flushed, and as they come from compaction.
     pub(crate) compression: Option<(Compression, Compression)>,
     pub(crate) block_size_bytes: Option<u64>,
+    /// How many threads compact.
+    pub(crate) threads: Option<usize>,
 }
 
 /// How the memory of a store with files is shared, in bytes.
@@ -120,13 +122,22 @@ pub(crate) fn make(
         let refused = match memory.hot_bytes {
             _ if !set.is_hot => Some("a store needs a tier"),
             Some(_) => Some("a budget for hot tables has no meaning where all must fit into memory: set the memory budget"),
-            None if files != FileOptions::default() => Some("compression and block size have no meaning without files"),
+            None if files != FileOptions::default() => {
+                Some("compression, block size and threads that compact have no meaning without files")
+            }
             None => None,
         };
         return match refused {
             Some(what) => Err(ErrorKind::InvalidArgument { what: what.into() }.into()),
             None => Ok(hot(memory.budget_bytes)),
         };
+    }
+    if memory.hot_bytes.is_some() && !set.is_hot {
+        let what = "a budget for hot tables has no meaning without them: set the memory budget".into();
+        return Err(ErrorKind::InvalidArgument { what }.into());
+    }
+    if let Some(threads) = files.threads {
+        options.tier_threads = threads;
     }
     let shares = WarmMemory::new(set, memory)?;
     options.hot_budget_bytes = Some(shares.hot_bytes);

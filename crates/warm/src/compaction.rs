@@ -595,9 +595,33 @@ mod tests {
         }
         let [mut meta] = <[FileMeta; 1]>::try_from(output.finish().unwrap()).unwrap();
         meta.level = level;
+        described(maker, meta)
+    }
+
+    fn described(maker: &Arc<FileMaker>, meta: FileMeta) -> Arc<Segment> {
         let identity = FileIdentity { store: maker.store, number: meta.number };
         let files = Arc::new(OpenFiles::new(Arc::clone(&maker.disk), 8));
         Arc::new(Segment::new(meta, identity, files, Arc::new(Cache::new(1 << 20))))
+    }
+
+    #[test]
+    fn counts_and_versions_that_a_file_does_not_have_are_found_by_verifying() {
+        let maker = maker();
+        let right = segment(&maker, 1, 0..100, 50);
+        crate::merge::verify_rows(&right).unwrap();
+        let changes: [fn(&mut FileMeta); 5] = [
+            |meta| meta.tables[0].1.entries += 1,
+            |meta| meta.tables[0].1.tombstones += 1,
+            |meta| meta.tables[0].1.user_bytes -= 1,
+            |meta| meta.version_min = Version(0),
+            |meta| meta.version_max = Version(2),
+        ];
+        for change in changes {
+            let mut meta = right.meta.clone();
+            change(&mut meta);
+            let error = crate::merge::verify_rows(&described(&maker, meta)).unwrap_err();
+            assert!(error.kind() == &ErrorKind::Corruption && error.to_string().contains("as the manifest says"), "{error}");
+        }
     }
 
     fn sizes() -> Sizes {

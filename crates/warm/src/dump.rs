@@ -12,7 +12,7 @@ use crate::history::Group;
 use crate::layout::{
     BLOCK_SIZE_BYTES_MAX, FOOTER_SIZE_BYTES, FOOTER_TABLE, FRAME_TABLE, FRAME_TRAILER_SIZE_BYTES, FileIdentity, FileIndex,
     Footer, INDEX_TABLE, LINE_SIZE_BYTES, LINE_TABLE, MainBlockEntry, PARTITION_TABLE, PartitionEntry, PartitionIndex, Place,
-    format_tables, to_u64,
+    ValueRef, format_tables, to_u64,
 };
 
 /// The field tables of a sorted file's format, from which its page of documentation is rendered.
@@ -185,9 +185,10 @@ impl<'a> Dumped<'a> {
         for number in 0..usize::from(block.keys) {
             let entry = main.entry(number).ok_or("an entry that is cut off or malformed")?;
             let key = text(&[common, entry.rest].concat());
-            let value = value_text(entry.is_tombstone(), entry.value, entry.is_apart());
+            let value = self.value(entry.is_tombstone(), entry.value, entry.is_apart());
+            let suffix = if entry.suffix.is_empty() { String::new() } else { format!(" with suffix {}", text(entry.suffix)) };
             self.dump.set_place(Some(range(&block.place)));
-            self.dump.row(block.place.offset, &[], "entry", format!("{key} at version {}: {value}", entry.version));
+            self.dump.row(block.place.offset, &[], "entry", format!("{key}{suffix} at version {}: {value}", entry.version));
             if let Some(history) = entry.history
                 && let Err(error) = self.history(index, history, entry.version)
             {
@@ -195,6 +196,24 @@ impl<'a> Dumped<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A value as its entry has it; of one that is apart also the frame.
+    fn value(&mut self, is_tombstone: bool, value: &[u8], is_apart: bool) -> String {
+        if is_tombstone {
+            return "tombstone".to_owned();
+        }
+        if !is_apart {
+            return text(value);
+        }
+        let Some(ValueRef { place, raw_len }) = ValueRef::decode(value, &(0..to_u64(self.bytes.len()))) else {
+            return "a value apart, which is nowhere".to_owned();
+        };
+        let bytes = self.trailer("value apart", &place);
+        if let Err(damage) = open_frame(bytes, &place, &self.identity) {
+            self.dump.note(place.offset, "value apart", damage.to_string());
+        }
+        format!("a value apart of {raw_len} bytes, in bytes {} to {}", place.offset, place.end())
     }
 
     fn history(&mut self, index: &PartitionIndex, history: HistoryRef, newest: Version) -> Result<(), String> {
@@ -208,21 +227,14 @@ impl<'a> Dumped<'a> {
                 let group = Group::read(&raw, offset, newest).ok_or("a history group that is cut off or malformed")?;
                 for version in 0..group.len() {
                     let old = group.get(version).ok_or("an older version that is cut off or malformed")?;
-                    let value = value_text(old.is_tombstone, old.value, old.is_apart);
+                    let value = self.value(old.is_tombstone, old.value, old.is_apart);
+                    self.dump.set_place(Some(range(place)));
                     self.dump.row(place.offset, &[], "older entry", format!("at version {}: {value}", old.version));
                 }
             }
             offset = 0;
         }
         Ok(())
-    }
-}
-
-fn value_text(is_tombstone: bool, value: &[u8], is_apart: bool) -> String {
-    match (is_tombstone, is_apart) {
-        (true, _) => "tombstone".to_owned(),
-        (false, true) => "a value apart".to_owned(),
-        (false, false) => text(value),
     }
 }
 

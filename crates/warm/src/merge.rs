@@ -1,9 +1,10 @@
 //! Rewriting: several files as one stream of entries, without what no allowed read can see.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thermocline_tier::{EntryKind, Result, RetainedTables, Version};
+use thermocline_tier::{EntryKind, Result, RetainedTables, TableStats, Version};
 
 use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
 use crate::block::MainBlock;
@@ -257,6 +258,50 @@ impl Rows {
             }
         })
     }
+}
+
+/// Reads every entry of a file, and the values that are apart, which are reached only from there; and compares what the manifest says of them:
+/// what is rewritten, and what is left out, goes by that.
+pub(crate) fn verify_rows(segment: &Arc<Segment>) -> Result<()> {
+    let mut rows = Rows::open(segment, None, 1)?;
+    let (mut tables, mut versions) = (BTreeMap::<EntryKind, TableStats>::new(), (Version::MAX, Version::ZERO));
+    let mut last: Option<TableKey> = None;
+    while let Some(row) = rows.row.take() {
+        let value_len = match &row.value {
+            Moved::Tombstone => 0,
+            Moved::Bytes(bytes) => bytes.len() as u64,
+            Moved::Stored(payload, codec, raw_len) => {
+                segment.decoded_value(payload, *codec, *raw_len)?;
+                u64::from(*raw_len)
+            }
+        };
+        let is_new_key = last.as_ref() != Some(&rows.key);
+        tables.entry(rows.key.table).or_default().add(&TableStats {
+            keys: u64::from(is_new_key),
+            entries: 1,
+            tombstones: u64::from(matches!(row.value, Moved::Tombstone)),
+            user_bytes: (rows.key.prefix.len() + row.suffix.len()) as u64 + value_len,
+        });
+        versions = (versions.0.min(row.version), versions.1.max(row.version));
+        if is_new_key {
+            last = Some(rows.key.clone());
+        }
+        rows.advance()?;
+    }
+    let FileMeta { tables: said, version_min, version_max, .. } = &segment.meta;
+    let is_right = |(found, said): (&TableStats, &TableStats)| {
+        // The suffixes of deletions count, and are not read here.
+        let is_bytes_right =
+            if said.tombstones > 0 { found.user_bytes <= said.user_bytes } else { found.user_bytes == said.user_bytes };
+        is_bytes_right && TableStats { user_bytes: said.user_bytes, ..*found } == *said
+    };
+    let is_same_tables = tables.keys().eq(said.iter().map(|(table, _)| table));
+    let are_right = tables.values().zip(said.iter().map(|(_, said)| said)).all(is_right);
+    if is_same_tables && are_right && versions == (*version_min, *version_max) {
+        return Ok(());
+    }
+    let expected = format!("{said:?} from version {version_min} to {version_max}, as the manifest says");
+    Err(segment.damaged(0, "entries", expected, format!("{tables:?} from version {} to {}", versions.0, versions.1)))
 }
 
 /// Whether a key is below the one that consists of two parts.

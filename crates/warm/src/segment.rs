@@ -148,7 +148,13 @@ impl Segment {
         }
     }
 
-    fn damaged(&self, offset: u64, part: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    pub(crate) fn damaged(
+        &self,
+        offset: u64,
+        part: &'static str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
         corruption(Corruption::new(self.shared.identity.label(), offset, part, expected.into(), found.into()))
     }
 

@@ -26,7 +26,7 @@ use crate::error::{corruption, disk_error};
 use crate::filter;
 use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
-use crate::merge::{Chain, Keep, KeepWalk, Merge, Moved, Rows};
+use crate::merge::{Chain, Keep, KeepWalk, Merge, Moved, verify_rows};
 use crate::meta::{FileMeta, TableKey};
 use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
@@ -616,14 +616,7 @@ impl DurableTier for WarmTier {
             verified.files += 1;
             verified.bytes += segment.meta.size_bytes;
             verified.entries += segment.verify()?;
-            // Values that are apart are reached only from their entries.
-            let mut rows = Rows::open(segment, None, 1)?;
-            while let Some(row) = rows.row.take() {
-                if let Moved::Stored(payload, codec, raw_len) = row.value {
-                    segment.decoded_value(&payload, codec, raw_len)?;
-                }
-                rows.advance()?;
-            }
+            verify_rows(segment)?;
         }
         Ok(verified)
     }

@@ -162,6 +162,57 @@ fn a_full_disk_refuses_commits_and_space_brings_them_back_without_reopening() {
 }
 
 #[test]
+fn a_scan_ends_with_the_failure_of_a_read_and_the_next_one_is_whole() {
+    let disk = SimDisk::new(9);
+    let reopened = || super::tiered::open(&disk, Below::Warm, super::tiered::options());
+    let store = reopened();
+    let key = |number: u32| format!("{number:05}");
+    let mut expected = Vec::new();
+    for number in 0..3_000 {
+        expected.push(format!("{}={}", key(number), "a value of some length ".repeat(4)));
+    }
+    let writes: Vec<&str> = expected.iter().map(String::as_str).collect();
+    store.commit(batch(T, &writes)).unwrap();
+    store.flush().unwrap();
+    // Some of it is in memory.
+    store.commit(batch(T, &writes[1_000..1_010])).unwrap();
+    store.close().unwrap();
+    let mut struck = 0;
+    for nth in 0.. {
+        let store = reopened();
+        let fault = Fault::new(FaultKind::Fail(DiskErrorKind::Io), When::Nth(nth)).on(Operation::Read);
+        let fault = disk.inject(fault.class(thermocline_io::FileClass::Sst));
+        let scan = || store.snapshot().unwrap().range::<&[u8]>(T, ..);
+        let (mut rows, mut failure) = (0, None);
+        for row in scan() {
+            match row {
+                Ok((found, value)) => {
+                    let row = [&found[..], b"=", &value[..]].concat();
+                    assert_eq!(row, expected[rows].as_bytes(), "read {nth}");
+                    rows += 1;
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        if disk.fault_count(fault) == 0 {
+            assert_eq!(rows, expected.len());
+            break;
+        }
+        let failure = failure.unwrap_or_else(|| panic!("read {nth} failed, and the scan has {rows} rows"));
+        assert!(failure.kind() == &ErrorKind::Io && rows < expected.len(), "{failure}");
+        struck += 1;
+        assert_eq!(scan().map(Result::unwrap).count(), expected.len(), "after read {nth}");
+        store.commit(batch(T, &[&expected[struck]])).unwrap();
+        disk.clear_faults();
+        store.close().unwrap();
+    }
+    assert!(struck > 5, "{struck}");
+}
+
+#[test]
 fn a_read_that_fails_fails_the_open_and_takes_nothing_away() {
     for setup in SETUPS {
         let (disk, mut story) = (SimDisk::new(9), Story::new(setup));

@@ -11,6 +11,7 @@
 mod commits;
 mod consumers;
 mod crashes;
+mod damage;
 mod differences;
 mod drops;
 mod expiry;

@@ -12,6 +12,7 @@ use thermocline_io::{
 use thermocline_store::{Background, Health, Store, StoreOptions, Tiers};
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Lookup, Version};
 
+use super::retention::Warnings;
 use super::story::Below;
 use super::tiered::{BELOW, entries, hot, open, open_tiers, options, tiny};
 use super::{T, U, batch, commit, get, texts};
@@ -68,6 +69,30 @@ fn a_tier_that_falls_behind_slows_writers_down_and_then_has_them_do_its_work() {
     let pressure = store.stats().back_pressure;
     assert_eq!(pressure.stalls, before + 1);
     assert!(pressure.reason.is_none_or(|why| why.contains("flushes is due")));
+}
+
+#[test]
+fn writers_that_are_held_back_are_told_why_once_for_each_reason() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let tiers = hot().over(|request| DurableModel::open_slow(&request, 2, 4));
+        let store = open_tiers(&SimDisk::new(1), tiers, options()).unwrap();
+        for round in 1..=6 {
+            commit(&store, T, &[&format!("{round}=1")]);
+            store.flush().unwrap();
+        }
+        for _flush in 0..6 {
+            store.clear_table(U).unwrap();
+            store.flush().unwrap();
+        }
+        commit(&store, T, &["7=1"]);
+        assert!(store.stats().back_pressure.stalls > 0);
+    });
+    let said = warnings.take();
+    for what in ["writes are slowed down", "writes wait"] {
+        assert!(said.iter().any(|line| line.contains(what) && line.contains("why=") && line.contains("flushes")), "{said:?}");
+    }
+    assert!(said.windows(2).all(|lines| lines[0] != lines[1]), "{said:?}");
 }
 
 #[test]

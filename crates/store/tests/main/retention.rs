@@ -649,7 +649,14 @@ fn ledger_says_what_each_holder_keeps_and_that_is_freed_when_it_goes() {
 
 /// Notes what is said, as text.
 #[derive(Clone, Default)]
-struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+pub(super) struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// What was said since this was last asked.
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
 
 impl tracing::Subscriber for Warnings {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -682,7 +689,6 @@ fn a_snapshot_that_was_forgotten_is_named_once_in_a_warning() {
     let clock = Arc::new(SimClock::new());
     let environment = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Environment::simulated(7) };
     let warnings = Warnings::default();
-    let said = || std::mem::take(&mut *warnings.0.lock().unwrap());
     tracing::subscriber::with_default(warnings.clone(), || {
         let store = Store::open(Arc::new(MemoryDisk::new()), hot(), &environment, options()).unwrap();
         commit(&store, T, &["a=1"]);
@@ -690,7 +696,7 @@ fn a_snapshot_that_was_forgotten_is_named_once_in_a_warning() {
         let step = |minutes: u64| {
             clock.advance(Duration::from_secs(60 * minutes));
             store.run_until_idle();
-            said()
+            warnings.take()
         };
         assert_eq!(step(50), [""; 0]);
         let young = store.snapshot().unwrap();

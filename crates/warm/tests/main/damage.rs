@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use thermocline_format::FileKind;
-use thermocline_io::{FileId, SimDisk};
+use thermocline_io::{FileId, Operation, SimDisk};
 use thermocline_tier::{DurableTier, Error, ErrorKind, KeyRange, TierStorage, Version};
-use thermocline_warm::{OpenWarm, StoreId, WarmTier};
+use thermocline_warm::{Compression, OpenWarm, StoreId, WarmTier};
 
 use crate::backends::{compact, open, small};
 use crate::golden::{Golden, VERSIONS, all};
-use crate::hostile::{Directory, STORE, envelope};
+use crate::hostile::{Directory, STORE, envelope, samples};
 use crate::support::{
     MULTI, Question, Random, SOURCE, Write1, ask, batch, check_no_orphans, compare, damage, live_files, manifest, one, questions,
     sorted_files,
@@ -89,11 +89,14 @@ fn no_flipped_bit_changes_an_answer_and_verify_finds_each() {
         let file = sorted_files(&disk)[0];
         let len = disk.file_bytes(file).unwrap().len() as u64;
         let mut outcomes = Outcomes::default();
+        // Whatever a damaged file says, no more is asked for than there is.
+        let all_bytes: u64 = disk.files().iter().map(|(_, len)| len).sum();
         for offset in 0..len {
             let bits = if offset < 64 || offset + 92 >= len { 0..8 } else { offset % 8..offset % 8 + 1 };
             for bit in bits {
                 let damaged = disk.duplicate();
                 assert!(damaged.flip_bit(file, offset * 8 + bit));
+                damaged.observe(move |call| assert!(call.operation != Operation::Read || call.len <= all_bytes, "{call:?}"));
                 let what = || format!("{}, byte {offset} bit {bit}", golden.name);
                 let tier = open_for_reading(&damaged, &golden).unwrap_or_else(|error| panic!("{}: {error}", what()));
                 outcomes.files += 1;
@@ -106,6 +109,33 @@ fn no_flipped_bit_changes_an_answer_and_verify_finds_each() {
         let Outcomes { files, right, refused } = outcomes;
         println!("{}: {files} damaged files, each found by verify: {right} answers right, {refused} refused", golden.name);
     }
+}
+
+/// Too large for a golden file, and for every byte.
+#[test]
+fn no_flipped_bit_of_a_file_with_a_dictionary_changes_an_answer_and_verify_finds_each() {
+    let directory = &samples()[3];
+    let tier = |bytes: &[u8]| {
+        let disk = SimDisk::new(1);
+        disk.replace_file(FileId::Manifest(directory.manifest.0), &directory.manifest.1);
+        disk.replace_file(FileId::Sst(directory.number), bytes);
+        Arc::new(crate::hostile::open(Arc::new(disk), Compression::Zstd(3)).unwrap())
+    };
+    let (bytes, file) = (&directory.file.bytes, FileId::Sst(directory.number));
+    assert!(directory.file.frames.iter().any(|frame| bytes[frame.end - 5] == 3), "a frame that needs the dictionary");
+    let whole = tier(bytes);
+    whole.verify().unwrap();
+    let truth = Truth::of(&storage(&whole), &[1]);
+    let (len, mut outcomes) = (bytes.len(), Outcomes::default());
+    for number in 0..400 {
+        let (offset, bit) = (number * (len - 1) / 399, number % 8);
+        let mut damaged = bytes.clone();
+        damaged[offset] ^= 1 << bit;
+        let (tier, what) = (tier(&damaged), || format!("byte {offset} bit {bit}"));
+        truth.check(&storage(&tier), (number, 997), (file, len as u64), &mut outcomes, &what);
+        check_error(&tier.verify().expect_err(&what()), file, len as u64, &what);
+    }
+    println!("{} answers right, {} refused", outcomes.right, outcomes.refused);
 }
 
 #[test]

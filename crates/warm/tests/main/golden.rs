@@ -159,7 +159,7 @@ fn golden_bytes_alone_are_read_as_what_was_written() {
 }
 
 #[test]
-fn golden_files_hold_every_codec_and_a_history_of_several_blocks() {
+fn golden_files_hold_each_codec_and_a_history_of_several_blocks() {
     let codecs = |golden: &Golden| {
         let file = Sealed::new(1, golden.bytes.to_vec());
         file.frames.iter().map(|frame| file.bytes[frame.end - 5]).collect::<Vec<u8>>()

@@ -5,8 +5,8 @@ use thermocline_io::SimDisk;
 use thermocline_tier::{Checkpoint, DurableTier, KeyRef, Pressure, TierStorage, Version};
 use thermocline_warm::{WarmOptions, WarmTier};
 
-use crate::backends::{open, small};
-use crate::support::{MULTI, Random, batch};
+use crate::backends::{compact, open, small};
+use crate::support::{MULTI, Random, SOURCE, batch};
 
 /// Absorbs one table of keys all over the range, each new.
 fn absorb(tier: &WarmTier, version: u64, random: &mut Random) {
@@ -112,4 +112,25 @@ fn flushes_of_many_files_count_once() {
     for key in &keys {
         assert_eq!(tier.get(MULTI, key.as_bytes(), Version(7)).unwrap().version(), Some(Version(7)));
     }
+}
+
+/// A table that is large enough has its files for itself, so that clearing it rewrites nothing.
+#[test]
+fn large_tables_have_files_of_their_own_and_go_with_them() {
+    let tier = open(&SimDisk::new(1), WarmOptions { file_size_bytes: 8 << 10, ..small() }).unwrap();
+    let keys: Vec<String> = (0..150).map(|key| format!("{key:06}")).collect();
+    for (version, table) in [(1, MULTI), (2, SOURCE)] {
+        let writes: Vec<_> = keys.iter().map(|key| (table, key.as_bytes(), Some(&b"a value of some length"[..]))).collect();
+        let model = ModelTier::new();
+        model.set(&batch(version, &writes)).unwrap();
+        tier.absorb(&model, Checkpoint { version: Version(version), ..Checkpoint::default() }).unwrap();
+    }
+    compact(&tier).unwrap();
+    let of = |table| tier.files().iter().filter(|file| file.tables.iter().any(|(of, _)| *of == table)).count();
+    assert!(tier.files().iter().all(|file| file.tables.len() == 1), "{:?}", tier.files());
+    let (kept, written) = (of(SOURCE), tier.counters().rewritten_bytes);
+    assert!(of(MULTI) > 0 && kept > 0);
+    tier.clear_table(MULTI).unwrap();
+    while tier.step().unwrap() {}
+    assert_eq!((of(MULTI), of(SOURCE), tier.counters().rewritten_bytes), (0, kept, written));
 }
