@@ -130,6 +130,7 @@ fn measure(bench: &mut Bench) -> Outcome<()> {
         consumer_rows::measure(bench, &workload)?;
         read_rows::measure_w(bench, &workload)?;
         reclaim_rows::measure_beside(bench, &workload)?;
+        reclaim_rows::measure_size(bench, "reclaim-size", &workload)?;
         read_rows::measure_overhead(bench, &workload)?;
         warm_rows::measure_overhead(bench, &workload)?;
         if bench.wants("open-warm") {
@@ -141,6 +142,7 @@ fn measure(bench: &mut Bench) -> Outcome<()> {
         let deep = Workload::new(40_000 / shrink, 50, seed);
         let flat = Workload::new(40_000 / shrink, 1, seed);
         read_rows::measure_d(bench, &deep, &flat)?;
+        reclaim_rows::measure_size(bench, "reclaim-size-deep", &deep)?;
         reclaim_rows::measure_steady(bench, &deep)?;
         tier_rows::measure_d(bench, &deep, &flat)?;
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use thermocline::{Durability, PolicyScope, Retention, Store, TableStats, TierFile};
+use thermocline::{Durability, KeyRange, PolicyScope, Retention, Store, TableStats, TierFile};
 
 use crate::bench::{Bench, progress, ratio};
 use crate::beside::Writer;
@@ -173,6 +173,37 @@ fn writer(bench: &Bench, workload: &Workload, store: &Inner, seed: u64) -> Outco
         return Err(Failure::Wrong("no commit came to its end beside a reclaim".into()));
     }
     Ok(ratio(&Sample::of(&beside, meter.stop()), &alone))
+}
+
+/// What is left of a workload once all but its last round was reclaimed, against a store that never had any other.
+pub(crate) fn measure_size(bench: &mut Bench, name: &'static str, workload: &Workload) -> Outcome<()> {
+    if !bench.wants(name) {
+        return Ok(());
+    }
+    for round in 0..bench.arguments.rounds() {
+        progress(&format!("{name}, round {}", round + 1));
+        let meter = Meter::start();
+        let (all, last) = (reclaimed_size(bench, workload, 0)?, reclaimed_size(bench, workload, workload.orders().len() - 1)?);
+        bench.settle(name, Ok(Sample::new(all as f64 / last as f64, meter.stop())))?;
+    }
+    Ok(())
+}
+
+/// The size on disk of a store of the workload's rounds from one on, without anything but the latest state.
+fn reclaimed_size(bench: &mut Bench, workload: &Workload, from: usize) -> Outcome<u64> {
+    let placed = Placed::fresh(bench)?;
+    for (round, order) in (0..).zip(workload.orders()).skip(from) {
+        stores::load_round(&placed.store, workload, round, order)?;
+    }
+    placed.store.flush()?;
+    placed.store.set_horizon(placed.store.last_version())?;
+    for table in TABLES {
+        placed.store.compact(table, &KeyRange::all())?;
+    }
+    placed.store.close()?;
+    let size = size_on_disk(&placed.directory);
+    placed.remove()?;
+    Ok(size)
 }
 
 /// Forty thousand keys that are written again and again, where the latest alone is kept: the files and the memory of the later rounds

@@ -101,6 +101,13 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row("reclaim-writer", "commits beside the reclaim of W, against their rate without", Unit::Times, Bar::AtLeast(0.7)),
     row(
+        "reclaim-size",
+        "files of W once all but its last round was reclaimed, against a store of that round",
+        Unit::Times,
+        Bar::AtMost(1.05),
+    ),
+    row("reclaim-size-deep", "the same of D", Unit::Times, Bar::AtMost(1.05)),
+    row(
         "steady-size",
         "40,000 keys written 50 times, the latest alone kept: size on disk, against that of the first tenth",
         Unit::Times,

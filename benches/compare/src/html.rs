@@ -23,8 +23,8 @@ th:first-child, td:first-child, .settings td { text-align: left; white-space: no
 .ratio { font-weight: 700; } .ahead { color: #1d7a46; } .behind { color: var(--own); }
 ";
 
-/// A colour for each engine, the same in all charts: Thermocline's first, then ten that are told apart well (Tableau 10).
-const COLOURS: [RGBColor; 11] = [
+/// A colour for each engine, the same in all charts: Thermocline's first, then eleven that are told apart well (after Tableau 10).
+const COLOURS: [RGBColor; 12] = [
     RGBColor(200, 80, 45),
     RGBColor(78, 121, 167),
     RGBColor(118, 183, 178),
@@ -36,7 +36,9 @@ const COLOURS: [RGBColor; 11] = [
     RGBColor(242, 142, 43),
     RGBColor(95, 106, 180),
     RGBColor(140, 140, 140),
+    RGBColor(225, 87, 140),
 ];
+const _: () = assert!(COLOURS.len() > crate::engines::NAMES.len(), "a colour for each");
 const INK: RGBColor = RGBColor(28, 37, 48);
 const SOFT: RGBColor = RGBColor(92, 107, 122);
 const FONT: &str = "system-ui, sans-serif";
