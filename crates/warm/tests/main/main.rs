@@ -24,4 +24,5 @@ mod reading;
 mod reclaim;
 mod rewriting;
 mod script;
+mod skipping;
 mod support;
