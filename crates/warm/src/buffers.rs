@@ -1,6 +1,6 @@
 //! Buffers of decompressed blocks and of filters. They come and go by the thousand, each freed by another thread than the one that reads
 //! the next: an allocator with a heap for each thread would keep the memory of all of them. So they have mappings of their own, and are
-//! used again.
+//! used again. To unmap one costs more than to read a block from the page cache, so all of them wait for use that the cache has room for.
 
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thermocline_io::memory::MappedBytes;
 use thermocline_io::sync::Mutex;
-use thermocline_io::sync::atomic::{AtomicUsize, Ordering};
+use thermocline_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A block begins at a cache line: its own lines are aligned to those of the processor.
 const ALIGNMENT: usize = 64;
@@ -20,8 +20,8 @@ const MAPPED_BYTES: RangeInclusive<usize> = PAGE_BYTES + 1..=16 * PAGE_BYTES;
 const MAPPINGS_MAX: usize = 32_768;
 /// How many mappings there are, free ones too.
 static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
-/// So many buffers wait for use at most. Mostly it is one: a new block takes the place of another.
-const FREE_MAX: usize = 16;
+/// So many buffers wait for use however full the cache is. Mostly it is one: a new block takes the place of another.
+const FREE_MIN: usize = 16;
 
 #[derive(Debug)]
 enum Memory {
@@ -52,21 +52,58 @@ impl DerefMut for Memory {
 /// Those that nobody uses.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    /// The oldest comes first.
-    free: Mutex<Vec<MappedBytes>>,
+    free: Mutex<Free>,
+    /// What the cache has room for: so much waits for use at most, but for [`FREE_MIN`] buffers.
+    room_bytes: AtomicU64,
     mappings: &'static AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// By how many pages they have, less one.
+    by_pages: [Vec<MappedBytes>; *MAPPED_BYTES.end() / PAGE_BYTES],
+    count: usize,
+    bytes: u64,
+}
+
+impl Free {
+    fn of_size(&mut self, size: usize) -> Option<&mut Vec<MappedBytes>> {
+        self.by_pages.get_mut((size / PAGE_BYTES).checked_sub(1)?)
+    }
+
+    fn take(&mut self, size: usize) -> Option<MappedBytes> {
+        let bytes = self.of_size(size)?.pop()?;
+        self.count -= 1;
+        self.bytes -= size as u64;
+        Some(bytes)
+    }
+
+    fn put(&mut self, bytes: MappedBytes) {
+        let size = bytes.len();
+        if let Some(list) = self.of_size(size) {
+            list.push(bytes);
+            self.count += 1;
+            self.bytes += size as u64;
+        }
+    }
+
+    /// One of a size of which there are many.
+    fn give_up(&mut self) -> Option<MappedBytes> {
+        let pages = (1..=self.by_pages.len()).max_by_key(|pages| self.by_pages.get(pages - 1).map(Vec::len))?;
+        self.take(pages * PAGE_BYTES)
+    }
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { free: Mutex::default(), mappings: &MAPPINGS }
+        Self { free: Mutex::default(), room_bytes: AtomicU64::new(0), mappings: &MAPPINGS }
     }
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
         // Those in use have gone: each has kept this.
-        self.mappings.fetch_sub(self.free.get_mut().len(), Ordering::Relaxed);
+        self.mappings.fetch_sub(self.free.get_mut().count, Ordering::Relaxed);
     }
 }
 
@@ -96,12 +133,17 @@ impl Buffers {
         Buffer { memory, start, len, home: Arc::clone(self) }
     }
 
+    /// Says how much the cache has room for.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.room_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     fn mapped(&self, size: usize) -> Option<MappedBytes> {
-        let mut free = self.free.lock();
-        if let Some(found) = free.iter().rposition(|bytes| bytes.len() == size) {
-            return Some(free.remove(found));
+        if let Some(found) = self.free.lock().take(size) {
+            return Some(found);
         }
-        drop(free);
+        // Those of other sizes make room for it.
+        self.trim();
         if self.mappings.fetch_add(1, Ordering::Relaxed) < MAPPINGS_MAX
             && let Ok(bytes) = MappedBytes::new(size)
         {
@@ -112,13 +154,20 @@ impl Buffers {
     }
 
     fn give_back(&self, bytes: MappedBytes) {
-        let mut free = self.free.lock();
-        free.push(bytes);
-        if free.len() > FREE_MAX {
-            // Of a size that is asked for no more, or one of a burst.
-            let oldest = free.remove(0);
+        self.free.lock().put(bytes);
+        self.trim();
+    }
+
+    /// Unmaps those that there is no room for.
+    fn trim(&self) {
+        loop {
+            let mut free = self.free.lock();
+            if free.count <= FREE_MIN || free.bytes <= self.room_bytes.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(bytes) = free.give_up() else { return };
             drop(free);
-            drop(oldest);
+            drop(bytes);
             self.mappings.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -155,7 +204,7 @@ mod tests {
 
     /// With a count of their own.
     fn buffers() -> Arc<Buffers> {
-        Arc::new(Buffers { mappings: Box::leak(Box::default()), free: Mutex::default() })
+        Arc::new(Buffers { mappings: Box::leak(Box::default()), free: Mutex::default(), room_bytes: AtomicU64::new(0) })
     }
 
     fn filled(buffers: &Arc<Buffers>, len: usize, with: u8) -> Bytes {
@@ -181,21 +230,39 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept_and_those_of_other_sizes_leave() {
+    fn few_are_kept_where_there_is_no_room_and_those_of_other_sizes_leave() {
         let buffers = buffers();
-        let free = || buffers.free.lock().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
-        let many = |len| drop((0..2 * FREE_MAX).map(|_| filled(&buffers, len, 1)).collect::<Vec<_>>());
+        let free = || buffers.free.lock().by_pages.iter().flatten().map(|bytes| bytes.len()).collect::<Vec<_>>();
+        let many = |len| drop((0..4 * FREE_MIN).map(|_| filled(&buffers, len, 1)).collect::<Vec<_>>());
         many(16_000);
-        assert_eq!(free(), [16_384; FREE_MAX]);
+        assert_eq!(free(), [16_384; FREE_MIN]);
         many(20_000);
-        assert_eq!(free(), [20_480; FREE_MAX]);
-        assert_eq!(buffers.mappings.load(Ordering::Relaxed), FREE_MAX);
+        let kept = free();
+        assert_eq!(kept.len(), FREE_MIN);
+        assert!(kept.contains(&20_480), "{kept:?}");
+        assert_eq!(buffers.mappings.load(Ordering::Relaxed), FREE_MIN);
         // Tiny and huge ones are the heap's.
         for len in [0, 1, 100, 4096, 65_537, 100_000] {
             let bytes = filled(&buffers, len, 1);
             assert_eq!((bytes.len(), bytes.as_ptr().align_offset(ALIGNMENT)), (len, 0), "{len}");
         }
-        assert_eq!(free(), [20_480; FREE_MAX]);
+        assert_eq!(free(), kept);
+    }
+
+    #[test]
+    fn as_many_are_kept_as_there_is_room_for() {
+        let buffers = buffers();
+        let free_bytes = || buffers.free.lock().bytes;
+        buffers.set_room(100 * 16_384);
+        drop((0..150).map(|_| filled(&buffers, 16_000, 1)).collect::<Vec<_>>());
+        assert_eq!(free_bytes(), 100 * 16_384);
+        // One of another size makes those leave that there is no room for any more, be it new or given back.
+        buffers.set_room(50 * 16_384);
+        let other = filled(&buffers, 20_000, 1);
+        assert_eq!(free_bytes(), 50 * 16_384);
+        drop(other);
+        assert!((49 * 16_384..=50 * 16_384).contains(&free_bytes()), "{}", free_bytes());
+        assert_eq!(buffers.mappings.load(Ordering::Relaxed), buffers.free.lock().count);
     }
 
     #[test]
@@ -205,6 +272,6 @@ mod tests {
         let (mapped, other) = (filled(&buffers, 16_000, 1), filled(&buffers, 16_000, 2));
         assert_eq!(buffers.mappings.load(Ordering::Relaxed), MAPPINGS_MAX);
         assert_eq!((mapped, other), (vec![1; 16_000].into(), vec![2; 16_000].into()));
-        assert_eq!(buffers.free.lock().len(), 1);
+        assert_eq!(buffers.free.lock().count, 1);
     }
 }

@@ -149,6 +149,8 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new(budget_bytes: u64) -> Self {
+        let buffers = Arc::<Buffers>::default();
+        buffers.set_room(budget_bytes);
         Self {
             budget_bytes,
             pinned_bytes: AtomicU64::new(0),
@@ -157,7 +159,7 @@ impl Cache {
             misses: AtomicU64::new(0),
             dead: AtomicUsize::new(0),
             ring: Mutex::new(Ring::default()),
-            buffers: Arc::default(),
+            buffers,
         }
     }
 
@@ -165,6 +167,11 @@ impl Cache {
     pub(crate) fn used_bytes(&self) -> u64 {
         let indexes = self.pinned_bytes.load(Ordering::Relaxed) + self.index_bytes.load(Ordering::Relaxed);
         indexes + self.block_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What blocks and indexes give up waits for others as long as there is room.
+    fn note_room(&self) {
+        self.buffers.set_room(self.budget_bytes.saturating_sub(self.used_bytes()));
     }
 
     /// Blocks that had to be read from their files.
@@ -182,30 +189,35 @@ impl Cache {
         if self.used_bytes() > self.budget_bytes {
             self.evict(&mut self.ring.lock());
         }
+        self.note_room();
     }
 
     /// A file's partitions are gone, and with them so many indexes that were kept.
     pub(crate) fn forget_partitions(&self, bytes: usize, indexes: usize) {
         self.pinned_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.dead.fetch_add(indexes, Ordering::Relaxed);
+        self.note_room();
     }
 
     /// An index has come into memory: of a running read, as long as it is not [kept](Self::insert_index).
     pub(crate) fn hold_index(&self, bytes: usize) {
         self.index_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.note_room();
     }
 
-    /// An index and its blocks are gone.
+    /// An index that nobody can reach any more is about to be dropped with its slots.
     pub(crate) fn forget_index<'a>(&self, bytes: usize, slots: impl Iterator<Item = &'a Slot>) {
         let (mut count, mut block_bytes) = (0, 0);
-        // To look is cheaper than to exchange, and most are empty.
-        for block in slots.filter(|slot| slot.load().is_some()).filter_map(|slot| slot.swap(None)) {
+        // To look is much cheaper than to take out, which waits for readers and is done once more when the slot is dropped.
+        for size in slots.filter_map(|slot| slot.load().as_ref().map(|block| block.size_bytes())) {
             count += 1;
-            block_bytes += block.size_bytes() as u64;
+            block_bytes += size as u64;
         }
         self.index_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.block_bytes.fetch_sub(block_bytes, Ordering::Relaxed);
         self.dead.fetch_add(count, Ordering::Relaxed);
+        // Before the blocks are dropped: there is room for their buffers now.
+        self.note_room();
     }
 
     /// Keeps an index that was read and [held](Self::hold_index): `put` puts it into its place, unless another one is there. One that only
@@ -241,6 +253,7 @@ impl Cache {
     fn push(&self, ring: &mut Ring, frame: Frame) {
         ring.frames.push(frame);
         self.evict(ring);
+        self.note_room();
         if self.dead.load(Ordering::Relaxed) > ring.frames.len() / 2 {
             ring.frames.retain(Frame::is_live);
             ring.hand = 0;
