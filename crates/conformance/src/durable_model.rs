@@ -285,7 +285,7 @@ impl DurableTier for DurableModel {
         }
     }
 
-    fn compact(&self, _table: EntryKind, _range: &KeyRange) -> Result<()> {
+    fn compact(&self, _table: EntryKind, _range: &KeyRange, _wake: &dyn Fn()) -> Result<()> {
         self.rewrite(&mut self.state.lock())
     }
 

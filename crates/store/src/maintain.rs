@@ -89,9 +89,8 @@ impl Store {
         let Some(durable) = self.inner.storage.durable() else { return self.inner.sweep_all() };
         self.inner.storage.check_poison()?;
         let _working = self.inner.storage.signals.join_tier_work();
-        // Its threads take their part.
-        self.inner.storage.signals.ring();
-        durable.compact(table, range).inspect_err(|error| self.inner.storage.heed(error))
+        let wake = || self.inner.storage.signals.ring();
+        durable.compact(table, range, &wake).inspect_err(|error| self.inner.storage.heed(error))
     }
 
     /// The version from which on every version can be read, but of tables whose policy keeps less

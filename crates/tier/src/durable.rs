@@ -109,11 +109,12 @@ pub trait DurableTier: TierStorage {
     /// Whether background work keeps up.
     fn pressure(&self) -> Pressure;
 
-    /// Rewrites what holds keys of a range of a table, so that each key lies in one place and what is reclaimable is gone.
+    /// Rewrites what holds keys of a range of a table, so that each key lies in one place and what is reclaimable is gone. `wake` is
+    /// called when there is work that other threads can take on by [`step`](DurableTier::step): once, or never.
     ///
     /// # Errors
     /// As [`step`](DurableTier::step).
-    fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()>;
+    fn compact(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()>;
 
     /// The files that the tier consists of, by level and key.
     fn files(&self) -> Vec<TierFile>;

@@ -582,8 +582,8 @@ impl DurableTier for WarmTier {
         }
     }
 
-    fn compact(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
-        self.rewrite(table, range)
+    fn compact(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()> {
+        self.rewrite(table, range, wake)
     }
 
     fn files(&self) -> Vec<TierFile> {

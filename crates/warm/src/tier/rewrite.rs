@@ -98,12 +98,18 @@ impl WarmTier {
     }
 
     /// Rewrites what holds keys of a range, with the help of whoever asks for work meanwhile.
-    pub(super) fn rewrite(&self, table: EntryKind, range: &KeyRange) -> Result<()> {
+    pub(super) fn rewrite(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()> {
         self.check_writable()?;
+        let number = {
+            let mut jobs = self.jobs.lock();
+            jobs.last_request += 1;
+            let number = jobs.last_request;
+            jobs.wanted.push_back(Request { number, table, range: range.clone() });
+            number
+        };
+        // Those who look before it is there find nothing, and look no more.
+        wake();
         let mut jobs = self.jobs.lock();
-        jobs.last_request += 1;
-        let number = jobs.last_request;
-        jobs.wanted.push_back(Request { number, table, range: range.clone() });
         loop {
             if let Some(answer) = jobs.answers.remove(&number) {
                 return answer;

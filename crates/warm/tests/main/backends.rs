@@ -33,7 +33,7 @@ pub(crate) fn open(disk: &SimDisk, options: WarmOptions) -> Result<WarmTier> {
 /// Rewrites everything.
 pub(crate) fn compact(tier: &WarmTier) -> Result<()> {
     for table in tier.tables()? {
-        tier.compact(table, &KeyRange::all())?;
+        tier.compact(table, &KeyRange::all(), &|| {})?;
     }
     while tier.step()? {}
     Ok(())

@@ -376,7 +376,7 @@ fn foreign_and_newer_files_are_refused_as_such() {
         for error in [
             tier.get(MULTI, b"key/01", Version::MAX).unwrap_err(),
             tier.verify().unwrap_err(),
-            tier.compact(MULTI, &KeyRange::all()).unwrap_err(),
+            tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err(),
         ] {
             assert_eq!(error.kind(), &kind, "{error}");
             assert!(error.to_string().contains(&number.to_string()), "{error}");

@@ -406,7 +406,7 @@ fn after_a_failed_sync_of_the_manifest_reads_go_on_and_writes_are_refused_with_t
             tier.absorb(&model, Checkpoint::default()).unwrap_err(),
             tier.set_horizon(Version(5)).unwrap_err(),
             tier.clear_table(MULTI).unwrap_err(),
-            tier.compact(MULTI, &KeyRange::all()).unwrap_err(),
+            tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err(),
         ] {
             assert_eq!(error.kind(), &ErrorKind::Poisoned, "{error}");
             assert!(error.to_string().contains("sync"), "{error}");
@@ -428,10 +428,10 @@ fn rewrite_that_panics_fails_and_nobody_waits_for_it() {
     let tier = filled(&disk);
     let look = Look::of_tier(&tier).unwrap();
     disk.observe(|call| assert!(call.reason != Some(Reason::SstCompact), "as a broken disk would"));
-    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tier.compact(MULTI, &KeyRange::all())));
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tier.compact(MULTI, &KeyRange::all(), &|| {})));
     assert!(broken.is_err());
     disk.observe(|_| {});
-    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap();
     assert_eq!(Look::of_tier(&tier).unwrap(), look);
     check_no_orphans(&disk, &tier).unwrap();
 }
@@ -454,7 +454,7 @@ fn rewrite_that_was_asked_for_fails_when_hidden_files_cannot_be_removed_before()
             let kind = FaultKind::Fail(fault);
             disk.inject(Fault::new(kind, When::Nth(number)).reason(Reason::ManifestWrite).on(Operation::Write));
         }
-        let refused = tier.compact(MULTI, &KeyRange::all()).unwrap_err();
+        let refused = tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err();
         let expected = if fault == DiskErrorKind::DiskFull { ErrorKind::DiskFull } else { ErrorKind::Io };
         assert_eq!(refused.kind(), &expected);
     }

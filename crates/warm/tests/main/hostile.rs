@@ -354,7 +354,7 @@ pub(crate) fn read_all(directory: &Directory) -> usize {
     let keys_max = KEYS_PER_BYTE * directory.file.bytes.len();
     let found = read(&tier, keys_max);
     drop(tier.verify());
-    if found < ENTRIES_MAX && tier.compact(EntryKind::Multi, &KeyRange::all()).is_ok() {
+    if found < ENTRIES_MAX && tier.compact(EntryKind::Multi, &KeyRange::all(), &|| {}).is_ok() {
         // Large values are taken over as they are stored, so this may still fail.
         drop(visit(&tier));
     }
@@ -580,7 +580,7 @@ mod tests {
             assert!((0..1000).any(|_| page().map_or(true, |page| !page.has_more)), "they come to an end");
         }
         assert!(is_corruption(tier.visit_entries(&mut |_, _| Ok(()))));
-        assert!(is_corruption(tier.compact(table, &KeyRange::all())));
+        assert!(is_corruption(tier.compact(table, &KeyRange::all(), &|| {})));
     }
 
     #[test]
@@ -592,7 +592,7 @@ mod tests {
         let tier = exchanged(frame, 4..8, 12..16);
         assert!(is_corruption(tier.verify()));
         assert!(is_corruption(tier.get_all_versions(EntryKind::Multi, b"old-")));
-        assert!(is_corruption(tier.compact(EntryKind::Multi, &KeyRange::all())));
+        assert!(is_corruption(tier.compact(EntryKind::Multi, &KeyRange::all(), &|| {})));
         assert_eq!(tier.files().len(), 1, "the file stays");
     }
 
@@ -678,7 +678,7 @@ mod tests {
         });
         let tier = Arc::new(open(directory.disk(), Compression::None).expect("possible numbers"));
         assert!(tier.stats().tables.len() == 2 && !format!("{tier:?}").is_empty());
-        drop(tier.compact(EntryKind::Multi, &KeyRange::all()));
+        drop(tier.compact(EntryKind::Multi, &KeyRange::all(), &|| {}));
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn marks_vanish_with_the_rewrite_of_what_they_hide_and_not_before() {
     drop(tier);
     assert_eq!(markers(&disk), (2, 0));
     let tier = open(&disk, quiet()).unwrap();
-    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap();
     assert_eq!(versions(&tier, MULTI, "k"), [5]);
     assert_eq!(value(&tier, MULTI, "z", 9), "-");
     check_no_orphans(&disk, &tier).unwrap();
@@ -328,7 +328,7 @@ fn markers_of_a_reader_that_may_not_write_are_refused() {
     tier.set(&one(4, MULTI, "k=4")).unwrap_err();
     tier.set_horizon(Version(4)).unwrap_err();
     tier.ensure_table(OPERATOR).unwrap_err();
-    tier.compact(MULTI, &KeyRange::all()).unwrap_err();
+    tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err();
     assert!(!tier.step().unwrap());
     assert_eq!(value(&tier, MULTI, "k", 9), "3@3");
     drop(tier);
@@ -372,7 +372,7 @@ fn file_of_which_much_was_dropped_is_rewritten_by_itself() {
     let keys: Vec<String> = (0..100).map(|number| format!("{number:03}")).collect();
     let writes: Vec<_> = keys.iter().map(|key| (MULTI, key.as_bytes(), Some(&b"v"[..]))).collect();
     tier.set(&batch(3, &writes)).unwrap();
-    tier.compact(MULTI, &KeyRange::all()).unwrap();
+    tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap();
     let drop_some = |numbers: std::ops::Range<usize>| {
         let drop_of = |key: &String| DropVersion { table: MULTI, prefix: key.clone().into(), version: Version(3) };
         tier.drop_versions(&keys[numbers].iter().map(drop_of).collect::<Vec<_>>()).unwrap();

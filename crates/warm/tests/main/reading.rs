@@ -417,7 +417,7 @@ fn rewrite_with_a_slow_helper(seed: u64, fault: Option<Fault>) -> (thermocline_t
         while !is_ready.load(Ordering::SeqCst) {
             thermocline_io::sync::yield_now();
         }
-        let answer = tier.compact(MULTI, &KeyRange::all());
+        let answer = tier.compact(MULTI, &KeyRange::all(), &|| {});
         (answer, tier.get_all_versions(MULTI, b"k000").unwrap().len())
     })
 }

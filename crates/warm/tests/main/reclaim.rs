@@ -134,7 +134,7 @@ impl Run {
             _ if self.random.chance(50) => self.reopen(),
             _ => {
                 let from = self.random.below(14);
-                self.tier().compact(MULTI, &KeyRange::new(format!("key/{from}")..)).unwrap();
+                self.tier().compact(MULTI, &KeyRange::new(format!("key/{from}")..), &|| {}).unwrap();
             }
         }
     }

@@ -47,7 +47,7 @@ impl Act {
             Self::Drop(drops) => tier.drop_versions(drops),
             Self::Horizon(horizon) => tier.set_horizon(*horizon),
             Self::Step => tier.step().map(drop),
-            Self::Compact(table, range) => tier.compact(*table, range),
+            Self::Compact(table, range) => tier.compact(*table, range, &|| {}),
             Self::CompactAll => compact(tier),
         }
     }
