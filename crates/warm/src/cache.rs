@@ -294,6 +294,52 @@ impl Cache {
     }
 }
 
+/// Main blocks of a file that is being written, where it takes the place of blocks that are cached: who has read those finds these. They count
+/// as cached, and take free room only.
+#[derive(Debug)]
+pub(crate) struct Prefill {
+    cache: Arc<Cache>,
+    /// With their partitions and their numbers there.
+    blocks: Vec<(usize, u32, Arc<Block>)>,
+}
+
+impl Prefill {
+    pub(crate) fn new(cache: &Arc<Cache>) -> Self {
+        Self { cache: Arc::clone(cache), blocks: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Keeps the content of a block, if there is room.
+    pub(crate) fn keep(&mut self, partition: usize, number: u32, raw: &[u8]) {
+        let size = (Buffers::size_bytes(raw.len()) + BLOCK_OVERHEAD_BYTES) as u64;
+        if self.cache.used_bytes() + size > self.cache.budget_bytes {
+            return;
+        }
+        self.cache.block_bytes.fetch_add(size, Ordering::Relaxed);
+        self.cache.note_room();
+        let mut buffer = self.cache.buffers.take(raw.len());
+        buffer.as_mut().copy_from_slice(raw);
+        self.blocks.push((partition, number, Arc::new(Block::new(buffer.into_bytes()))));
+    }
+
+    /// A block that was kept; from now on it counts no more.
+    pub(crate) fn take(&mut self) -> Option<(usize, u32, Arc<Block>)> {
+        let (partition, number, block) = self.blocks.pop()?;
+        self.cache.block_bytes.fetch_sub(block.size_bytes() as u64, Ordering::Relaxed);
+        Some((partition, number, block))
+    }
+}
+
+impl Drop for Prefill {
+    fn drop(&mut self) {
+        while self.take().is_some() {}
+        self.cache.note_room();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,6 +418,25 @@ mod tests {
         cache.pin(1 << 30);
         assert!(!read(&cache, &table, 0, Reading::Point), "nothing is left for blocks");
         assert!(!read(&cache, &table, 0, Reading::Point));
+    }
+
+    #[test]
+    fn blocks_of_a_file_that_is_being_written_take_free_room_only_and_give_it_back() {
+        let size = (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64;
+        let cache = Arc::new(Cache::new(10 * size));
+        let table = table(20);
+        for number in 0..4 {
+            read(&cache, &table, number, Reading::Point);
+        }
+        let mut prefill = Prefill::new(&cache);
+        for number in 0..20 {
+            prefill.keep(0, number, &[7; SIZE]);
+        }
+        assert_eq!((prefill.blocks.len(), cache.used_bytes()), (6, 10 * size));
+        let (partition, number, block) = prefill.take().unwrap();
+        assert_eq!((partition, number, block.data.to_vec()), (0, 5, vec![7; SIZE]));
+        drop(prefill);
+        assert_eq!(cache.used_bytes(), 4 * size);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Compaction: what to rewrite next, and the rewrite itself in steps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thermocline_io::sync::Mutex;
 use thermocline_io::{Disk, FileId, Reason};
 use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats, Version};
 
+use crate::cache::{Cache, Prefill};
 use crate::codec::Compression;
 use crate::error::disk_error;
 use crate::layout::FileIdentity;
@@ -411,17 +414,22 @@ pub(crate) struct FileMaker {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store: thermocline_format::StoreId,
     pub(crate) next_number: thermocline_io::sync::atomic::AtomicU64,
+    pub(crate) cache: Arc<Cache>,
+    /// What complete files have for the cache, by their numbers, until they are live.
+    pub(crate) prefills: Mutex<BTreeMap<u64, Prefill>>,
 }
 
 impl FileMaker {
     pub(crate) fn begin(&self, compression: Compression, sizes: Sizes) -> Result<SstWriter> {
         let number = self.next_number.fetch_add(1, thermocline_io::sync::atomic::Ordering::Relaxed);
         let file = self.disk.create_new(FileId::Sst(number), Reason::SstWrite).map_err(disk_error)?;
-        Ok(SstWriter::new(file, FileIdentity { store: self.store, number }, compression, sizes))
+        let (identity, prefill) = (FileIdentity { store: self.store, number }, Prefill::new(&self.cache));
+        Ok(SstWriter::new(file, identity, compression, sizes, prefill))
     }
 
     /// Removes a file that will not be used.
     pub(crate) fn discard(&self, number: u64) {
+        self.prefills.lock().remove(&number);
         if let Err(error) = self.disk.remove(FileId::Sst(number), Reason::SstRemove) {
             tracing::warn!(%error, "could not remove an unfinished sorted file");
         }
@@ -503,12 +511,24 @@ impl Output {
         writer.push(entry)
     }
 
+    /// Says that the entry that was pushed last was read from a cached block.
+    fn note_cached(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.note_cached();
+        }
+    }
+
     fn close(&mut self) -> Result<()> {
         self.below_size_bytes = 0;
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let number = writer.number();
         match writer.finish() {
-            Ok(Some(meta)) => self.done.push(meta),
+            Ok(Some((meta, prefill))) => {
+                if !prefill.is_empty() {
+                    self.maker.prefills.lock().insert(number, prefill);
+                }
+                self.done.push(meta);
+            }
             Ok(None) => self.maker.discard(number),
             Err(error) => {
                 self.maker.discard(number);
@@ -558,7 +578,12 @@ impl Part {
         let mut done = 0;
         while done < size_bytes {
             match self.merge.next_within(size_bytes - done)? {
-                Next::Entry(key, row) if self.end.as_ref().is_none_or(|end| key < end) => self.output.push(&row.as_new(key))?,
+                Next::Entry(key, row) if self.end.as_ref().is_none_or(|end| key < end) => {
+                    self.output.push(&row.as_new(key))?;
+                    if row.is_cached {
+                        self.output.note_cached();
+                    }
+                }
                 Next::Entry(..) | Next::End => return Ok(true),
                 Next::Later => {}
             }
@@ -578,7 +603,6 @@ mod tests {
     use thermocline_tier::ErrorKind;
 
     use super::*;
-    use crate::cache::Cache;
     use crate::open_files::OpenFiles;
     use crate::view::Markers;
 
@@ -631,7 +655,8 @@ mod tests {
     fn maker() -> Arc<FileMaker> {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         let next_number = thermocline_io::sync::atomic::AtomicU64::new(1);
-        Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), next_number })
+        let (cache, prefills) = (Arc::new(Cache::new(1 << 20)), Mutex::default());
+        Arc::new(FileMaker { disk, store: thermocline_format::StoreId([7; 16]), next_number, cache, prefills })
     }
 
     fn plan(inputs: Vec<Arc<Segment>>) -> Plan {

@@ -29,6 +29,8 @@ pub(crate) enum Moved {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) version: Version,
+    /// Whether readers have its key's block in the cache.
+    pub(crate) is_cached: bool,
     pub(crate) suffix: Bytes,
     pub(crate) value: Moved,
 }
@@ -56,6 +58,7 @@ pub(crate) struct Rows {
     table: usize,
     number: usize,
     block: Option<Bytes>,
+    is_cached: bool,
     place: usize,
     newest: Version,
     /// Of the entry that came last, if one did.
@@ -86,6 +89,7 @@ impl Rows {
             table: 0,
             number: 0,
             block: None,
+            is_cached: false,
             place: 0,
             newest: Version::ZERO,
             last: None,
@@ -148,7 +152,8 @@ impl Rows {
         let Some(resident) = index.main.get(self.number) else { return Ok(()) };
         let number = u32::try_from(self.number).unwrap_or(u32::MAX);
         if self.block.is_none() {
-            self.block = Some(self.read_block(number)?);
+            let (block, is_cached) = self.read_block(number)?;
+            (self.block, self.is_cached) = (Some(block), is_cached);
         }
         while index.tables().get(self.table).is_some_and(|table| table.numbers.end <= self.number) {
             self.table += 1;
@@ -191,8 +196,8 @@ impl Rows {
         Ok(true)
     }
 
-    /// A block by its number among both kinds. Blocks of each kind come one after the other.
-    fn read_block(&mut self, number: u32) -> Result<Bytes> {
+    /// A block by its number among both kinds, and whether it is in the cache. Blocks of each kind come one after the other.
+    fn read_block(&mut self, number: u32) -> Result<(Bytes, bool)> {
         let kind = usize::from(number >= HISTORY_NUMBERS);
         self.blocks_read[kind] += 1;
         let ahead = (self.blocks_read[kind] > STREAM_BLOCKS_MIN).then_some(&mut self.ahead[kind]);
@@ -205,7 +210,7 @@ impl Rows {
         {
             return Ok(block.clone());
         }
-        let block = self.read_block(number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS))?;
+        let (block, _) = self.read_block(number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS))?;
         self.history = Some((number, block.clone()));
         Ok(block)
     }
@@ -243,9 +248,10 @@ impl Rows {
     }
 
     fn moved(&self, block: &Bytes, seen: &Seen<'_>) -> Result<Option<Row>> {
+        let is_cached = self.is_cached;
         Ok(match *seen {
             Seen::Nothing => None,
-            Seen::Tombstone(version) => Some(Row { version, suffix: Bytes::new(), value: Moved::Tombstone }),
+            Seen::Tombstone(version) => Some(Row { version, is_cached, suffix: Bytes::new(), value: Moved::Tombstone }),
             Seen::Value(version, suffix, value, is_apart) => {
                 let suffix = if suffix.is_empty() { Bytes::new() } else { block.slice_ref(suffix) };
                 let value = if is_apart {
@@ -254,7 +260,7 @@ impl Rows {
                 } else {
                     Moved::Bytes(block.slice_ref(value))
                 };
-                Some(Row { version, suffix, value })
+                Some(Row { version, is_cached, suffix, value })
             }
         })
     }
@@ -542,7 +548,8 @@ impl Merge {
                 return;
             }
         }
-        let tombstone = |version| Row { version, suffix: Bytes::new(), value: Moved::Tombstone };
+        let is_cached = row.is_cached;
+        let tombstone = |version| Row { version, is_cached, suffix: Bytes::new(), value: Moved::Tombstone };
         self.ready.extend(self.tombstones.drain(..).map(tombstone));
         self.ready.push_back(row);
     }

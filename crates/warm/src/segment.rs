@@ -11,7 +11,7 @@ use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, Lookup, Result, V
 
 use crate::ahead::Ahead;
 use crate::block::{Entry, HistoryRef, MainBlock, head};
-use crate::cache::{Block, BlockRef, Cache, Indexes, Reading, Slots};
+use crate::cache::{Block, BlockRef, Cache, Indexes, Prefill, Reading, Slots};
 use crate::codec::{Codec, Dictionary, decode};
 use crate::error::{corruption, disk_error, format_error};
 use crate::filter::Filter;
@@ -356,16 +356,31 @@ impl Segment {
         self.block(index, number.saturating_add(HISTORY_NUMBERS).max(HISTORY_NUMBERS), reading)
     }
 
-    /// A block for a rewrite, which leaves nothing in the cache; read ahead, if the rewrite has read much.
-    pub(crate) fn block_to_rewrite(&self, index: &Index, number: u32, ahead: Option<&mut Ahead>) -> Result<Bytes> {
+    /// A block for a rewrite, which leaves nothing in the cache, and whether it is there; read ahead, if the rewrite has read much.
+    pub(crate) fn block_to_rewrite(&self, index: &Index, number: u32, ahead: Option<&mut Ahead>) -> Result<(Bytes, bool)> {
         if let Some(block) = index.slot(number).and_then(arc_swap::ArcSwapOption::load_full) {
-            return Ok(block.data.clone());
+            return Ok((block.data.clone(), true));
         }
         let block = match ahead {
             Some(ahead) => ahead.block(self, index, number, Direction::Forward, |_| true, Reason::SstCompact),
             None => self.load_block(index, number, Reason::SstCompact),
         };
-        block.map(|block| block.data)
+        block.map(|block| (block.data, false))
+    }
+
+    /// Puts blocks into the cache that were kept when the file was written.
+    pub(crate) fn prefill(&self, mut prefill: Prefill) -> Result<()> {
+        let partitions = self.partitions()?;
+        while let Some((partition, number, block)) = prefill.take() {
+            let index = IndexRef::into_inner(self.index(partitions, partition, Reading::Stream)?);
+            debug_assert!(
+                self.load_block(&index, number, Reason::SstRead).is_ok_and(|read| read.data == block.data),
+                "block {number} of partition {partition} is another one"
+            );
+            let owner: Arc<dyn Slots> = index;
+            self.shared.cache.insert(&owner, number, &block, Reading::Stream);
+        }
+        Ok(())
     }
 
     /// The error for a block whose checksum is right and whose content is not.

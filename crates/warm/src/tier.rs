@@ -135,7 +135,8 @@ impl WarmTier {
         let next_number = sweep(&*disk, &state, is_read_only)?;
         let cache = Arc::new(Cache::new(options.cache_size_bytes));
         let files = Arc::new(OpenFiles::new(Arc::clone(&disk), options.open_files_max));
-        let maker = Arc::new(FileMaker { disk, store, next_number: AtomicU64::new(next_number) });
+        let (next_number, prefills) = (AtomicU64::new(next_number), Mutex::default());
+        let maker = Arc::new(FileMaker { disk, store, next_number, cache: Arc::clone(&cache), prefills });
         let tier = Self {
             view: ArcSwap::from_pointee(View::new(vec![Vec::new(); LEVELS], Markers::default(), state.tables.clone())),
             options,
@@ -173,7 +174,13 @@ impl WarmTier {
                 Some(segment) => Arc::new(segment.at_level(meta.level)),
                 None => {
                     let identity = FileIdentity { store: self.maker.store, number: meta.number };
-                    Arc::new(Segment::new(meta.clone(), identity, Arc::clone(&self.files), Arc::clone(&self.cache)))
+                    let segment = Segment::new(meta.clone(), identity, Arc::clone(&self.files), Arc::clone(&self.cache));
+                    let prefill = self.maker.prefills.lock().remove(&meta.number);
+                    if let Some(Err(error)) = prefill.map(|prefill| segment.prefill(prefill)) {
+                        // Whoever needs what could not be read meets it again.
+                        tracing::warn!(%error, "the cache could not be filled from a new sorted file");
+                    }
+                    Arc::new(segment)
                 }
             };
             if let Some(level) = levels.get_mut(usize::from(meta.level)) {

@@ -7,6 +7,7 @@ use thermocline_io::{DiskFile, Reason, write_all_at};
 use thermocline_tier::{EntryKind, Result, TableStats, Version};
 
 use crate::block::{BuiltBlock, HistoryRef, MainBuilder, NewEntry};
+use crate::cache::Prefill;
 use crate::codec::{Codec, Compression, Encoder};
 use crate::error::{disk_error, sync_error};
 use crate::filter::{self, Filter};
@@ -79,15 +80,15 @@ struct Current {
 /// A block that is complete, before compression.
 #[derive(Debug)]
 enum Built {
-    /// With its table.
-    Main(EntryKind, BuiltBlock),
+    /// With its table, and whether it takes the place of cached ones.
+    Main(EntryKind, BuiltBlock, bool),
     History(BuiltHistory),
 }
 
 impl Built {
     fn raw(&self) -> &[u8] {
         match self {
-            Self::Main(_, block) => &block.raw,
+            Self::Main(_, block, _) => &block.raw,
             Self::History(block) => &block.raw,
         }
     }
@@ -146,6 +147,8 @@ struct Partition {
     start: u64,
     main_blocks: usize,
     history_blocks: u32,
+    /// How many of its main blocks are compressed.
+    encoded: u32,
     /// Of its keys.
     hashes: Vec<u64>,
     /// Its versions, and its blocks as far as it is known where they are.
@@ -177,11 +180,20 @@ pub(crate) struct SstWriter {
     partition: Partition,
     index: FileIndex,
     entries: u64,
+    /// The main block that is being filled takes the place of cached ones.
+    is_cached: bool,
+    prefill: Prefill,
 }
 
 impl SstWriter {
     /// Begins a file that is empty.
-    pub(crate) fn new(file: Arc<dyn DiskFile>, identity: FileIdentity, compression: Compression, sizes: Sizes) -> Self {
+    pub(crate) fn new(
+        file: Arc<dyn DiskFile>,
+        identity: FileIdentity,
+        compression: Compression,
+        sizes: Sizes,
+        prefill: Prefill,
+    ) -> Self {
         let out = Envelope::new(FileKind::Sst, identity.number, identity.store).encode().to_vec();
         let sample = matches!(compression, Compression::Zstd(_)).then(Vec::new);
         Self {
@@ -204,6 +216,8 @@ impl SstWriter {
             partition: Partition { start: to_u64(ENVELOPE_SIZE_BYTES), ..Partition::default() },
             index: FileIndex::default(),
             entries: 0,
+            is_cached: false,
+            prefill,
         }
     }
 
@@ -219,6 +233,11 @@ impl SstWriter {
 
     fn position(&self) -> u64 {
         self.offset + to_u64(self.out.len())
+    }
+
+    /// Says that the entry that was pushed last was read from a cached block.
+    pub(crate) fn note_cached(&mut self) {
+        self.is_cached = true;
     }
 
     /// Adds an entry: of a higher key than the one before, or of the same key and a lower version.
@@ -355,7 +374,8 @@ impl SstWriter {
     fn close_main(&mut self) -> Result<()> {
         let (Some(block), Some(table)) = (self.main.finish(), self.current.table) else { return Ok(()) };
         self.partition.main_blocks += 1;
-        self.add(Built::Main(table, block))
+        let is_cached = std::mem::take(&mut self.is_cached);
+        self.add(Built::Main(table, block, is_cached))
     }
 
     fn close_history(&mut self) -> Result<()> {
@@ -414,7 +434,11 @@ impl SstWriter {
                 self.partition.index.history.push(HistoryBlockEntry { place, versions });
                 self.write_out(self.sizes.write)
             }
-            Built::Main(table, BuiltBlock { raw, first, versions, keys, common_len, heads }) => {
+            Built::Main(table, BuiltBlock { raw, first, versions, keys, common_len, heads }, is_cached) => {
+                if is_cached {
+                    self.prefill.keep(self.index.partitions.len(), self.partition.encoded, &raw);
+                }
+                self.partition.encoded += 1;
                 let (codec, payload) = self.blocks.encode(&raw);
                 self.run.extend_from_slice(payload);
                 let len = payload.len();
@@ -468,7 +492,7 @@ impl SstWriter {
 
     /// Completes the file and makes its content durable; its entry in the directory is not yet. `None` if nothing was pushed. The
     /// level, the rank and what was applied to it are left to the caller.
-    pub(crate) fn finish(mut self) -> Result<Option<FileMeta>> {
+    pub(crate) fn finish(mut self) -> Result<Option<(FileMeta, Prefill)>> {
         if self.entries == 0 {
             return Ok(None);
         }
@@ -486,7 +510,7 @@ impl SstWriter {
         self.write_out(1)?;
         self.file.sync_data(Reason::SstWrite).map_err(sync_error)?;
         let (Some(first), Some(last)) = (self.index.first().cloned(), self.index.last()) else { return Ok(None) };
-        Ok(Some(FileMeta {
+        let meta = FileMeta {
             number: self.identity.number,
             level: 0,
             size_bytes: file_len,
@@ -499,7 +523,8 @@ impl SstWriter {
             rank: 0,
             tables: self.index.tables,
             summary: Vec::new(),
-        }))
+        };
+        Ok(Some((meta, self.prefill)))
     }
 }
 

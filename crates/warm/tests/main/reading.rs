@@ -3,6 +3,7 @@
 //! Hunts: limits of a block that a legal entry can pass; searches that go wrong where keys share long prefixes; the wrong group
 //! of a long history; blocks that are given up while somebody reads them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -650,8 +651,50 @@ fn rewrites_and_checks_leave_no_index_and_no_block_behind() {
     .unwrap();
     assert_eq!(entries, 10_000);
     assert_eq!(tier.memory_bytes(), before);
+    drop(tier);
+    let tier = open(&disk, WarmOptions { cache_size_bytes: 64 << 10, ..WarmOptions::default() }).unwrap();
     compact(&tier).unwrap();
-    assert!(tier.memory_bytes() < before, "the old file is gone, of the new one nothing was read");
+    assert!(tier.memory_bytes() < before, "nothing was read of the new file, nor of the old one");
+}
+
+#[test]
+fn what_is_cached_is_cached_after_a_rewrite() {
+    check_cached_after_a_rewrite(64 << 20, 0..=0);
+}
+
+#[test]
+fn rewrite_caches_nothing_that_there_is_no_room_for() {
+    check_cached_after_a_rewrite(800_000, 1..=60);
+}
+
+/// Whether blocks are in the cache, the count of those read tells.
+fn check_cached_after_a_rewrite(cache_size_bytes: u64, missed_blocks: RangeInclusive<u64>) {
+    let options = WarmOptions { cache_size_bytes, file_size_bytes: 100_000, partition_blocks: 7, ..WarmOptions::default() };
+    let tier = open(&SimDisk::new(1), options).unwrap();
+    let keys: Vec<String> = (0..10_000).map(|key| format!("key/{key:05}")).collect();
+    let table = |number: usize| if number < 3_000 { MULTI } else { SOURCE };
+    for version in 1..=2 {
+        let value = Some(&b"some value of some length, as long as that"[..]);
+        let writes: Vec<_> = (0..).zip(&keys).map(|(number, key)| (table(number), key.as_bytes(), value)).collect();
+        tier.set(&batch(version, &writes)).unwrap();
+    }
+    compact(&tier).unwrap();
+    let read = |numbers: &mut dyn Iterator<Item = usize>| {
+        let before = tier.counters().blocks_read;
+        for number in numbers {
+            assert!(tier.contains(table(number), keys[number].as_bytes(), Version::MAX).unwrap(), "{number}");
+        }
+        tier.counters().blocks_read - before
+    };
+    let hot = || (0..2_000).chain(5_000..8_000);
+    let blocks = read(&mut hot());
+    assert!(blocks > 20 && read(&mut hot()) == 0, "{blocks}");
+    tier.set(&batch(3, &[(MULTI, b"key/02500", Some(b"new")), (SOURCE, b"key/09999", Some(b"new"))])).unwrap();
+    tier.set_horizon(Version(3)).unwrap();
+    compact(&tier).unwrap();
+    let missed = read(&mut hot());
+    assert!(missed_blocks.contains(&missed), "{missed} of {blocks} blocks were read again");
+    assert!(read(&mut (8_100..9_900)) > 5, "what nobody has read is not there");
 }
 
 #[test]
