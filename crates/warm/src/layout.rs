@@ -599,9 +599,12 @@ impl PartitionIndex {
             tables.push(table);
         }
         let count = reader.count(bytes.len(), 12, "index history blocks")?;
-        let mut history = Vec::with_capacity(count);
+        let mut history: Vec<HistoryBlockEntry> = Vec::with_capacity(count);
         for _ in 0..count {
             let place = read_place(&mut reader, &within)?;
+            if history.last().is_some_and(|last| place.offset < last.place.end()) {
+                return Err(reader.corruption("history block", "one behind the one before", place.offset.to_string()));
+            }
             history.push(HistoryBlockEntry { place, versions: read_versions(&mut reader, base)? });
         }
         let index = Self { versions, tables, history };

@@ -9,6 +9,7 @@ use thermocline_tier::{EntryKind, Result, RetainedTables, TableStats, Version};
 use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
 use crate::block::MainBlock;
 use crate::codec::Codec;
+use crate::filter;
 use crate::history::Group;
 use crate::index::{HISTORY_NUMBERS, Index, Partitions};
 use crate::meta::{FileMeta, TableKey};
@@ -64,6 +65,8 @@ pub(crate) struct Rows {
     /// Of the entry that came last, if one did.
     last: Option<Version>,
     older: Option<Older>,
+    /// Where the history began that was referred to last, and the last of its blocks that was read: those of later keys come after.
+    reached: Option<(u32, u16)>,
     history: Option<(u32, Bytes)>,
     /// Main and history blocks that were read, and those that come next.
     blocks_read: [usize; 2],
@@ -94,6 +97,7 @@ impl Rows {
             newest: Version::ZERO,
             last: None,
             older: None,
+            reached: None,
             history: None,
             blocks_read: [0; 2],
             ahead: [(); 2].map(|()| Ahead::new(ahead_size_bytes)),
@@ -177,6 +181,11 @@ impl Rows {
         let history = entry.history;
         self.row = row;
         if let Some(history) = history {
+            if self.reached.is_some_and(|reached| (history.block, history.offset) <= reached) {
+                // Else a small file could refer to the same versions for each of its keys.
+                return Err(self.segment.malformed(&index, number));
+            }
+            self.reached = Some((history.block, history.offset));
             let (offset, more) = (usize::from(history.offset), history.more);
             self.older = Some(Older { number: history.block, offset, block: None, index: 0, more });
         }
@@ -192,7 +201,7 @@ impl Rows {
         self.index = self.segment.index_to_rewrite(&self.partitions, self.partition)?;
         (self.table, self.number, self.place) = (0, 0, 0);
         // History blocks are numbered within their partition.
-        (self.block, self.history) = (None, None);
+        (self.block, self.history, self.reached) = (None, None, None);
         Ok(true)
     }
 
@@ -230,6 +239,7 @@ impl Rows {
             let number = older.number + 1;
             older = Older { number, offset: 0, block: None, index: 0, more: older.more - 1 };
             block = self.read_history(number)?;
+            self.reached = Some((number, 0));
             let malformed = || self.segment.malformed(&self.index, number.saturating_add(HISTORY_NUMBERS));
             group = Group::read(&block, 0, self.newest).ok_or_else(malformed)?;
         }
@@ -245,6 +255,27 @@ impl Rows {
         self.row = row;
         self.older = Some(older);
         Ok(())
+    }
+
+    /// Whether whoever looks for the current key comes to where it is.
+    fn check_found(&self) -> Result<()> {
+        let Self { index, key: TableKey { table, prefix }, .. } = self;
+        let offset = index.place(to_u32(self.number)).unwrap_or_default().offset;
+        let is_partition = self.partitions.find(*table, prefix) == Some(self.partition);
+        let is_block = index.table(*table).and_then(|table| index.find(table, prefix)) == Some(self.number);
+        if !is_partition || !is_block {
+            return Err(self.segment.damaged(offset, "index", "the block of each key", "another block"));
+        }
+        if !index.filter.may_hold(filter::hash(table.code(), prefix)) {
+            return Err(self.segment.damaged(index.data.end, "filter", "each key", "a key that is missing"));
+        }
+        let (Some(resident), Some(block)) = (index.main.get(self.number), &self.block) else { return Ok(()) };
+        let main = MainBlock::new(block, usize::from(resident.keys), index.versions[self.number].0);
+        let rest = prefix.strip_prefix(index.common(self.number)).unwrap_or_default();
+        match main.lower_bound(rest, resident.heads()) {
+            Some((place, Some(_))) if place == self.place => Ok(()),
+            _ => Err(self.segment.damaged(offset, "heads of a block", "those of its lines", "others")),
+        }
     }
 
     fn moved(&self, block: &Bytes, seen: &Seen<'_>) -> Result<Option<Row>> {
@@ -273,6 +304,9 @@ pub(crate) fn verify_rows(segment: &Arc<Segment>) -> Result<()> {
     let (mut tables, mut versions) = (BTreeMap::<EntryKind, TableStats>::new(), (Version::MAX, Version::ZERO));
     let mut last: Option<TableKey> = None;
     while let Some(row) = rows.row.take() {
+        if last.as_ref() != Some(&rows.key) {
+            rows.check_found()?;
+        }
         let value_len = match &row.value {
             Moved::Tombstone => 0,
             Moved::Bytes(bytes) => bytes.len() as u64,

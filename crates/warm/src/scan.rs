@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use thermocline_format::Corruption;
 use thermocline_tier::{
-    Direction, EntryKind, ErrorKind, INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, RangeRequest, ReadWindow, Result, TierScan, Version,
+    Direction, EntryKind, Error, ErrorKind, INLINE_VALUE_SIZE_BYTES_MAX, RangeBatch, RangeRequest, ReadWindow, Result, TierScan,
+    Version,
 };
 
 use crate::ahead::{self, Ahead, STREAM_BLOCKS_MIN};
@@ -14,6 +15,8 @@ use crate::block::{Entry, HistoryRef, MainBlock};
 use crate::cache::{Block, Reading};
 use crate::error::corruption;
 use crate::index::{Index, IndexRef, Partitions};
+use crate::merge::verify_rows;
+use crate::meta::TableKey;
 use crate::segment::{Seen, Segment, impossible};
 use crate::view::View;
 
@@ -110,7 +113,7 @@ impl Cursor {
     }
 
     #[cold]
-    fn malformed(&self) -> thermocline_tier::Error {
+    fn malformed(&self) -> Error {
         self.segment.malformed(&self.index, u32::try_from(self.number).unwrap_or(u32::MAX))
     }
 
@@ -515,8 +518,8 @@ impl WarmScan {
             None => self.request.range.contains(first.prefix),
         };
         if !is_first_right || (out.len() > 1 && !is_above(end.prefix, first.prefix)) {
-            let damage = Corruption::new("a sorted file", 0, "keys of main blocks", "keys in order", "others");
-            return Err(corruption(damage));
+            let [first, end] = [first, end].map(|entry| TableKey { table: self.request.table, prefix: entry.prefix.to_vec() });
+            return Err(self.find_disorder(&[first, end]));
         }
         if let Some(entry) = out.last() {
             let last = self.last.get_or_insert_default();
@@ -524,6 +527,14 @@ impl WarmScan {
             last.extend_from_slice(entry.prefix);
         }
         Ok(())
+    }
+
+    /// Which of the files that may hold keys has some in a wrong order, and where.
+    #[cold]
+    fn find_disorder(&self, keys: &[TableKey; 2]) -> Error {
+        let may_hold = |segment: &&Arc<Segment>| keys.iter().any(|key| (&segment.meta.first..=&segment.meta.last).contains(&key));
+        let found = self.view.segments().filter(may_hold).find_map(|segment| verify_rows(segment).err());
+        found.unwrap_or_else(|| corruption(Corruption::new("a sorted file", 0, "keys of main blocks", "keys in order", "others")))
     }
 
     fn push(&mut self, number: usize, out: &mut RangeBatch) -> Result<()> {
