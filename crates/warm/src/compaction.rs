@@ -202,18 +202,27 @@ fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedT
     permille(superseded, old_entries(meta).1)
 }
 
-/// Whether some versions that a file holds lie at or below the horizon of a table of its own.
+/// Whether some versions that a file holds lie at or below the horizon of a table.
+fn is_below_horizon_of(table: EntryKind, meta: &FileMeta, retained: &RetainedTables) -> bool {
+    retained.parts(table).any(|(_, retained)| meta.version_min <= retained.horizon())
+}
+
+/// The same of a table of its own.
 fn is_below_horizon(meta: &FileMeta, retained: &RetainedTables) -> bool {
-    let is_below = |(_, retained): (_, &Retained)| meta.version_min <= retained.horizon();
-    meta.tables.iter().any(|(table, _)| retained.parts(*table).any(is_below))
+    meta.tables.iter().any(|(table, _)| is_below_horizon_of(*table, meta, retained))
+}
+
+/// The same of a table of which it has tombstones, or versions that are not the newest.
+fn has_old(meta: &FileMeta, retained: &RetainedTables) -> bool {
+    let is_old = |stats: &TableStats| stats.entries > stats.keys || stats.tombstones > 0;
+    meta.tables.iter().any(|(table, stats)| is_old(stats) && is_below_horizon_of(*table, meta, retained))
 }
 
 /// Whether a file may hold something that need not be kept, whatever other files hold.
 fn may_hold_garbage(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> bool {
     let meta = &segment.meta;
-    let has_old = || is_below_horizon(meta, retained) && old_entries(meta).0 > 0;
     let is_cleared = || meta.tables.iter().any(|(table, _)| may_be_cleared(meta, *table, retained));
-    is_marked(view, std::slice::from_ref(segment)) || has_old() || is_cleared()
+    is_marked(view, std::slice::from_ref(segment)) || has_old(meta, retained) || is_cleared()
 }
 
 /// What was asked to be gone: whatever need not be kept of files with lower numbers, and of versions up to this one.
@@ -600,7 +609,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use thermocline_io::MemoryDisk;
-    use thermocline_tier::ErrorKind;
+    use thermocline_tier::{ErrorKind, TableRetained};
 
     use super::*;
     use crate::open_files::OpenFiles;
@@ -702,6 +711,59 @@ mod tests {
         assert_eq!(middle(&nine).as_deref(), Some("key/000004"));
         assert_eq!(middle(&[single(0, 5000), single(1, 1000)]), None, "nothing lies below it");
         assert_eq!(middle(&nine[..1]), None, "too little for two");
+    }
+
+    /// What is old of one table, and what is below the horizon of another, make no garbage together.
+    #[test]
+    fn file_is_asked_about_for_tables_whose_own_horizon_reaches_what_is_old() {
+        let maker = maker();
+        let mut meta = segment(&maker, 1, 0..10, 50).meta.clone();
+        let (many, once) = (EntryKind::source(1), EntryKind::operator(1));
+        let stats = |entries| TableStats { keys: 10, entries, tombstones: 0, user_bytes: 1000 };
+        meta.tables = vec![(many, stats(50)), (once, stats(10))];
+        let file = described(&maker, meta);
+        let mut levels = vec![Vec::new(); LEVELS];
+        levels[1].push(Arc::clone(&file));
+        let view = View::new(levels, Markers::default(), std::iter::empty().collect());
+        let holds = |table: EntryKind| {
+            let mut retained = RetainedTables::new(Retained::default());
+            retained.insert(table, TableRetained::new(&[], |_| Retained::new(Version(9), [])));
+            may_hold_garbage(&view, &file, &retained)
+        };
+        assert!(!holds(once) && holds(many));
+    }
+
+    #[test]
+    fn level_that_is_too_full_gives_what_costs_least_and_rather_what_is_old() {
+        let maker = maker();
+        let options = WarmOptions { level1_size_bytes: 1, ..WarmOptions::default() };
+        let upper: Vec<_> = [0..100, 100..200, 200..300].map(|numbers| segment(&maker, 1, numbers, 50)).into();
+        // Tombstones or versions that are not the newest, as the manifest counts them.
+        let aged = |segment: &Arc<Segment>, change: fn(&mut TableStats)| {
+            let mut meta = segment.meta.clone();
+            change(&mut meta.tables[0].1);
+            described(&maker, meta)
+        };
+        let picked = |upper: &[Arc<Segment>], lower: &[Arc<Segment>]| {
+            let mut levels = vec![Vec::new(); LEVELS];
+            (levels[1], levels[2]) = (upper.to_vec(), lower.to_vec());
+            let plan = Plan::pick(&View::new(levels, Markers::default(), std::iter::empty().collect()), &options).unwrap();
+            let numbers: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
+            (upper.iter().position(|segment| segment.meta.number == numbers[0]).unwrap(), numbers.len(), plan.level, plan.is_move)
+        };
+        let below = |numbers| segment(&maker, 2, numbers, 50);
+        assert_eq!(picked(&upper, &[below(0..100), below(200..250)]), (1, 1, 2, true), "what meets nothing is moved");
+        let lower = [below(0..100), below(100..200), below(200..300)];
+        for change in [|stats: &mut TableStats| stats.keys = 10, |stats: &mut TableStats| stats.tombstones = 90] {
+            for old in 0..3 {
+                let mut upper = upper.clone();
+                upper[old] = aged(&upper[old], change);
+                assert_eq!(picked(&upper, &lower), (old, 2, 2, false));
+            }
+        }
+        // A third that is old does not outweigh three times as much to rewrite.
+        let upper = [aged(&upper[0], |stats| stats.tombstones = 30), Arc::clone(&upper[1])];
+        assert_eq!(picked(&upper, &[below(0..50), below(50..100), below(100..130)]).0, 1);
     }
 
     #[test]
