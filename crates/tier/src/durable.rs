@@ -110,7 +110,7 @@ pub trait DurableTier: TierStorage {
     fn pressure(&self) -> Pressure;
 
     /// Rewrites what holds keys of a range of a table, so that each key lies in one place and what is reclaimable is gone. `wake` is
-    /// called when there is work that other threads can take on by [`step`](DurableTier::step): once, or never.
+    /// called, without locks, when there is work that other threads can take on by [`step`](DurableTier::step): as often as that begins.
     ///
     /// # Errors
     /// As [`step`](DurableTier::step).

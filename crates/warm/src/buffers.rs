@@ -61,36 +61,54 @@ pub(crate) struct Buffers {
 #[derive(Debug, Default)]
 struct Free {
     /// By how many pages they have, less one.
-    by_pages: [Vec<MappedBytes>; *MAPPED_BYTES.end() / PAGE_BYTES],
+    by_pages: [OfSize; *MAPPED_BYTES.end() / PAGE_BYTES],
+    /// How often one was asked for.
+    asked: u64,
     count: usize,
     bytes: u64,
 }
 
+#[derive(Debug, Default)]
+struct OfSize {
+    buffers: Vec<MappedBytes>,
+    /// When one was asked for last, by [`Free::asked`].
+    asked: u64,
+}
+
 impl Free {
-    fn of_size(&mut self, size: usize) -> Option<&mut Vec<MappedBytes>> {
+    fn of_size(&mut self, size: usize) -> Option<&mut OfSize> {
         self.by_pages.get_mut((size / PAGE_BYTES).checked_sub(1)?)
     }
 
     fn take(&mut self, size: usize) -> Option<MappedBytes> {
-        let bytes = self.of_size(size)?.pop()?;
-        self.count -= 1;
-        self.bytes -= size as u64;
-        Some(bytes)
+        self.asked += 1;
+        let asked = self.asked;
+        let of_size = self.of_size(size)?;
+        of_size.asked = asked;
+        let bytes = of_size.buffers.pop()?;
+        Some(self.less(bytes))
     }
 
     fn put(&mut self, bytes: MappedBytes) {
         let size = bytes.len();
-        if let Some(list) = self.of_size(size) {
-            list.push(bytes);
+        if let Some(of_size) = self.of_size(size) {
+            of_size.buffers.push(bytes);
             self.count += 1;
             self.bytes += size as u64;
         }
     }
 
-    /// One of a size of which there are many.
+    /// One of the size that was not asked for the longest.
     fn give_up(&mut self) -> Option<MappedBytes> {
-        let pages = (1..=self.by_pages.len()).max_by_key(|pages| self.by_pages.get(pages - 1).map(Vec::len))?;
-        self.take(pages * PAGE_BYTES)
+        let sizes = self.by_pages.iter_mut().filter(|of_size| !of_size.buffers.is_empty());
+        let bytes = sizes.min_by_key(|of_size| of_size.asked)?.buffers.pop()?;
+        Some(self.less(bytes))
+    }
+
+    fn less(&mut self, bytes: MappedBytes) -> MappedBytes {
+        self.count -= 1;
+        self.bytes -= bytes.len() as u64;
+        bytes
     }
 }
 
@@ -136,17 +154,21 @@ impl Buffers {
     /// Says how much the cache has room for.
     pub(crate) fn set_room(&self, bytes: u64) {
         self.room_bytes.store(bytes, Ordering::Relaxed);
+        self.trim();
     }
 
     fn mapped(&self, size: usize) -> Option<MappedBytes> {
         if let Some(found) = self.free.lock().take(size) {
             return Some(found);
         }
-        // Those of other sizes make room for it.
-        self.trim();
+        if self.mappings.load(Ordering::Relaxed) >= MAPPINGS_MAX {
+            // Better one of another size less than one on the heap.
+            self.unmap_one_if(|_| true);
+        }
         if self.mappings.fetch_add(1, Ordering::Relaxed) < MAPPINGS_MAX
             && let Ok(bytes) = MappedBytes::new(size)
         {
+            self.trim();
             return Some(bytes);
         }
         self.mappings.fetch_sub(1, Ordering::Relaxed);
@@ -160,16 +182,21 @@ impl Buffers {
 
     /// Unmaps those that there is no room for.
     fn trim(&self) {
-        loop {
+        let is_too_much = |free: &Free| free.count > FREE_MIN && free.bytes > self.room_bytes.load(Ordering::Relaxed);
+        while self.unmap_one_if(is_too_much) {}
+    }
+
+    /// Unmaps one, if there is one and that is wanted; whether it did.
+    fn unmap_one_if(&self, is_wanted: impl Fn(&Free) -> bool) -> bool {
+        let unmapped = {
             let mut free = self.free.lock();
-            if free.count <= FREE_MIN || free.bytes <= self.room_bytes.load(Ordering::Relaxed) {
-                return;
-            }
-            let Some(bytes) = free.give_up() else { return };
-            drop(free);
-            drop(bytes);
-            self.mappings.fetch_sub(1, Ordering::Relaxed);
-        }
+            if is_wanted(&free) { free.give_up() } else { None }
+        };
+        // Without the lock: it takes long.
+        let is_any = unmapped.is_some();
+        drop(unmapped);
+        self.mappings.fetch_sub(usize::from(is_any), Ordering::Relaxed);
+        is_any
     }
 }
 
@@ -232,21 +259,22 @@ mod tests {
     #[test]
     fn few_are_kept_where_there_is_no_room_and_those_of_other_sizes_leave() {
         let buffers = buffers();
-        let free = || buffers.free.lock().by_pages.iter().flatten().map(|bytes| bytes.len()).collect::<Vec<_>>();
+        let free = || {
+            let free = buffers.free.lock();
+            free.by_pages.iter().flat_map(|of_size| &of_size.buffers).map(|bytes| bytes.len()).collect::<Vec<_>>()
+        };
         let many = |len| drop((0..4 * FREE_MIN).map(|_| filled(&buffers, len, 1)).collect::<Vec<_>>());
         many(16_000);
         assert_eq!(free(), [16_384; FREE_MIN]);
         many(20_000);
-        let kept = free();
-        assert_eq!(kept.len(), FREE_MIN);
-        assert!(kept.contains(&20_480), "{kept:?}");
+        assert_eq!(free(), [20_480; FREE_MIN]);
         assert_eq!(buffers.mappings.load(Ordering::Relaxed), FREE_MIN);
         // Tiny and huge ones are the heap's.
         for len in [0, 1, 100, 4096, 65_537, 100_000] {
             let bytes = filled(&buffers, len, 1);
             assert_eq!((bytes.len(), bytes.as_ptr().align_offset(ALIGNMENT)), (len, 0), "{len}");
         }
-        assert_eq!(free(), kept);
+        assert_eq!(free(), [20_480; FREE_MIN]);
     }
 
     #[test]
@@ -256,13 +284,23 @@ mod tests {
         buffers.set_room(100 * 16_384);
         drop((0..150).map(|_| filled(&buffers, 16_000, 1)).collect::<Vec<_>>());
         assert_eq!(free_bytes(), 100 * 16_384);
-        // One of another size makes those leave that there is no room for any more, be it new or given back.
         buffers.set_room(50 * 16_384);
-        let other = filled(&buffers, 20_000, 1);
         assert_eq!(free_bytes(), 50 * 16_384);
-        drop(other);
-        assert!((49 * 16_384..=50 * 16_384).contains(&free_bytes()), "{}", free_bytes());
+        // One of another size makes those leave that were not asked for since.
+        drop(filled(&buffers, 20_000, 1));
+        assert_eq!(free_bytes(), 48 * 16_384 + 20_480);
         assert_eq!(buffers.mappings.load(Ordering::Relaxed), buffers.free.lock().count);
+    }
+
+    #[test]
+    fn where_no_mapping_more_is_allowed_one_of_another_size_makes_room() {
+        let buffers = buffers();
+        buffers.set_room(1 << 20);
+        drop(filled(&buffers, 16_000, 1));
+        buffers.mappings.store(MAPPINGS_MAX, Ordering::Relaxed);
+        let other = buffers.take(20_000);
+        assert!(matches!(other.memory, Memory::Mapped(_)), "{other:?}");
+        assert_eq!((buffers.free.lock().count, buffers.mappings.load(Ordering::Relaxed)), (0, MAPPINGS_MAX));
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::buffers::Buffers;
 /// So often the hand must come by an index that nobody has used meanwhile before it is given up. With an index all its blocks go.
 pub(crate) const INDEX_ROUNDS: u8 = 4;
 
+/// What rewrites may keep for the readers of their files, as one part of so many of the budget: nothing gives it up until they are live.
+const PREFILL_PART: u64 = 4;
+
 /// What a cached block takes beside its bytes: itself, its counts and its place in the ring.
 const BLOCK_OVERHEAD_BYTES: usize = 128;
 
@@ -140,6 +143,8 @@ pub(crate) struct Cache {
     /// Indexes of partitions, with their filters.
     index_bytes: AtomicU64,
     block_bytes: AtomicU64,
+    /// The part of them that waits for files to become live.
+    prefill_bytes: AtomicU64,
     misses: AtomicU64,
     /// Frames whose owner is gone.
     dead: AtomicUsize,
@@ -156,6 +161,7 @@ impl Cache {
             pinned_bytes: AtomicU64::new(0),
             index_bytes: AtomicU64::new(0),
             block_bytes: AtomicU64::new(0),
+            prefill_bytes: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             dead: AtomicUsize::new(0),
             ring: Mutex::new(Ring::default()),
@@ -315,10 +321,12 @@ impl Prefill {
     /// Keeps the content of a block, if there is room.
     pub(crate) fn keep(&mut self, partition: usize, number: u32, raw: &[u8]) {
         let size = (Buffers::size_bytes(raw.len()) + BLOCK_OVERHEAD_BYTES) as u64;
-        if self.cache.used_bytes() + size > self.cache.budget_bytes {
+        let waiting = self.cache.prefill_bytes.load(Ordering::Relaxed) + size;
+        if self.cache.used_bytes() + size > self.cache.budget_bytes || waiting > self.cache.budget_bytes / PREFILL_PART {
             return;
         }
         self.cache.block_bytes.fetch_add(size, Ordering::Relaxed);
+        self.cache.prefill_bytes.fetch_add(size, Ordering::Relaxed);
         self.cache.note_room();
         let mut buffer = self.cache.buffers.take(raw.len());
         buffer.as_mut().copy_from_slice(raw);
@@ -328,7 +336,9 @@ impl Prefill {
     /// A block that was kept; from now on it counts no more.
     pub(crate) fn take(&mut self) -> Option<(usize, u32, Arc<Block>)> {
         let (partition, number, block) = self.blocks.pop()?;
-        self.cache.block_bytes.fetch_sub(block.size_bytes() as u64, Ordering::Relaxed);
+        let size = block.size_bytes() as u64;
+        self.cache.block_bytes.fetch_sub(size, Ordering::Relaxed);
+        self.cache.prefill_bytes.fetch_sub(size, Ordering::Relaxed);
         Some((partition, number, block))
     }
 }
@@ -423,20 +433,27 @@ mod tests {
     #[test]
     fn blocks_of_a_file_that_is_being_written_take_free_room_only_and_give_it_back() {
         let size = (Buffers::size_bytes(SIZE) + BLOCK_OVERHEAD_BYTES) as u64;
-        let cache = Arc::new(Cache::new(10 * size));
-        let table = table(20);
-        for number in 0..4 {
+        let cache = Arc::new(Cache::new(40 * size));
+        let table = table(40);
+        let fill = || {
+            let mut prefill = Prefill::new(&cache);
+            for number in 0..20 {
+                prefill.keep(3, number, &[7; SIZE]);
+            }
+            prefill
+        };
+        let mut prefill = fill();
+        assert_eq!((prefill.blocks.len(), cache.used_bytes()), (10, 10 * size), "a part of the budget");
+        assert!(fill().is_empty(), "of all together");
+        let (partition, number, block) = prefill.take().unwrap();
+        assert_eq!((partition, number, block.data.to_vec()), (3, 9, vec![7; SIZE]));
+        drop(prefill);
+        assert_eq!(cache.used_bytes(), 0);
+        for number in 0..36 {
             read(&cache, &table, number, Reading::Point);
         }
-        let mut prefill = Prefill::new(&cache);
-        for number in 0..20 {
-            prefill.keep(0, number, &[7; SIZE]);
-        }
-        assert_eq!((prefill.blocks.len(), cache.used_bytes()), (6, 10 * size));
-        let (partition, number, block) = prefill.take().unwrap();
-        assert_eq!((partition, number, block.data.to_vec()), (0, 5, vec![7; SIZE]));
-        drop(prefill);
-        assert_eq!(cache.used_bytes(), 4 * size);
+        assert_eq!(fill().blocks.len(), 4, "room that is free");
+        assert_eq!(cache.used_bytes(), 36 * size);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::layout::{BLOCK_SIZE_BYTES, PARTITION_BLOCKS};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarmOptions {
     /// What blocks, indexes and filters in memory may take together. Those that were not used for long make room for others, indexes later
-    /// than blocks. At least 64 KiB.
+    /// than blocks. Buffers of what is gone stay the process's, for what comes, as far as the rest of this allows. At least 64 KiB.
     pub cache_size_bytes: u64,
     /// How many files are kept open for reading. When more are read, those that were not read for long are closed, and opened again when
     /// they are read; reads that find all in memory need no open file. Each thread that reads or rewrites may have two more open for a

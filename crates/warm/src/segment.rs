@@ -371,14 +371,20 @@ impl Segment {
     /// Puts blocks into the cache that were kept when the file was written.
     pub(crate) fn prefill(&self, mut prefill: Prefill) -> Result<()> {
         let partitions = self.partitions()?;
+        // Blocks of one partition come together. Where there is no room for its index there is none for them.
+        let mut last: Option<(usize, Arc<Index>)> = None;
         while let Some((partition, number, block)) = prefill.take() {
-            let index = IndexRef::into_inner(self.index(partitions, partition, Reading::Stream)?);
+            let index = match last.take().filter(|(last, _)| *last == partition) {
+                Some((_, index)) => index,
+                None => IndexRef::into_inner(self.index(partitions, partition, Reading::Stream)?),
+            };
             debug_assert!(
-                self.load_block(&index, number, Reason::SstRead).is_ok_and(|read| read.data == block.data),
+                self.load_block(&index, number, Reason::SstRead).map_or(true, |read| read.data == block.data),
                 "block {number} of partition {partition} is another one"
             );
-            let owner: Arc<dyn Slots> = index;
+            let owner: Arc<dyn Slots> = Arc::clone(&index) as Arc<dyn Slots>;
             self.shared.cache.insert(&owner, number, &block, Reading::Stream);
+            last = Some((partition, index));
         }
         Ok(())
     }

@@ -222,7 +222,9 @@ impl WarmTier {
         self.sync_names(catalog, !added.is_empty()).inspect_err(|_| discard())?;
         self.commit(catalog, edit).inspect_err(|error| {
             // After a failed sync it is not known whether the manifest names them: the next open decides.
-            if !matches!(error.kind(), ErrorKind::Poisoned) {
+            if matches!(error.kind(), ErrorKind::Poisoned) {
+                self.maker.prefills.lock().retain(|number, _| !added.contains(number));
+            } else {
                 discard();
             }
         })

@@ -75,6 +75,8 @@ struct Current {
     history: Option<HistoryRef>,
     /// The history block that holds the end of its history.
     history_block: u32,
+    /// It was read from a cached block.
+    is_cached: bool,
 }
 
 /// A block that is complete, before compression.
@@ -180,8 +182,8 @@ pub(crate) struct SstWriter {
     partition: Partition,
     index: FileIndex,
     entries: u64,
-    /// The main block that is being filled takes the place of cached ones.
-    is_cached: bool,
+    /// How many keys of the main block that is being filled were read from cached blocks.
+    cached_keys: usize,
     prefill: Prefill,
 }
 
@@ -216,7 +218,7 @@ impl SstWriter {
             partition: Partition { start: to_u64(ENVELOPE_SIZE_BYTES), ..Partition::default() },
             index: FileIndex::default(),
             entries: 0,
-            is_cached: false,
+            cached_keys: 0,
             prefill,
         }
     }
@@ -237,7 +239,7 @@ impl SstWriter {
 
     /// Says that the entry that was pushed last was read from a cached block.
     pub(crate) fn note_cached(&mut self) {
-        self.is_cached = true;
+        self.current.is_cached = true;
     }
 
     /// Adds an entry: of a higher key than the one before, or of the same key and a lower version.
@@ -290,7 +292,7 @@ impl SstWriter {
         current.suffix.clear();
         current.suffix.extend_from_slice(entry.suffix);
         (current.version, current.oldest, current.flags) = (entry.version, entry.version, flags);
-        (current.value, current.history) = (value, None);
+        (current.value, current.history, current.is_cached) = (value, None, false);
         self.partition.hashes.push(filter::hash(entry.table.code(), entry.prefix));
         Ok(())
     }
@@ -352,7 +354,8 @@ impl SstWriter {
         if current.table.is_none() {
             return Ok(());
         }
-        let Current { version, oldest, flags, history, .. } = self.current;
+        let Current { version, oldest, flags, history, is_cached, .. } = self.current;
+        self.cached_keys += usize::from(is_cached);
         let Current { prefix, suffix, value, .. } = &self.current;
         self.main.push(&NewEntry { key: prefix, suffix, version, flags, value, history, oldest });
         if self.main.is_full(self.sizes.main) || self.has_much_history() { self.end_main() } else { Ok(()) }
@@ -374,7 +377,8 @@ impl SstWriter {
     fn close_main(&mut self) -> Result<()> {
         let (Some(block), Some(table)) = (self.main.finish(), self.current.table) else { return Ok(()) };
         self.partition.main_blocks += 1;
-        let is_cached = std::mem::take(&mut self.is_cached);
+        // Most of it, so that few blocks that are cached do not bring many that nobody has read.
+        let is_cached = 2 * std::mem::take(&mut self.cached_keys) > usize::from(block.keys);
         self.add(Built::Main(table, block, is_cached))
     }
 

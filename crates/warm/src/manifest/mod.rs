@@ -69,6 +69,10 @@ pub(crate) struct Manifest {
     is_sealed: bool,
     /// The first sync that failed.
     poison: Option<Error>,
+    /// A commit is under way, or has panicked: then it is not known what the file says.
+    is_committing: bool,
+    /// How many edits are behind the snapshot: they may name what the state does not any more.
+    edits: u64,
     /// It is written anew when it is this long, in bytes.
     rewrite_at: u64,
     rewrite_size_bytes_min: u64,
@@ -136,6 +140,8 @@ impl Manifest {
             is_read_only,
             is_sealed: true,
             poison: None,
+            is_committing: false,
+            edits: 0,
             rewrite_at: 0,
             rewrite_size_bytes_min: REWRITE_SIZE_BYTES_MIN,
             written_bytes: 0,
@@ -168,6 +174,8 @@ impl Manifest {
             is_read_only: false,
             is_sealed: false,
             poison: None,
+            is_committing: false,
+            edits: 0,
             rewrite_at: 0,
             rewrite_size_bytes_min: REWRITE_SIZE_BYTES_MIN,
             written_bytes: end.offset,
@@ -188,6 +196,25 @@ impl Manifest {
     /// [`Unsupported`](ErrorKind::Unsupported) if it was opened for reading.
     pub(crate) fn commit(&mut self, edit: &Edit, state: &State) -> Result<()> {
         self.check_writable()?;
+        self.is_committing = true;
+        let committed = self.commit_checked(edit, state);
+        self.is_committing = false;
+        committed
+    }
+
+    /// Writes the manifest anew if it holds more than the state: keys of files that are gone, and of versions that were dropped.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub(crate) fn forget_edits(&mut self, state: &State) -> Result<()> {
+        if self.edits == 0 {
+            return Ok(());
+        }
+        self.check_writable()?;
+        self.rewrite(state).map_err(|error| self.fail(error))
+    }
+
+    fn commit_checked(&mut self, edit: &Edit, state: &State) -> Result<()> {
         // What could be written but not be read back would be the end of the store.
         edit.check().map_err(|what| ErrorKind::InvalidArgument { what })?;
         if self.is_sealed {
@@ -243,6 +270,9 @@ impl Manifest {
         if let Some(cause) = &self.poison {
             return Err(Error::with_source(ErrorKind::Poisoned, cause.clone()));
         }
+        if self.is_committing {
+            return Err(Error::with_source(ErrorKind::Poisoned, "a commit to the manifest panicked"));
+        }
         if self.is_read_only {
             return Err(ErrorKind::Unsupported { what: "writing to a manifest that was opened for reading".into() }.into());
         }
@@ -269,6 +299,7 @@ impl Manifest {
         let mut writer = begin_record();
         payload::write_edit(&mut writer, edit);
         check_payload(writer.len()).map_err(WriteError::Refused)?;
+        self.edits += 1;
         self.write(writer, RecordKind::Edit)?;
         self.file.sync_data(Reason::ManifestWrite)?;
         self.durable = self.end;
@@ -308,7 +339,7 @@ impl Manifest {
         self.header = header;
         self.end = end;
         self.durable = end;
-        self.is_sealed = false;
+        (self.is_sealed, self.edits) = (false, 0);
         self.plan_rewrite();
         self.settle()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thermocline_io::sync::atomic::Ordering;
 use thermocline_tier::{Amount, DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables, TableStats};
 
-use super::WarmTier;
+use super::{Catalog, WarmTier};
 use crate::compaction::{Asked, Part, Plan, is_hidden};
 use crate::manifest::{Edit, State};
 use crate::merge::Keep;
@@ -50,6 +50,8 @@ pub(super) struct Jobs {
     is_ending: bool,
     wanted: VecDeque<Request>,
     last_request: u64,
+    /// The request that is being begun, with the lock. Whoever finds one with the lock knows that this has panicked.
+    beginning: Option<u64>,
     /// While something is asked to be gone, every other rewrite is for that.
     was_for_garbage: bool,
     /// How requests went, until those who wait look.
@@ -100,25 +102,27 @@ impl WarmTier {
     /// Rewrites what holds keys of a range, with the help of whoever asks for work meanwhile.
     pub(super) fn rewrite(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()> {
         self.check_writable()?;
-        let number = {
-            let mut jobs = self.jobs.lock();
-            jobs.last_request += 1;
-            let number = jobs.last_request;
-            jobs.wanted.push_back(Request { number, table, range: range.clone() });
-            number
-        };
-        // Those who look before it is there find nothing, and look no more.
-        wake();
         let mut jobs = self.jobs.lock();
+        jobs.last_request += 1;
+        let number = jobs.last_request;
+        jobs.wanted.push_back(Request { number, table, range: range.clone() });
         loop {
             if let Some(answer) = jobs.answers.remove(&number) {
                 return answer;
+            }
+            if jobs.beginning == Some(number) {
+                return Err(impossible("the beginning of a rewrite panicked"));
             }
             // What is under way ends first, and other threads may take this one up.
             if jobs.is_taken() {
                 self.given_back.wait(&mut jobs);
             } else {
+                let begins_next = jobs.job.is_none();
                 drop(jobs);
+                if begins_next {
+                    // Whoever looked before has found nothing, and looks no more.
+                    wake();
+                }
                 let stepped = self.step_rewrite();
                 jobs = self.jobs.lock();
                 if let Err(error) = stepped
@@ -177,10 +181,12 @@ impl WarmTier {
             self.check_writable()?;
             return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
+        jobs.beginning = Some(number);
         let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, &self.retained()) {
             Some(plan) => self.start(jobs, plan, Some(number)),
             None => Ok(()),
         });
+        jobs.beginning = None;
         if jobs.job.is_none() {
             jobs.answer(Some(number), &started);
         }
@@ -233,11 +239,22 @@ impl WarmTier {
             if let Some(plan) = Plan::any_garbage(view, &self.options, &retained, asked) {
                 return Some(plan);
             }
-            now.take_if(|now| *now == asked);
+            drop(now);
+            if let Err(error) = self.forget_edits() {
+                tracing::warn!(%error, "the manifest still names what is gone; it is tried again");
+                return None;
+            }
+            self.asked.lock().take_if(|now| *now == asked);
         }
         let has_markers = !view.markers.clears.is_empty() || !view.markers.drops.is_empty();
         let may_hold = retained != RetainedTables::default() || has_markers;
         may_hold.then(|| Plan::garbage(view, &self.options, &retained)).flatten()
+    }
+
+    fn forget_edits(&self) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        let Catalog { manifest, state } = &mut *catalog;
+        manifest.as_mut().map_or(Ok(()), |manifest| manifest.forget_edits(state))
     }
 
     /// Removes files of which nothing is seen any more: a clear left them for a rewrite that has ended since, or never did, or all that they
@@ -304,13 +321,9 @@ impl WarmTier {
         let Some(job) = jobs.job.take() else { return Ok(()) };
         jobs.is_ending = true;
         drop(jobs);
-        let request = job.request;
-        let ended = self.end(job);
-        let mut jobs = self.jobs.lock();
-        jobs.is_ending = false;
-        jobs.inputs.clear();
-        jobs.answer(request, &ended);
-        ended
+        let mut ending = Ending { tier: self, request: job.request, result: Err(impossible("the end of a rewrite panicked")) };
+        ending.result = self.end(job);
+        ending.result.clone()
     }
 
     /// Takes a complete rewrite over, or gives it up.
@@ -360,6 +373,24 @@ fn less(files: &[FileMeta], others: &[FileMeta]) -> BTreeMap<EntryKind, Amount> 
         (table, Amount { entries, bytes: stats.user_bytes.saturating_sub(other.user_bytes) })
     };
     sums(files).into_iter().map(less).collect()
+}
+
+/// A rewrite that is being taken over. If that panics, it has failed, and nobody waits for it.
+struct Ending<'a> {
+    tier: &'a WarmTier,
+    request: Option<u64>,
+    result: Result<()>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut jobs = self.tier.jobs.lock();
+        jobs.is_ending = false;
+        jobs.inputs.clear();
+        jobs.answer(self.request, &self.result);
+        drop(jobs);
+        self.tier.given_back.notify_all();
+    }
 }
 
 /// A part that somebody works on. If that panics, the rewrite has failed, and nobody waits for it.

@@ -424,16 +424,88 @@ fn after_a_failed_sync_of_the_manifest_reads_go_on_and_writes_are_refused_with_t
 
 #[test]
 fn rewrite_that_panics_fails_and_nobody_waits_for_it() {
+    // While it reads, and while its files are taken over.
+    let took_over = [(Operation::SyncDir, Reason::SstWrite), (Operation::SyncData, Reason::ManifestWrite)];
+    for (operation, reason) in [(Operation::Read, Reason::SstCompact)].into_iter().chain(took_over) {
+        let disk = SimDisk::new(1);
+        let tier = filled(&disk);
+        let look = Look::of_tier(&tier).unwrap();
+        disk.observe(move |call| {
+            assert!((call.operation, call.reason) != (operation, Some(reason)), "as a broken disk would");
+        });
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tier.compact(MULTI, &KeyRange::all(), &|| {})));
+        assert!(broken.is_err(), "{operation:?}");
+        disk.observe(|_| {});
+        match tier.compact(MULTI, &KeyRange::all(), &|| {}) {
+            // What the manifest says then, the next open finds out.
+            Err(error) => assert!(error.kind() == &ErrorKind::Poisoned && reason == Reason::ManifestWrite, "{error}"),
+            Ok(()) => assert_ne!(reason, Reason::ManifestWrite),
+        }
+        assert_eq!(Look::of_tier(&tier).unwrap(), look);
+        drop(tier);
+        let tier = open(&disk, small()).unwrap();
+        assert_eq!(Look::of_tier(&tier).unwrap(), look);
+        check_no_orphans(&disk, &tier).unwrap();
+    }
+}
+
+/// Whoever had asked for it found neither an answer nor anything to do, and looked again for ever.
+#[test]
+fn rewrite_whose_beginning_panics_is_answered() {
     let disk = SimDisk::new(1);
-    let tier = filled(&disk);
-    let look = Look::of_tier(&tier).unwrap();
-    disk.observe(|call| assert!(call.reason != Some(Reason::SstCompact), "as a broken disk would"));
-    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tier.compact(MULTI, &KeyRange::all(), &|| {})));
-    assert!(broken.is_err());
+    drop(filled(&disk));
+    let tier = open(&disk, small()).unwrap();
+    let asks = std::thread::current().id();
+    disk.observe(move |call| {
+        let is_helper = std::thread::current().id() != asks;
+        assert!(!(is_helper && call.operation == Operation::Read), "as a broken disk would");
+    });
+    let help = || {
+        let helper = std::thread::scope(|scope| scope.spawn(|| tier.step()).join());
+        assert!(helper.is_err(), "it panicked");
+    };
+    let answer = tier.compact(MULTI, &KeyRange::all(), &help).unwrap_err();
+    assert!(answer.to_string().contains("panicked"), "{answer}");
     disk.observe(|_| {});
     tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap();
-    assert_eq!(Look::of_tier(&tier).unwrap(), look);
-    check_no_orphans(&disk, &tier).unwrap();
+}
+
+/// What was kept for the readers of its files counts as cached, and nothing would give it up.
+#[test]
+fn rewrite_that_is_not_taken_over_leaves_nothing_in_the_cache() {
+    let sync = FaultKind::FailSync { cause: DiskErrorKind::Io, cache: SyncCache::Kept };
+    for (fault, operation) in [(sync, Operation::SyncData), (FaultKind::Fail(DiskErrorKind::DiskFull), Operation::Write)] {
+        let disk = SimDisk::new(1);
+        drop(filled(&disk));
+        let tier = open(&disk, WarmOptions { cache_size_bytes: 16 << 20, ..small() }).unwrap();
+        let look = Look::of_tier(&tier).unwrap();
+        let nothing_read = tier.memory_bytes();
+        let mut keys = Vec::new();
+        tier.visit_entries(&mut |table, entry| {
+            keys.push((table, entry.prefix.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        let read = || {
+            let before = tier.counters().blocks_read;
+            for (table, key) in &keys {
+                tier.get(*table, key, Version::MAX).unwrap();
+            }
+            tier.counters().blocks_read - before
+        };
+        assert!(read() > 0 && read() == 0 && tier.memory_bytes() > nothing_read);
+        let before = tier.memory_bytes();
+        disk.inject(Fault::new(fault, When::Nth(0)).reason(Reason::ManifestWrite).on(operation));
+        let failed = tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err();
+        assert_eq!(tier.memory_bytes(), before, "{operation:?}");
+        assert!(Look::of_tier(&tier).unwrap() == look);
+        disk.clear_faults();
+        if failed.kind() != &ErrorKind::Poisoned {
+            // There was something to leave.
+            tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap();
+            assert_eq!(read(), 0, "what takes the place of cached blocks is cached");
+        }
+    }
 }
 
 /// It tried again for ever, without a pause, and held whoever wanted to close the store.
