@@ -146,7 +146,7 @@ impl Consumers {
     }
 
     /// Waits until there is a commit above `seen`, for `duration` at most; whether there is.
-    fn wait_above(&self, core: &Core, seen: Version, duration: Duration) -> bool {
+    pub(crate) fn wait_above(&self, core: &Core, seen: Version, duration: Duration) -> bool {
         let mut turn = self.turn.lock();
         self.waiting.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -356,7 +356,7 @@ fn is_overtaken(error: &Error) -> bool {
 }
 
 /// Leaves of a commit what a scope is about, and says whether that is anything.
-fn keep_scope(commit: &mut Commit, scope: &Scope) -> bool {
+pub(crate) fn keep_scope(commit: &mut Commit, scope: &Scope) -> bool {
     let Some(table) = scope.table() else { return true };
     commit.clears.retain(|cleared| *cleared == table);
     commit.changes.retain(|change| scope.covers(change.table, &change.prefix));

@@ -446,6 +446,27 @@ fn whoever_waits_gets_what_comes_and_hears_of_the_end() {
 }
 
 #[test]
+fn changes_can_be_waited_for() {
+    let store = threaded();
+    let mut changes = store.changes(Version::ZERO).unwrap().about(Scope::Table(T));
+    assert!(changes.wait(Duration::ZERO).unwrap().is_none() && changes.wait(Duration::from_millis(1)).unwrap().is_none());
+    let (heard, hears) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            assert_eq!(changes.wait(SOON).unwrap().unwrap().version, Version(2));
+            heard.send(()).unwrap();
+            changes.wait(SOON).unwrap_err()
+        });
+        // Another table is not what it waits for.
+        store.commit(batch(U, &["a=1"])).unwrap();
+        store.commit(batch(T, &["a=1"])).unwrap();
+        hears.recv().unwrap();
+        store.close().unwrap();
+        assert_eq!(waiting.join().unwrap().kind(), &ErrorKind::Closed);
+    });
+}
+
+#[test]
 fn consumer_that_hears_of_nothing_holds_nobody() {
     let store = threaded();
     let holding = Holding::HoldWriters(200_000);

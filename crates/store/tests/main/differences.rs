@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use thermocline_store::{Batch, DiffEntry, Store};
+use thermocline_store::{Batch, DiffEntry, Scope, Store};
 use thermocline_tier::{KeyRange, Result, Version};
 
 use super::{T, U, commit, store};
@@ -96,6 +96,25 @@ fn changes_give_every_commit_once_and_go_on_where_they_ended() {
     assert_eq!((cleared.version, &cleared.clears[..]), (Version(3), &[T][..]));
     assert!(all.next().is_none());
     assert_eq!(store.changes(Version(1)).unwrap().map(|commit| commit.unwrap().version.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn changes_of_some_keys_alone_pass_over_all_other_commits() {
+    let (store, _disk) = store();
+    commit(&store, T, &["a=1", "b=1"]);
+    commit(&store, U, &["a=1"]);
+    commit(&store, T, &["a=2"]);
+    commit(&store, T, &["c=3"]);
+    let keys_of = |scope| {
+        let of = |commit: thermocline_store::Commit| {
+            let keys: Vec<_> = commit.changes.iter().map(|change| String::from_utf8(change.prefix.to_vec()).unwrap()).collect();
+            format!("{}:{}", commit.version, keys.concat())
+        };
+        store.changes(Version::ZERO).unwrap().about(scope).map(|commit| of(commit.unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(keys_of(Scope::Table(T)), ["1:ab", "3:a", "4:c"]);
+    assert_eq!(keys_of(Scope::Range(T, KeyRange::new("b"..))), ["1:b", "4:c"]);
+    assert_eq!(keys_of(Scope::Table(U)), ["2:a"]);
 }
 
 /// A step of a random history: writes of some keys, or a clear.
