@@ -62,6 +62,8 @@ fn rewrite<T>(
     let store = builder.mode(OpenMode::MustExist).background(Background::ByHand).open()?;
     let before = Moment::of(&store);
     store.flush()?;
+    // Leases that are over hold nothing.
+    store.apply_retention()?;
     let moved = move_horizons(&store)?;
     for table in store.tables()? {
         store.compact(table, &KeyRange::all())?;

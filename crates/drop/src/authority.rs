@@ -713,7 +713,7 @@ impl Authority {
     /// some table is above, the second value says what could be read before: the reader gets no more than that.
     ///
     /// # Errors
-    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if nothing says that the version can be read of all tables that keep all.
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) if nothing says that the version can be read of some keys.
     pub fn pin_reader(
         &mut self,
         version: Version,
@@ -725,7 +725,7 @@ impl Authority {
             None
         } else {
             let retained = self.retained();
-            if !retained.others().allows(version) {
+            if !retained.allows_some(version) {
                 let horizon = retained.others().horizon();
                 return Err(ErrorKind::VersionReclaimed { requested: version, horizon }.into());
             }

@@ -154,7 +154,12 @@ impl Core {
         let (pinned, kept) = (authority.pinned(), self.reclaim.kept());
         let (mut drops, mut changes, mut is_held) = (Vec::new(), Vec::new(), false);
         let mut reclaimed: BTreeMap<EntryKind, Amount> = BTreeMap::new();
+        let mut count = 0;
         for command in commands {
+            if drops.len() >= DROPS_MAX {
+                break;
+            }
+            count += 1;
             let DropCommand { table, key, .. } = command;
             let entries = left.entry((*table, key)).or_default();
             let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();

@@ -134,10 +134,14 @@ fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: 
         warned_until: Mutex::default(),
     });
     // What was dropped from memory has come back with the log.
-    let is_memory_alone = core.storage.durable().is_none();
-    if !is_read_only || is_memory_alone {
-        drop_again(&**core.storage.view().merged()?, &dropped)?;
+    let view = core.storage.view();
+    if is_read_only {
+        // The files know what was dropped from them, and may not be written to.
+        view.in_memory().try_for_each(|tier| drop_again(&**tier, &dropped))?;
+    } else {
+        drop_again(&**view.merged()?, &dropped)?;
     }
+    drop(view);
     if !is_read_only && let Err(error) = core.drop_all(false) {
         tracing::warn!(%error, "dropping versions fails; it is tried again");
     }

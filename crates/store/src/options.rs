@@ -74,7 +74,8 @@ pub struct StoreOptions {
     /// what it meets one level below at a time, in turns with what else there is to rewrite. Without a durable tier, memory is swept then; the
     /// log of such a store is never cut. `None`, the default, leaves them until there are enough of them in a file.
     ///
-    /// Not meant is the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it.
+    /// Not meant is the log as far as [`log_keep_bytes`](Self::log_keep_bytes) and consumers hold it; nor files that a snapshot or a scan from
+    /// before still reads, nor one that the system refuses to remove: these go with their last reader, or with the next open.
     pub garbage_max_age: Option<Duration>,
     /// A snapshot, or a scan of one, that lives for longer than this is named in a warning, once, with the place where it was made: it keeps
     /// what it can read, and may have been forgotten. An hour by default; `None`: never.

@@ -8,6 +8,7 @@ use thermocline_tier::{TierStats, Version};
 use thermocline_wal::{LogStats, RecoveryReport};
 
 use crate::background::Job;
+use crate::options::OpenMode;
 use crate::pressure::BackPressure;
 use crate::store::Store;
 
@@ -136,7 +137,11 @@ impl Store {
             expired_rows: inner.expired_rows.load(Ordering::Relaxed),
             dropped_versions: inner.dropped_versions.load(Ordering::Relaxed),
             pending_drops: inner.reclaim.read().pending_drops_len(),
-            garbage_since: inner.reclaim.read().garbage_since().filter(|_| inner.options.garbage_max_age.is_some()),
+            garbage_since: inner
+                .reclaim
+                .read()
+                .garbage_since()
+                .filter(|_| inner.options.mode == OpenMode::ReadOnly || inner.options.garbage_max_age.is_some()),
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]
                 .into_iter()

@@ -234,6 +234,9 @@ impl Store {
     /// The value of a key in the latest state; `None` if it was deleted or never written. `key` is the prefix, where the
     /// store's layout has suffixes.
     ///
+    /// The value is not copied: as long as it lives, so does the block that it lies in, up to 64 KiB, beside the budget of memory. Copy
+    /// what you keep.
+    ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), or what the tiers fail with.
     pub fn get(&self, table: EntryKind, key: &[u8]) -> Result<Option<Bytes>> {
@@ -283,11 +286,13 @@ impl Store {
         Snapshot::pin(&self.inner, Version::MAX, "snapshot")
     }
 
-    /// The state at `version`, pinned. Above the last commit that is the latest state.
+    /// The state at `version`, pinned. Above the last commit that is the latest state. Below the [horizon](Store::horizon) it holds what
+    /// pins and policies keep: keys of which that is not so fail when they are read, as a table does that was purged later, with
+    /// `VersionReclaimed`.
     ///
     /// # Errors
-    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) for a version below the [horizon](Store::horizon) that nothing else pins;
-    /// [`Closed`](ErrorKind::Closed). A table that was purged later fails when it is read, with `VersionReclaimed` too.
+    /// [`VersionReclaimed`](ErrorKind::VersionReclaimed) for a version below the horizon of which nothing is kept;
+    /// [`Closed`](ErrorKind::Closed).
     #[track_caller]
     pub fn at(&self, version: Version) -> Result<Snapshot> {
         Snapshot::pin(&self.inner, version, "snapshot")

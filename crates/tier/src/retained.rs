@@ -248,6 +248,12 @@ impl RetainedTables {
         &self.others[0]
     }
 
+    /// Whether a read at `version` is allowed of tables that were not inserted, or of some keys of one that was.
+    pub fn allows_some(&self, version: Version) -> bool {
+        let parts = self.tables.values().flat_map(|of_table| &of_table.parts);
+        self.others().allows(version) || parts.into_iter().any(|(_, part)| part.allows(version))
+    }
+
     /// The tables that were inserted, in order.
     pub fn tables(&self) -> impl Iterator<Item = EntryKind> {
         self.tables.keys().copied()

@@ -182,6 +182,12 @@ fn check(store: &Store, model: &mut Model, readers: &mut Vec<Reader>, consumer: 
                 || readers.iter().any(|reader| reader.may_read(place, at))
                 || held.as_ref().is_some_and(|(from, scope)| at >= *from && scope.covers(table, key.as_bytes()))
         };
+        // Whoever pins a version to read it gets what a single read of it gets.
+        for at in (0..=model.last).map(Version) {
+            let (alone, pinned) =
+                (store.get_at(table, key.as_bytes(), at), store.at(at).and_then(|pin| pin.get(table, key.as_bytes())));
+            assert_eq!(alone.ok(), pinned.ok(), "{context}: {table} {key} at {at}");
+        }
         let seen = |at: u64| model.seen(place, at).filter(|(_, is_value)| *is_value).map(|(version, _)| version);
         let needed: BTreeSet<u64> = (0..=model.last).filter(|at| may_read(*at)).filter_map(seen).collect();
         let (values, deletions): (Vec<_>, Vec<_>) =
