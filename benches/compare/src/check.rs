@@ -283,6 +283,7 @@ pub fn check<E: Engine>(directory: &Path) -> Result<Vec<String>, String> {
             cache_bytes: CACHE_BYTES,
             data_bytes: DATA_BYTES,
             key_len,
+            value_len: None,
             has_durable_commits: false,
         })?;
     }

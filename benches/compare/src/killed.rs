@@ -13,7 +13,7 @@ const COMMITS: u64 = 1_000;
 
 fn options(directory: &Path) -> Options {
     let directory = directory.to_owned();
-    Options { directory, cache_bytes: 64 << 20, data_bytes: 16 << 20, key_len: None, has_durable_commits: false }
+    Options { directory, cache_bytes: 64 << 20, data_bytes: 16 << 20, key_len: None, value_len: None, has_durable_commits: false }
 }
 
 fn commit_and_die<E: Engine>(directory: &Path) -> ! {

@@ -88,6 +88,8 @@ pub struct Options {
     pub data_bytes: u64,
     /// The length of the workload's keys, if all are of one.
     pub key_len: Option<usize>,
+    /// The length of its values, if all are of one.
+    pub value_len: Option<usize>,
     /// Whether the workload is about durable commits.
     pub has_durable_commits: bool,
 }

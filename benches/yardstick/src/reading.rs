@@ -9,6 +9,7 @@ use thermocline::Version;
 use crate::engine::{At, Direction, Engine, Scan, Skip};
 use crate::failure::{Failure, Outcome};
 use crate::meter::{Timed, run_for};
+use crate::worker::seed_of;
 use crate::workload::{KEY_SIZE_BYTES, Random, ScanLimit, Workload, place_of};
 
 /// The length of the short scans.
@@ -73,12 +74,17 @@ pub fn touch(value: Option<&[u8]>) {
     black_box(value.map(|value| (value.first(), value.last())));
 }
 
+/// The seed of the reads of the same kind that come before those that are timed: as many, of other keys. They bring into the caches what such
+/// reads keep there.
+fn lead_in(seed: u64) -> Random {
+    Random::new(seed_of(seed, "lead-in"))
+}
+
 /// Single point reads of random keys.
 pub fn points(engine: &impl Engine, workload: &Workload, point: Point, slice: Duration, seed: u64) -> Outcome<Timed> {
     let mut answers: Vec<Answer> = Vec::with_capacity(ANSWERS_MAX);
-    let mut random = Random::new(seed);
-    let mut read = |number: u64, is_checked: bool| {
-        let (index, at) = point.draw(workload, &mut random);
+    let mut read = |number: u64, random: &mut Random, is_checked: bool| {
+        let (index, at) = point.draw(workload, random);
         let key = workload.key(index);
         if is_checked || (number.is_multiple_of(CHECK_ONE_IN) && answers.len() < ANSWERS_MAX) {
             let mut answer = None;
@@ -89,10 +95,10 @@ pub fn points(engine: &impl Engine, workload: &Workload, point: Point, slice: Du
         }
         Ok(1)
     };
-    // Brings code and upper levels of the index into the caches.
-    run_for(slice / 20, 64, |number| read(number, false))?;
-    let timed = run_for(slice, 256, |number| read(number, false))?;
-    (0..CHECKS_AFTER).try_for_each(|number| read(number, true).map(drop))?;
+    let (mut before, mut random) = (lead_in(seed), Random::new(seed));
+    run_for(slice, 64, |number| read(number, &mut before, false))?;
+    let timed = run_for(slice, 256, |number| read(number, &mut random, false))?;
+    (0..CHECKS_AFTER).try_for_each(|number| read(number, &mut random, true).map(drop))?;
     check(workload, &answers)?;
     Ok(timed)
 }
@@ -104,9 +110,8 @@ fn unanswered() -> Failure {
 /// Reads of many random keys of one table.
 pub fn many(engine: &impl Engine, workload: &Workload, point: Point, slice: Duration, seed: u64) -> Outcome<Timed> {
     let mut answers: Vec<Answer> = Vec::with_capacity(ANSWERS_MAX);
-    let mut random = Random::new(seed);
-    let mut read = |number: u64, is_checked: bool| {
-        let (first, at) = point.draw(workload, &mut random);
+    let mut read = |number: u64, random: &mut Random, is_checked: bool| {
+        let (first, at) = point.draw(workload, random);
         let mut indexes = [0; MANY_KEYS];
         let mut keys = [[0; KEY_SIZE_BYTES]; MANY_KEYS];
         for (index, key) in indexes.iter_mut().zip(&mut keys) {
@@ -131,9 +136,10 @@ pub fn many(engine: &impl Engine, workload: &Workload, point: Point, slice: Dura
         }
         Ok(MANY_KEYS as u64)
     };
-    run_for(slice / 20, 8, |number| read(number, false))?;
-    let timed = run_for(slice, 16, |number| read(number, false))?;
-    (0..CHECKS_AFTER / MANY_KEYS as u64).try_for_each(|number| read(number, true).map(drop))?;
+    let (mut before, mut random) = (lead_in(seed), Random::new(seed));
+    run_for(slice, 8, |number| read(number, &mut before, false))?;
+    let timed = run_for(slice, 16, |number| read(number, &mut random, false))?;
+    (0..CHECKS_AFTER / MANY_KEYS as u64).try_for_each(|number| read(number, &mut random, true).map(drop))?;
     check(workload, &answers)?;
     Ok(timed)
 }
@@ -156,9 +162,8 @@ pub struct Scans {
 pub fn scans(engine: &impl Engine, workload: &Workload, scans: Scans, slice: Duration, seed: u64) -> Outcome<Timed> {
     let Scans { direction, point, skip } = scans;
     let mut kept: Vec<KeptScan> = Vec::new();
-    let mut random = Random::new(seed);
-    let mut read = |number: u64, is_checked: bool| {
-        let (from, at) = point.draw(workload, &mut random);
+    let mut read = |number: u64, random: &mut Random, is_checked: bool| {
+        let (from, at) = point.draw(workload, random);
         let key = workload.key(from);
         let scan = Scan { table: place_of(from), from: Some(&key), direction, at, limit: SCAN_ROWS, skip };
         let mut rows = 0;
@@ -176,9 +181,10 @@ pub fn scans(engine: &impl Engine, workload: &Workload, scans: Scans, slice: Dur
         }
         Ok(rows)
     };
-    run_for(slice / 20, 2, |number| read(number, false))?;
-    let timed = run_for(slice, 4, |number| read(number, false))?;
-    (0..CHECKS_AFTER / SCAN_ROWS as u64).try_for_each(|number| read(number, true).map(drop))?;
+    let (mut before, mut random) = (lead_in(seed), Random::new(seed));
+    run_for(slice, 2, |number| read(number, &mut before, false))?;
+    let timed = run_for(slice, 4, |number| read(number, &mut random, false))?;
+    (0..CHECKS_AFTER / SCAN_ROWS as u64).try_for_each(|number| read(number, &mut random, true).map(drop))?;
     for (from, at, rows) in kept {
         let at = Version(at.bound());
         let expected = workload.expected_scan(from, at, direction, ScanLimit::Rows(SCAN_ROWS));
@@ -193,9 +199,10 @@ pub fn scans(engine: &impl Engine, workload: &Workload, scans: Scans, slice: Dur
     Ok(timed)
 }
 
-/// All rows of all tables, once; their number and every 64th of them are checked when the clock has stopped.
+/// All rows of all tables, once; their number and every 64th of them, or some thousands, are checked when the clock has stopped.
 pub fn full_scan(engine: &impl Engine, workload: &Workload, at: At, skip: Skip) -> Outcome<Timed> {
-    const CHECK_ONE_ROW_IN: u64 = 64;
+    // Few enough that what is kept does not show in the memory of the run.
+    let check_one_row_in = u64::from(workload.keys / 8192).max(64);
     let (mut total, mut sample) = (0, Vec::new());
     let mut timed = Timed::of(0, || {
         for table in 0..4 {
@@ -203,7 +210,7 @@ pub fn full_scan(engine: &impl Engine, workload: &Workload, at: At, skip: Skip) 
             engine.scan(&scan, &mut |key, value| {
                 touch(Some(key));
                 touch(Some(value));
-                if total % CHECK_ONE_ROW_IN == 0 {
+                if total % check_one_row_in == 0 {
                     sample.push((total, key.to_vec(), value.to_vec()));
                 }
                 total += 1;

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::meter::{Timed, on_cpu, run_for};
 use crate::process::{forget_peak, size_on_disk};
 use crate::reading::touch;
-use crate::worker::{Answer, Job, Recorder, faster, seconds_each, write_back};
+use crate::worker::{Answer, Job, Recorder, faster, seconds_each, seed_of, write_back};
 use crate::workload::Random;
 
 /// Where a history comes from.
@@ -105,13 +105,12 @@ impl History {
 
     fn points(&self, engine: &impl Engine, is_latest: bool, slice: Duration, seed: u64) -> Outcome<Timed> {
         const CHECK_ONE_IN: u64 = 64;
-        let mut random = Random::new(seed);
-        let mut below = |count: usize| random.below(u32::try_from(count).unwrap_or(u32::MAX)) as usize;
         let mut wrong = None;
-        let timed = run_for(slice, 256, |number| {
+        let mut read = |number: u64, random: &mut Random| {
+            let mut below = |count: usize| random.below(u32::try_from(count).unwrap_or(u32::MAX)) as usize;
             let index = below(self.keys.len());
             let at = if is_latest { At::Latest } else { At::Version(self.commits[below(self.commits.len())].0) };
-            let is_checked = number % CHECK_ONE_IN == 0;
+            let is_checked = number.is_multiple_of(CHECK_ONE_IN);
             engine.get(0, &self.keys[index], at, &mut |value| {
                 touch(value);
                 if is_checked && value != self.expected(index, at) {
@@ -119,7 +118,11 @@ impl History {
                 }
             })?;
             Ok(1)
-        })?;
+        };
+        // First others of the same kind, which bring into the caches what such reads keep there.
+        let (mut before, mut random) = (Random::new(seed_of(seed, "lead-in")), Random::new(seed));
+        run_for(slice, 64, |number| read(number, &mut before))?;
+        let timed = run_for(slice, 256, |number| read(number, &mut random))?;
         match wrong {
             Some((index, at)) => Err(Failure::Wrong(format!("{} at {at:?}", self.keys[index].escape_ascii()))),
             None => Ok(timed),
@@ -200,19 +203,22 @@ fn phases<E: Engine>(job: &Job, history: &History, options: &Options, recorder: 
         let began = Instant::now();
         engine.close()?;
         let engine = E::open(options)?;
-        engine.get(0, &history.keys[0], At::Latest, &mut touch)?;
+        let mut answer = None;
+        engine.get(0, &history.keys[0], At::Latest, &mut |value| answer = Some(value.map(<[u8]>::to_vec)))?;
         let seconds = began.elapsed().as_secs_f64();
         reopened = Some(engine);
-        Ok((seconds, String::new()))
+        match answer {
+            Some(value) if value.as_deref() == history.expected(0, At::Latest) => Ok((seconds, String::new())),
+            _ => Err(Failure::Wrong("the first read after opening again".to_owned())),
+        }
     });
     let engine = reopened.ok_or_else(|| Failure::Usage("the store could not be opened again".to_owned()))?;
     let (slice, cpu) = (Duration::from_millis(job.slice_ms), job.cpus.last().copied().unwrap_or(0));
-    history.points(&engine, true, slice, job.seed + 1)?;
     let mut read = |name: &str, measure: &(dyn Fn() -> Outcome<(f64, String)> + Sync)| {
         recorder.phase(name, || on_cpu(cpu, measure));
     };
     for (name, is_latest) in [("get", true), ("get-at", false)] {
-        read(name, &|| Ok((history.points(&engine, is_latest, slice, job.seed)?.rate(), String::new())));
+        read(name, &|| Ok((history.points(&engine, is_latest, slice, seed_of(job.seed, name))?.rate(), String::new())));
     }
     let last = history.last();
     for (name, at) in [("scan-full", At::Latest), ("scan-full-at", At::Version(last / 2 + 1))] {

@@ -14,6 +14,8 @@ use crate::worker::{Answer, END, Status};
 
 /// The engine whose ratios are shown.
 pub const OWN: &str = "thermocline";
+/// Phases that are shorter are not marked: the kernel counts in ticks of 10 ms.
+const MARKED_SECONDS_MIN: f64 = 0.2;
 /// Phases that are about the machine or of no matter by themselves, and do not count in means.
 const NOT_IN_MEANS: [&str; 3] = ["fdatasync", "cpu", "size-reclaimed"];
 
@@ -22,6 +24,8 @@ const NOT_IN_MEANS: [&str; 3] = ["fdatasync", "cpu", "size-reclaimed"];
 pub struct Run {
     /// The workload's name.
     pub workload: String,
+    /// Its keys, as they were.
+    pub keys: u32,
     /// The engine's.
     pub engine: String,
     /// From 0.
@@ -130,7 +134,10 @@ impl Report {
         let mut values: Vec<f64> = figures.iter().map(|figure| figure.value).collect();
         values.sort_by(f64::total_cmp);
         let (Some(min), Some(max), Some(last)) = (values.first(), values.last(), figures.last()) else { return Cell::Empty };
-        let disturbed = figures.iter().filter(|figure| figure.foreign_cpus > FOREIGN_CPUS_MAX).count();
+        let disturbed = figures
+            .iter()
+            .filter(|figure| figure.seconds >= MARKED_SECONDS_MIN && figure.foreign_cpus > FOREIGN_CPUS_MAX)
+            .count();
         Cell::Figure(Summary {
             median: median(&values),
             min: *min,
@@ -363,13 +370,13 @@ impl Report {
 
     /// The same as lines of comma-separated values, one a figure.
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("workload,phase,unit,engine,round,value,own_cpus,foreign_cpus,status,note\n");
+        let mut text = String::from("workload,phase,unit,engine,round,value,own_cpus,foreign_cpus,seconds,status,note\n");
         for run in &self.runs {
             let answer = match &run.outcome {
                 Ok(answer) => answer,
                 Err(why) => {
                     let fields = [&run.workload, END, "", &run.engine].map(quoted).join(",");
-                    push_line(&mut text, &format!("{fields},{},0,0,0,{},", run.round, quoted(&format!("failed: {why}"))));
+                    push_line(&mut text, &format!("{fields},{},0,0,0,0,{},", run.round, quoted(&format!("failed: {why}"))));
                     continue;
                 }
             };
@@ -381,7 +388,9 @@ impl Report {
                     Status::Wrong(what) => format!("wrong: {what}"),
                     Status::Failed(why) => format!("failed: {why}"),
                 };
-                let numbers = [figure.value, figure.own_cpus, figure.foreign_cpus].map(|number| number.to_string()).join(",");
+                let numbers = [figure.value, figure.own_cpus, figure.foreign_cpus, figure.seconds]
+                    .map(|number| number.to_string())
+                    .join(",");
                 let fields = [&run.workload, &figure.phase, unit, &run.engine].map(quoted).join(",");
                 push_line(&mut text, &format!("{fields},{},{numbers},{},{}", run.round, quoted(&status), quoted(&figure.note)));
             }

@@ -5,16 +5,20 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Outcome};
+use crate::meter::{await_quiet, own_cpus};
 use crate::real::Source;
 use crate::report::{Report, Run};
 use crate::spec::{Kind, Spec};
-use crate::worker::{Answer, Job};
+use crate::worker::{Answer, Job, write_back};
 use crate::workload::Random;
 
 /// The word before a job on the command line of a worker.
 pub const WORKER: &str = "worker";
 /// A worker that takes longer is ended, and what it was to measure counts as failed.
 const PATIENCE: Duration = Duration::from_secs(45 * 60);
+
+/// So long it is waited at most, before each worker, for others to leave the processors.
+const QUIET_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -38,7 +42,7 @@ pub struct Plan {
 /// Runs the plan: this program, started anew as a worker for every engine, workload and round. `progress` is told what begins.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Report> {
     let program = std::env::current_exe().map_err(Failure::machine("find this program"))?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpus = own_cpus();
     let mut report = Report::new(plan);
     for spec in &plan.specs {
         if spec.kind == Kind::Real && plan.history.is_none() {
@@ -63,12 +67,15 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Report> {
                     seed: plan.seed + u64::from(round),
                     slice_ms: u64::try_from(plan.slice.as_millis()).unwrap_or(u64::MAX),
                     directory: directory.clone(),
-                    cpus: (0..cores).collect(),
+                    cpus: cpus.clone(),
                     history: plan.history.clone(),
                 };
                 let outcome = work(&program, &job).map_err(|failure| failure.to_string());
-                report.runs.push(Run { workload: spec.name.clone(), engine: engine.clone(), round, outcome });
+                report.runs.push(Run { workload: spec.name.clone(), keys: spec.keys, engine: engine.clone(), round, outcome });
                 std::fs::remove_dir_all(&directory).map_err(Failure::machine("remove a store's directory"))?;
+                // What one leaves to the system is not for the next one to bear.
+                write_back(&plan.directory)?;
+                await_quiet(QUIET_PATIENCE);
             }
         }
     }

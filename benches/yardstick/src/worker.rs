@@ -17,9 +17,6 @@ use crate::reading::{Point, Scans, check_diff, diff, full_scan, many, points, sc
 use crate::spec::{Kind, Spec};
 use crate::workload::{COMMIT_ENTRIES, KEY_SIZE_BYTES, Random, Workload, Zipf, place_of};
 
-/// Added to the seed for what comes before a measurement, so that it draws other keys.
-const WARMING: u64 = 1 << 32;
-
 /// What a worker is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
@@ -59,6 +56,8 @@ pub struct Figure {
     pub phase: String,
     /// In the phase's unit; 0 unless it was measured.
     pub value: f64,
+    /// How long the phase took, all that is not timed included; 0 where nothing ran.
+    pub seconds: f64,
     /// Processors that the engine's process used meanwhile, on average.
     pub own_cpus: f64,
     /// Processors that others used.
@@ -82,6 +81,12 @@ pub struct Answer {
     pub figures: Vec<Figure>,
 }
 
+/// The seed of a phase: each reads other keys than the one before, which are in the caches by then.
+pub(crate) fn seed_of(seed: u64, phase: &str) -> u64 {
+    // FNV-1a; Random mixes it further.
+    phase.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// A figure with a remark.
 type Measured = (f64, String);
 
@@ -92,6 +97,7 @@ pub fn run<E: Engine>(job: &Job) -> Outcome<Answer> {
         cache_bytes: job.spec.cache_bytes,
         data_bytes: job.spec.user_bytes(),
         key_len: (job.spec.kind != Kind::Real).then_some(KEY_SIZE_BYTES),
+        value_len: (job.spec.kind != Kind::Real).then_some(job.spec.value_size_bytes),
         has_durable_commits: job.spec.kind == Kind::Commits,
     };
     if let (Kind::Real, Some(source)) = (job.spec.kind, &job.history) {
@@ -142,8 +148,8 @@ impl Recorder {
             Err(Failure::Wrong(what)) => (0.0, String::new(), Status::Wrong(what)),
             Err(failure) => (0.0, String::new(), Status::Failed(failure.to_string())),
         };
-        let (own_cpus, foreign_cpus) = (load.own_cpus, load.foreign_cpus);
-        self.figures.push(Figure { phase: name.to_owned(), value, own_cpus, foreign_cpus, status, note });
+        let (seconds, own_cpus, foreign_cpus) = (load.wall.as_secs_f64(), load.own_cpus, load.foreign_cpus);
+        self.figures.push(Figure { phase: name.to_owned(), value, seconds, own_cpus, foreign_cpus, status, note });
     }
 
     /// Notes a figure that is read off rather than timed.
@@ -152,6 +158,7 @@ impl Recorder {
         self.figures.push(Figure {
             phase: name.to_owned(),
             value,
+            seconds: 0.0,
             own_cpus: 0.0,
             foreign_cpus: 0.0,
             status,
@@ -233,7 +240,7 @@ impl Worker<'_> {
 
     /// Runs a phase that reads, on a thread that is tied to a processor: the last one, since interrupts tend to go to the first.
     fn read_phase(&mut self, name: &str, measure: impl FnOnce(&Workload, Duration, u64) -> Outcome<Measured> + Send) {
-        let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+        let (workload, slice, seed) = (self.workload, self.slice(), seed_of(self.job.seed, name));
         let cpu = self.cpu(self.job.cpus.len().saturating_sub(1));
         self.recorder.phase(name, || on_cpu(cpu, || measure(workload, slice, seed)));
     }
@@ -262,17 +269,15 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Reads everything once, now and as of the middle, and then keys at random: some engines have filled their caches by loading, others
-    /// not at all, and some keep history apart. What is wrong or not supported shows in the phases that follow.
+    /// Reads everything once, as of the middle and now: some engines have filled their caches by loading, others not at all, and some keep
+    /// history apart. What is wrong or not supported shows in the phases that follow, each of which begins with reads of its own kind.
     fn warm<E: Engine>(&self, engine: &E) -> Outcome<()> {
-        let middle = At::Version(self.workload.last_version().0 / 2);
-        for (at, point) in [(At::Latest, Point::Latest), (middle, Point::AsOf)] {
+        for at in [At::Version(self.workload.last_version().0 / 2), At::Latest] {
             let scan = |table| {
                 let direction = Direction::Forward;
                 engine.scan(&Scan { table, from: None, direction, at, limit: usize::MAX, skip: Skip::Step }, &mut |_, _| {})
             };
-            let points = || points(engine, self.workload, point, self.slice() * 2, self.job.seed + WARMING).map(drop);
-            match (0..4).try_for_each(scan).and_then(|()| points()) {
+            match (0..4).try_for_each(scan) {
                 Ok(()) | Err(Failure::Unsupported(_) | Failure::Wrong(_)) => {}
                 Err(failure) => return Err(failure),
             }
@@ -308,8 +313,9 @@ impl Worker<'_> {
     fn scans<E: Engine>(&mut self, engine: &E, name: &str, direction: Direction, point: Point) {
         self.read_phase(name, |workload, slice, seed| {
             let run = |skip, slice, seed| scans(engine, workload, Scans { direction, point, skip }, slice, seed);
-            // Other keys than those that are measured then, or they would be in the caches.
-            let (skip, note) = faster::<E>(|skip| Ok(run(skip, slice / 4, seed + WARMING)?.rate()))?;
+            // Other keys than those that are measured then, and each way others, or they would be in the caches.
+            let trial = |skip| seed_of(seed, if skip == Skip::Step { "steps" } else { "seeks" });
+            let (skip, note) = faster::<E>(|skip| Ok(run(skip, slice / 4, trial(skip))?.rate()))?;
             Ok((run(skip, slice, seed)?.rate(), note))
         });
     }
@@ -398,7 +404,7 @@ impl Worker<'_> {
     }
 
     fn two_readers<E: Engine>(&mut self, engine: &E) {
-        let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+        let (workload, slice, seed) = (self.workload, self.slice(), seed_of(self.job.seed, "get-2"));
         let cpus = [self.cpu(0), self.cpu(1)];
         self.recorder.phase("get-2", || {
             let rates = in_parallel(&cpus, |number| points(engine, workload, Point::Latest, slice, seed + number as u64))?;
@@ -419,7 +425,7 @@ impl Worker<'_> {
             ("mixed-50-2", 50, 2),
             ("mixed-50-4", 50, 4),
         ] {
-            let (workload, slice, seed) = (self.workload, self.slice(), self.job.seed);
+            let (workload, slice, seed) = (self.workload, self.slice(), seed_of(self.job.seed, name));
             let cpus: Vec<usize> = (0..threads).map(|number| self.cpu(number)).collect();
             let mix = Mix { workload, zipf: &zipf, reads_percent, threads: u32::try_from(threads).unwrap_or(1), last: &last };
             self.recorder.phase(name, || {
@@ -450,8 +456,9 @@ impl Worker<'_> {
             let commits = Commits { workload, first: threads, threads, durability: Durability::Sync };
             let mut after = before;
             self.recorder.phase(name, || {
-                let ran =
-                    untied(&vec![None; threads as usize], |number| commits.run(&engine, number, slice, seed + number as u64))?;
+                let ran = untied(&vec![None; threads as usize], |number| {
+                    commits.run(&engine, number, slice, seed_of(seed, name) + number as u64)
+                })?;
                 after = bare()?;
                 let last: Vec<Last> = ran.iter().flat_map(|(_, last)| last).copied().collect();
                 commits.check(&engine, &last)?;
@@ -645,7 +652,10 @@ impl Mix<'_> {
         let timed = run_for(slice, 16, |number| {
             let index = zipf.draw(&mut random);
             if random.below(100) >= reads_percent {
-                let index = (index - index % threads + own).min(workload.keys - threads + own);
+                // Each thread writes to every table: numbers that are four apart lie in one.
+                let (slot, slots) = (index / 4, workload.keys / 4);
+                let slot = (slot - slot % threads + own).min(slots - threads + own);
+                let index = slot * 4 + index % 4;
                 let round = write_one(engine, workload, index, number, Durability::Buffered)?;
                 last[index as usize].store(round, Ordering::Relaxed);
                 return Ok(1);
@@ -657,7 +667,7 @@ impl Mix<'_> {
                 std::hint::black_box(value.map(|value| (value.first(), value.last())));
                 if is_checked {
                     let is_right = match value {
-                        Some(value) if index % threads == own && round != 0 => *value == workload.value(index, round),
+                        Some(value) if index / 4 % threads == own && round != 0 => *value == workload.value(index, round),
                         // Another thread's newest value, or what the load left.
                         Some(value) => workload.is_some_rounds_value(index, value, rounds_max),
                         None => round == 0 && workload.expected(index, Version::MAX).is_none(),
@@ -684,4 +694,26 @@ fn bare_syncs(path: &Path, slice: Duration) -> Outcome<Timed> {
     let timed = run_for(slice, 1, |_| sync().map(|()| 1).map_err(Failure::machine("sync a file")))?;
     std::fs::remove_file(path).map_err(Failure::machine("remove the synced file"))?;
     Ok(timed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::spec::PHASES;
+
+    #[test]
+    fn each_phase_draws_other_keys() {
+        let draws = |seed| {
+            std::array::from_fn::<u32, 8, _>({
+                let mut random = Random::new(seed);
+                move |_| random.below(1 << 30)
+            })
+        };
+        let names = || PHASES.iter().map(|phase| phase.name).chain(["lead-in", "steps", "seeks"]);
+        let seeds = (42..47).flat_map(|round| names().map(move |name| seed_of(round, name)));
+        let drawn: BTreeSet<[u32; 8]> = seeds.map(draws).collect();
+        assert_eq!(drawn.len(), 5 * names().count());
+    }
 }

@@ -65,7 +65,9 @@ impl Ordered for Store {
             .map_err(Failure::engine)?;
         let store = Self { database: RwLock::new(database) };
         // Reads expect the table.
-        store.commit(Durability::Sync, |_| Ok(()))?;
+        if let Err(Failure::Engine(_)) = store.snapshot().map(drop) {
+            store.commit(Durability::Sync, |_| Ok(()))?;
+        }
         Ok(store)
     }
 

@@ -66,7 +66,7 @@ pub(super) fn shared_setting(options: &Options, tuned: Tuned) -> String {
     format!(
         "{codec}, full bloom filters of {FILTER_BITS_PER_KEY} bits and memtable bloom {MEMTABLE_FILTER_RATIO}, format {FORMAT_VERSION}, \
          {block_kib} KiB blocks, indexes and filters in the cache with high priority and pinned for level 0, leveled compaction with dynamic level sizes, \
-         {} background threads, bytes_per_sync 1 MiB{logs}",
+         {} background threads, as many subcompactions, bytes_per_sync 1 MiB{logs}",
         background_threads()
     )
 }
@@ -80,6 +80,7 @@ pub(super) fn prepare(database: &mut DbOptions, options: &Options, tuned: Tuned)
 
     database.create_if_missing(true);
     database.increase_parallelism(background_threads());
+    database.set_max_subcompactions(u32::try_from(background_threads()).map_err(Failure::engine)?);
     database.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
         write_buffer_size.saturating_mul(4).min(cache_bytes / 2),
         false,

@@ -50,6 +50,7 @@ fn run(name: &str, directory: &Path) -> Outcome<()> {
         cache_bytes: CACHE_BYTES,
         data_bytes: 0,
         key_len: Some(KEY_SIZE_BYTES),
+        value_len: None,
         has_durable_commits: false,
     };
     let engine = Thermocline::open(&options)?;

@@ -56,12 +56,18 @@ fn check_right<E: Engine>(reclaims: bool) {
     all_measured(&measure::<E>(spec(Kind::Curve, 400, 4), &place("curve"), None), &["load", "get", "scan-at"]);
     all_measured(&measure::<E>(spec(Kind::Mixed, 400, 1), &place("mixed"), None), &["mixed-95-4", "mixed-50-4"]);
     all_measured(&measure::<E>(spec(Kind::Commits, 400, 1), &place("commits"), None), &["sync-8", "single", "fdatasync"]);
-    let file = directory.path().join("history.tsv");
-    let change =
-        |version: u32| format!("{version}\tput\tpath/{}\t{version:040}\n{version}\tdel\tpath/{}\t\n", version % 23, version % 7);
-    std::fs::write(&file, (1..200).map(change).collect::<String>()).unwrap();
-    let real = measure::<E>(spec(Kind::Real, 0, 0), &place("real"), Some(Source(file)));
+    let real = measure::<E>(spec(Kind::Real, 0, 0), &place("real"), Some(history(directory.path())));
     all_measured(&real, &["load", "get", "get-at", "scan-full", "scan-full-at", "diff"]);
+}
+
+/// Keys that are written, deleted ten versions later, and written again.
+fn history(directory: &Path) -> Source {
+    let file = directory.join("history.tsv");
+    let change = |version: u32| {
+        format!("{version}\tput\tpath/{}\t{version:040}\n{version}\tdel\tpath/{}\t\n", version % 23, (version + 13) % 23)
+    };
+    std::fs::write(&file, (1..200).map(change).collect::<String>()).unwrap();
+    Source(file)
 }
 
 #[test]
@@ -115,6 +121,23 @@ fn missing_changes_are_noticed() {
 }
 
 #[test]
+fn wrong_answers_over_a_real_history_are_noticed() {
+    fn check<E: Engine>(wrong: &[&str], right: &[&str]) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        std::fs::create_dir(&store).unwrap();
+        let answer = measure::<E>(spec(Kind::Real, 0, 0), &store, Some(history(directory.path())));
+        let status = |name: &str| &answer.figures.iter().find(|figure| figure.phase == name).unwrap().status;
+        assert!(wrong.iter().all(|phase| matches!(status(phase), Status::Wrong(_))), "{:?}", answer.figures);
+        assert!(right.iter().all(|phase| *status(phase) == Status::Measured), "{:?}", answer.figures);
+    }
+    check::<Model<1>>(&["get", "scan-full"], &["load"]);
+    check::<Model<2>>(&["get-at", "scan-full-at"], &["get", "scan-full"]);
+    check::<Model<3>>(&["scan-full", "scan-full-at"], &["get", "get-at"]);
+    check::<Model<4>>(&["diff"], &["get", "scan-full"]);
+}
+
+#[test]
 fn commits_that_are_lost_are_noticed() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| {
@@ -153,7 +176,7 @@ fn an_engine_that_cannot_load_has_no_figures_at_all() {
     let tight = Spec { cache_bytes: 0, ..spec(Kind::Whole, 1200, 3) };
     let answer = measure::<Thermocline>(tight, directory.path(), None);
     assert!(answer.figures.iter().all(|figure| matches!(figure.status, Status::Failed(_))), "{:?}", answer.figures);
-    let runs = vec![Run { workload: "T".into(), engine: "thermocline".into(), round: 0, outcome: Ok(answer) }];
+    let runs = vec![Run { workload: "T".into(), keys: 400, engine: "thermocline".into(), round: 0, outcome: Ok(answer) }];
     let report = Report { engines: vec!["thermocline".into()], workloads: vec!["T".into()], runs };
     assert!(matches!(report.cell("T", "thermocline", "size"), Cell::Missing(Status::Failed(_))));
 }
@@ -163,7 +186,13 @@ fn a_wrong_answer_in_one_round_voids_the_row() {
     let wrong = check_wrong::<Model<3>>(&["scan"], &["get"]);
     let directory = tempfile::tempdir().unwrap();
     let right = measure::<Model<0>>(spec(Kind::Whole, 1200, 3), directory.path(), None);
-    let round = |round, answer: &Answer| Run { workload: "T".into(), engine: "model".into(), round, outcome: Ok(answer.clone()) };
+    let round = |round, answer: &Answer| Run {
+        workload: "T".into(),
+        keys: 400,
+        engine: "model".into(),
+        round,
+        outcome: Ok(answer.clone()),
+    };
     let runs = vec![round(0, &right), round(1, &wrong), round(2, &right)];
     let report = Report { engines: vec!["model".into()], workloads: vec!["T".into()], runs };
     assert!(matches!(report.cell("T", "model", "scan"), Cell::Missing(Status::Wrong(_))));
@@ -179,6 +208,7 @@ fn medians_and_ratios_are_what_they_say() {
     let figure = |phase: &str, value| Figure {
         phase: phase.into(),
         value,
+        seconds: 1.0,
         own_cpus: 1.0,
         foreign_cpus: 0.0,
         status: Status::Measured,
@@ -192,7 +222,7 @@ fn medians_and_ratios_are_what_they_say() {
             promises_less_in: vec![],
             figures: vec![figure("get", gets), figure("size", size)],
         };
-        Run { workload: "T".into(), engine: engine.into(), round, outcome: Ok(answer) }
+        Run { workload: "T".into(), keys: 400, engine: engine.into(), round, outcome: Ok(answer) }
     };
     let mut runs = vec![run("thermocline", 0, 90.0, 3.0), run("thermocline", 1, 10.0, 3.0), run("thermocline", 2, 80.0, 3.0)];
     // The last keeps no versions, and counts for nothing.
@@ -228,7 +258,7 @@ fn settings_are_shown_once_and_where_they_differ_by_workload() {
     let run = |workload: &str, memory: &str| {
         let mut answer = right.clone();
         answer.settings.memory = memory.into();
-        Run { workload: workload.into(), engine: "model".into(), round: 0, outcome: Ok(answer) }
+        Run { workload: workload.into(), keys: 400, engine: "model".into(), round: 0, outcome: Ok(answer) }
     };
     let runs = vec![run("W", "much"), run("D", "much"), run("L", "little")];
     let report = Report { engines: vec!["model".into()], workloads: ["W", "D", "L"].map(str::to_owned).to_vec(), runs };
