@@ -98,6 +98,8 @@ const BELOW_FILES_MAX: u64 = 10;
 const GARBAGE_PERMILLE: u64 = 250;
 /// So many drops at most wait for rewrites: readers and each further drop pay for those that do.
 const DROPS_MAX: usize = 16_384;
+/// And so much of keys, in bytes: they are in memory.
+const DROPS_SIZE_BYTES_MAX: usize = 8 << 20;
 
 /// How many thousandths of a file's entries were dropped since it was written.
 fn dropped_permille(view: &View, segment: &Segment) -> u64 {
@@ -301,7 +303,8 @@ impl Plan {
         let dropped = |segment: &Arc<Segment>| if has_drops { dropped_permille(view, segment) } else { 0 };
         let garbage = |segment| (garbage_permille(view, segment, retained).max(dropped(segment)), segment);
         let shares = view.levels.iter().skip(1).flatten().map(garbage);
-        let has_many_drops = view.markers.drops.len() > DROPS_MAX;
+        let drops_bytes = || view.markers.drops.keys().map(|(key, _)| key.prefix.len()).sum::<usize>();
+        let has_many_drops = view.markers.drops.len() > DROPS_MAX || drops_bytes() > DROPS_SIZE_BYTES_MAX;
         let least = if has_many_drops { 1 } else { GARBAGE_PERMILLE };
         match shares.filter(|(share, _)| *share >= least).max_by_key(|(share, _)| *share) {
             Some((_, segment)) => Self::new(view, vec![Arc::clone(segment)], usize::from(segment.meta.level), None),
@@ -731,6 +734,24 @@ mod tests {
             may_hold_garbage(&view, &file, &retained)
         };
         assert!(!holds(once) && holds(many));
+    }
+
+    #[test]
+    fn drops_of_long_keys_are_carried_out_before_they_are_many() {
+        let maker = maker();
+        let file = segment(&maker, 1, 0..1000, 50);
+        let is_picked = |key_len: usize| {
+            let key = |number: u32| TableKey {
+                table: EntryKind::Multi,
+                prefix: [format!("key/{number:06}").into_bytes(), vec![b'x'; key_len]].concat(),
+            };
+            let drops = (0..200).map(|number| ((key(number), Version(1)), 1)).collect();
+            let mut levels = vec![Vec::new(); LEVELS];
+            levels[1].push(Arc::clone(&file));
+            let view = View::new(levels, Markers { drops, ..Markers::default() }, std::iter::empty().collect());
+            Plan::garbage(&view, &WarmOptions::default(), &RetainedTables::default()).is_some()
+        };
+        assert!(!is_picked(100) && is_picked(60_000));
     }
 
     #[test]

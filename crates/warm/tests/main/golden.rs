@@ -61,6 +61,23 @@ fn partitions() -> Vec<TierBatch> {
     batches
 }
 
+/// Small blocks of rows that have much in common, enough for a dictionary.
+fn alike() -> Vec<TierBatch> {
+    let row = |number: u32| {
+        let (town, state) =
+            (["Turku", "Tampere", "Oulu", "Vaasa"][number as usize % 4], ["open", "paid", "sent"][number as usize % 3]);
+        one(
+            3,
+            MULTI,
+            &format!(
+                "order/{number:05}=town:{town},state:{state},amount:{},carrier:road",
+                number.wrapping_mul(2_654_435_761) >> 22
+            ),
+        )
+    };
+    (0..2_400).map(row).collect()
+}
+
 /// One golden file: its name, its content, how it is compressed, and its bytes.
 pub(crate) struct Golden {
     pub(crate) name: &'static str,
@@ -98,11 +115,17 @@ pub(crate) fn all() -> [Golden; 5] {
     ]
 }
 
+/// One with a dictionary, too large for what is done with each byte of the others.
+fn with_dictionary() -> Golden {
+    golden!("sst-dictionary", Compression::Zstd(3), alike())
+}
+
 impl Golden {
     pub(crate) fn options(&self) -> WarmOptions {
         let defaults = WarmOptions::default();
         let (block_size_bytes, partition_blocks) = match self.name {
             "sst-partitions" => (256, 2),
+            "sst-dictionary" => (1024, defaults.partition_blocks),
             _ => (defaults.block_size_bytes, defaults.partition_blocks),
         };
         let (compression, compression_flushed) = (self.compression, self.compression);
@@ -145,9 +168,20 @@ fn bytes_are_those_of_format_version_1() {
     }
 }
 
+/// What the trainer makes of the same rows is another matter with each release of the library: it is only read.
+#[test]
+fn golden_dictionary_is_written_on_demand() {
+    if std::env::var_os("THERMOCLINE_WRITE_GOLDEN").is_some() {
+        write_file("sst-dictionary", &Directory::of(&with_dictionary().write()).file.bytes);
+    }
+    let file = Sealed::new(1, with_dictionary().bytes.to_vec());
+    let with_dictionary = file.frames.iter().filter(|frame| file.bytes[frame.end - 5] == 3).count();
+    assert!(with_dictionary > 50, "{with_dictionary} frames");
+}
+
 #[test]
 fn golden_bytes_alone_are_read_as_what_was_written() {
-    for golden in all() {
+    for golden in all().into_iter().chain([with_dictionary()]) {
         let written = Directory::of(&golden.write());
         // Also if this release writes other bytes: the manifest is made to name the golden ones.
         let literal = written.with(Sealed::new(written.number, golden.bytes.to_vec()));
