@@ -289,7 +289,8 @@ pub(crate) struct Changes {
     /// At most so many commits that changed the table
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// For a consumer with this name, which is made if there is none: what was printed once is not printed again
+    /// For a consumer with this name, which is made if there is none: what was printed is not printed again, unless this was killed before
+    /// its place was noted
     #[arg(long, value_name = "NAME", conflicts_with = "at")]
     pub(crate) consumer: Option<String>,
     /// What the consumer keeps from going before it has had it

@@ -53,14 +53,14 @@ impl Store {
     }
 
     /// A store that lives in memory and is gone with its last handle: the same API, no directory. Its log lies in memory too, so
-    /// that the change stream works; it takes about as much again as the data.
+    /// that the change stream works; it takes about as much again as the data. Two threads do what time calls for, such as policies of
+    /// retention, leases and times to live.
     ///
     /// # Errors
     /// [`Io`](thermocline_tier::ErrorKind::Io) if the system gives no random numbers.
     pub fn in_memory() -> Result<Self> {
         let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
-        let options =
-            StoreOptions { durability: Durability::Buffered, background: Background::ByHand, log, ..StoreOptions::default() };
+        let options = StoreOptions { durability: Durability::Buffered, log, ..StoreOptions::default() };
         let (memory, files) = (MemoryOptions::default(), FileOptions::default());
         open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), memory, files)
     }
@@ -282,6 +282,20 @@ mod tests {
     use thermocline_tier::{EntryKind, KeyRange};
 
     use super::*;
+
+    #[test]
+    fn rows_in_memory_expire_by_themselves() {
+        const SOON: Duration = Duration::from_secs(60);
+        let store = Store::in_memory().unwrap();
+        let ttl = thermocline_store::Ttl { after: Duration::from_millis(1), anchor: thermocline_store::Anchor::Updated };
+        store.set_ttl(thermocline_store::PolicyScope::Table(EntryKind::Multi), Some(ttl)).unwrap();
+        let mut changes = store.changes(store.last_version()).unwrap();
+        let mut batch = thermocline_store::Batch::new();
+        batch.put(EntryKind::Multi, b"k", b"v");
+        store.commit(batch).unwrap();
+        let mut next = || changes.wait(SOON).unwrap().unwrap().changes.remove(0).value;
+        assert_eq!((next().as_deref(), next()), (Some(b"v".as_slice()), None));
+    }
 
     /// What the files take of a thousand rows that compress well.
     fn file_bytes(choose: impl FnOnce(Builder) -> Builder) -> u64 {

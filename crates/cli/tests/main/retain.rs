@@ -40,6 +40,16 @@ fn pins_keep_their_versions_from_being_dropped() {
 }
 
 #[test]
+fn what_one_table_keeps_can_be_read_whole_and_leases_that_are_over_keep_nothing() {
+    let folder = sample();
+    folder.say("pins --set rest --from 2 --table multi").ok();
+    folder.say("pins --set over --at 1 --lease 1ms").ok();
+    folder.say("drop --before 4").ok();
+    assert_eq!(folder.say("scan --at 2").ok(), folder.say("scan --at 3").ok());
+    folder.say("get b --at 1").refused(1, "version 1 was reclaimed");
+}
+
+#[test]
 fn ledger_names_who_keeps_what() {
     let folder = sample();
     // Of `a` and `b` the first versions, and that `a` is deleted.

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use thermocline_io::{CrashPoint, CrashProfile, Phase, SimDisk};
-use thermocline_store::{Batch, CommitOptions, Durability, Snapshot, Store};
+use thermocline_store::{Batch, CommitOptions, Durability, OpenMode, Snapshot, Store, StoreOptions};
 use thermocline_tier::{DropRule, EntryKind, ErrorKind, KeyRange, Version};
 
 use super::story::{Below, Numbers, Setup, open_as};
-use super::{T, U, store};
+use super::tiered::{BELOW, open, options};
+use super::{T, U, commit, store};
 
 const KEYS: u64 = 4;
 
@@ -387,5 +388,24 @@ fn restart_leaves_what_a_dropped_version_has_uncovered() {
         let store = open_as(&disk, setup).unwrap();
         store.compact(T, &KeyRange::all()).unwrap();
         assert_eq!(store.get(T, b"k").unwrap().as_deref(), Some(&b"1"[..]), "{setup:?} {is_flushed}");
+    }
+}
+
+#[test]
+fn what_was_dropped_stays_gone_in_a_store_that_is_opened_for_reading_only() {
+    for below in BELOW {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, below, options());
+        for value in 1..=3 {
+            commit(&store, T, &[&format!("k={value}")]);
+        }
+        let mut batch = Batch::new();
+        batch.drop_versions(T, b"k", DropRule { keep_last: Some(1), ..DropRule::default() });
+        store.commit(batch).unwrap();
+        store.run_until_idle();
+        assert_eq!(store.history(T, b"k").unwrap().count(), 1);
+        drop(store);
+        let reader = open(&disk, below, StoreOptions { mode: OpenMode::ReadOnly, ..options() });
+        assert_eq!(reader.history(T, b"k").unwrap().count(), 1, "{below:?}");
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use thermocline_io::{Clock, CrashPoint, CrashProfile, Disk, Environment, FileId, MemoryDisk, SimClock, SimDisk, Survival};
 use thermocline_store::{
-    Amount, Background, Batch, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope, Store, StoreOptions, Tiers,
-    WhyRetained,
+    Amount, Background, Batch, OpenMode, PinRequest, PinVersions, PolicyScope, Retention, Rung, Scope, Store, StoreOptions,
+    Tiers, WhyRetained,
 };
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Version};
 
@@ -452,6 +452,21 @@ fn tables_of_operators_keep_the_latest_alone_unless_they_are_told_to_keep_more()
         assert_eq!([T, kept, state].map(|table| entries(&store, table)), [5, 5, 1], "{below:?}");
         assert_eq!(store.retentions().len(), 1, "only what was set");
     }
+}
+
+#[test]
+fn whoever_opens_for_reading_only_hears_since_when_garbage_waits() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, BELOW[0], StoreOptions { garbage_max_age: Some(Duration::from_secs(86_400)), ..options() });
+    fill(&store, 9);
+    rewrite(&store);
+    store.set_horizon(Version(8)).unwrap();
+    store.run_until_idle();
+    let since = store.stats().garbage_since;
+    assert!(since.is_some());
+    drop(store);
+    let reader = open(&disk, BELOW[0], StoreOptions { mode: OpenMode::ReadOnly, ..options() });
+    assert_eq!(reader.stats().garbage_since, since);
 }
 
 #[test]
