@@ -154,12 +154,12 @@ impl Core {
         let (pinned, kept) = (authority.pinned(), self.reclaim.kept());
         let (mut drops, mut changes, mut is_held) = (Vec::new(), Vec::new(), false);
         let mut reclaimed: BTreeMap<EntryKind, Amount> = BTreeMap::new();
-        let mut count = 0;
+        let mut done = 0;
         for command in commands {
             if drops.len() >= DROPS_MAX {
                 break;
             }
-            count += 1;
+            done += 1;
             let DropCommand { table, key, .. } = command;
             let entries = left.entry((*table, key)).or_default();
             let versions: Vec<(Version, bool)> = entries.iter().map(|entry| (entry.version, entry.value.is_none())).collect();
@@ -210,7 +210,7 @@ impl Core {
             self.note_as(unnoted.clone(), Durability::Memory)?;
             unnoted.clear();
         }
-        Ok(Step { commands: count, held_by: is_held.then_some(pinned) })
+        Ok(Step { commands: done, held_by: is_held.then_some(pinned) })
     }
 
     /// Makes room for a commit's commands by carrying out some that wait.

@@ -81,8 +81,8 @@ pub struct StoreStats {
     pub dropped_versions: u64,
     /// How many such commands wait, for the drop worker or for pins.
     pub pending_drops: usize,
-    /// Since when something may be stored that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that: until it
-    /// is known to be gone.
+    /// Since when something may be stored that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that, or the
+    /// store is open for reading only: until it is known to be gone.
     pub garbage_since: Option<Moment>,
     /// How writers were held back.
     pub back_pressure: BackPressure,

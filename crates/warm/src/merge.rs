@@ -304,7 +304,8 @@ pub(crate) fn verify_rows(segment: &Arc<Segment>) -> Result<()> {
     let (mut tables, mut versions) = (BTreeMap::<EntryKind, TableStats>::new(), (Version::MAX, Version::ZERO));
     let mut last: Option<TableKey> = None;
     while let Some(row) = rows.row.take() {
-        if last.as_ref() != Some(&rows.key) {
+        let is_new_key = last.as_ref() != Some(&rows.key);
+        if is_new_key {
             rows.check_found()?;
         }
         let value_len = match &row.value {
@@ -315,7 +316,6 @@ pub(crate) fn verify_rows(segment: &Arc<Segment>) -> Result<()> {
                 u64::from(*raw_len)
             }
         };
-        let is_new_key = last.as_ref() != Some(&rows.key);
         tables.entry(rows.key.table).or_default().add(&TableStats {
             keys: u64::from(is_new_key),
             entries: 1,
