@@ -168,7 +168,7 @@ pub trait Engine: Send + Sync + Sized {
 
     /// Brings the store into its best form for reads and for its size, where there is a way to ask for that. Is not timed, but after
     /// [`reclaim`](Self::reclaim).
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         Ok(())
     }
 

@@ -182,7 +182,7 @@ pub(crate) fn run<E: Engine>(job: &Job, source: &Source, mut options: Options) -
     Ok(Answer::new::<E>(&options, recorder.finish(outcome)))
 }
 
-fn phases<E: Engine>(job: &Job, history: &History, options: &Options, recorder: &mut Recorder, engine: E) -> Outcome<()> {
+fn phases<E: Engine>(job: &Job, history: &History, options: &Options, recorder: &mut Recorder, mut engine: E) -> Outcome<()> {
     let (began, user_bytes) = (Instant::now(), history.user_bytes() as f64);
     recorder.phase("load", || Ok((Timed::of(history.entries(), || history.load(&engine))?.rate(), String::new())));
     if !recorder.is_measured() {

@@ -15,6 +15,15 @@ fn kind(table: Table) -> EntryKind {
     EntryKind::source(u32::from(table))
 }
 
+impl Thermocline {
+    fn rewrite(&self) -> Outcome<()> {
+        for table in self.0.tables()? {
+            self.0.compact(table, &KeyRange::all())?;
+        }
+        Ok(self.0.wait_idle()?)
+    }
+}
+
 impl Engine for Thermocline {
     const NAME: &'static str = "thermocline";
 
@@ -109,7 +118,7 @@ impl Engine for Thermocline {
 
     fn reclaim(&self, version: u64) -> Outcome<()> {
         self.0.set_horizon(Version(version))?;
-        self.compact()
+        self.rewrite()
     }
 
     fn settle(&self) -> Outcome<()> {
@@ -117,11 +126,8 @@ impl Engine for Thermocline {
         Ok(self.0.wait_idle()?)
     }
 
-    fn compact(&self) -> Outcome<()> {
-        for table in self.0.tables()? {
-            self.0.compact(table, &KeyRange::all())?;
-        }
-        Ok(self.0.wait_idle()?)
+    fn compact(&mut self) -> Outcome<()> {
+        self.rewrite()
     }
 
     fn close(self) -> Outcome<()> {

@@ -52,7 +52,7 @@ pub trait Ordered: Send + Sync + Sized {
     fn settle(&self) -> Outcome<()>;
 
     /// As [`Engine::compact`].
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         Ok(())
     }
 
@@ -504,7 +504,7 @@ impl<O: Ordered> Engine for Versioned<O> {
         self.store.settle()
     }
 
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         self.store.compact()
     }
 

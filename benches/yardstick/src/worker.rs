@@ -246,10 +246,10 @@ impl Worker<'_> {
     }
 
     /// Loads the workload, settles it, and brings it into the form in which it is read. Fails if that does.
-    fn load<E: Engine>(&mut self, engine: &E) -> Outcome<()> {
+    fn load<E: Engine>(&mut self, engine: &mut E) -> Outcome<()> {
         let began = Instant::now();
         let workload = self.workload;
-        self.recorder.phase("load", || Ok(per_second(&Timed::of(workload.entries(), || load(engine, workload))?)));
+        self.recorder.phase("load", || Ok(per_second(&Timed::of(workload.entries(), || load(&*engine, workload))?)));
         if !self.recorder.is_measured() {
             // Whatever is there is a part of it: to measure that would flatter.
             return Err(Failure::Usage("the workload was not loaded".to_owned()));
@@ -328,9 +328,9 @@ impl Worker<'_> {
         });
     }
 
-    fn whole<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        self.load(&engine)?;
-        let engine = self.reopen(engine)?;
+    fn whole<E: Engine>(&mut self, mut engine: E) -> Outcome<()> {
+        self.load(&mut engine)?;
+        let mut engine = self.reopen(engine)?;
         self.warm(&engine)?;
         self.gets(&engine);
         self.two_readers(&engine);
@@ -357,12 +357,12 @@ impl Worker<'_> {
             let (skip, _) = faster::<E>(|skip| Ok(1.0 / seconds_each(Duration::ZERO, || run(skip))?))?;
             Ok((seconds_each(slice, || run(skip))?, format!("{expected} keys")))
         });
-        self.reclaim(&engine);
+        self.reclaim(&mut engine);
         engine.close()
     }
 
     /// Reclaims all that only reads before the last version see, and checks that what that version sees is what it was.
-    fn reclaim<E: Engine>(&mut self, engine: &E) {
+    fn reclaim<E: Engine>(&mut self, engine: &mut E) {
         let (workload, directory) = (self.workload, self.options.directory.clone());
         let horizon = workload.last_version().0;
         if workload.rounds < 2 {
@@ -385,7 +385,7 @@ impl Worker<'_> {
                     }
                 }
             }
-            check_reclaimed(engine, workload, horizon)?;
+            check_reclaimed(&*engine, workload, horizon)?;
             Ok((seconds, String::new()))
         });
         if self.recorder.is_measured() {
@@ -394,8 +394,8 @@ impl Worker<'_> {
         }
     }
 
-    fn curve<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        self.load(&engine)?;
+    fn curve<E: Engine>(&mut self, mut engine: E) -> Outcome<()> {
+        self.load(&mut engine)?;
         self.warm(&engine)?;
         self.gets(&engine);
         self.scans(&engine, "scan", Direction::Forward, Point::Latest);
@@ -412,8 +412,8 @@ impl Worker<'_> {
         });
     }
 
-    fn mixed<E: Engine>(&mut self, engine: E) -> Outcome<()> {
-        self.load(&engine)?;
+    fn mixed<E: Engine>(&mut self, mut engine: E) -> Outcome<()> {
+        self.load(&mut engine)?;
         self.warm(&engine)?;
         let last: Vec<AtomicU32> = (0..self.workload.keys).map(|_| AtomicU32::new(0)).collect();
         let zipf = Zipf::new(self.workload.keys);

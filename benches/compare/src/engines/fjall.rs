@@ -130,7 +130,7 @@ impl Ordered for Store {
         self.database.persist(PersistMode::SyncAll).map_err(Failure::engine)
     }
 
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         self.keyspace.major_compact().map_err(Failure::engine)
     }
 

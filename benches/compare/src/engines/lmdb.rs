@@ -20,6 +20,7 @@ use thermocline_yardstick::versioned::{Cursor, Entry, Ordered, Snapshot, VERSION
 pub type Lmdb = Versioned<Store>;
 
 const RELEASE: &str = "lmdb-master-sys 0.2 (LMDB 0.9.70)";
+const FILE_NAME: &str = "data.mdb";
 const READERS_MAX: c_uint = 512;
 const FILE_MODE: u32 = 0o600;
 /// On top of what the data takes.
@@ -52,8 +53,19 @@ unsafe fn bytes_of<'a>(value: &ffi::MDB_val) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(value.mv_data.cast(), value.mv_size) }
 }
 
-/// An environment, closed when it goes.
+/// An environment, closed when it goes; null once it is closed.
 struct Environment(*mut ffi::MDB_env);
+
+impl Environment {
+    /// All transactions and cursors must be gone.
+    fn close(&mut self) {
+        let environment = std::mem::replace(&mut self.0, ptr::null_mut());
+        if !environment.is_null() {
+            // SAFETY: it is live, and nobody else has it: readers borrow the store, or are dropped before.
+            unsafe { ffi::mdb_env_close(environment) };
+        }
+    }
+}
 
 // SAFETY: an environment may be used by any thread (lmdb.h, "Caveats"), with MDB_NOTLS readers may wander between them.
 unsafe impl Send for Environment {}
@@ -62,8 +74,7 @@ unsafe impl Sync for Environment {}
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        // SAFETY: all transactions and cursors are gone: they borrow the store, or are dropped before it.
-        unsafe { ffi::mdb_env_close(self.0) };
+        self.close();
     }
 }
 
@@ -121,6 +132,7 @@ pub struct Store {
     table: ffi::MDB_dbi,
     /// What the flags are set for. Held by the one writer, since flags may only be changed by one thread at a time.
     durability: Mutex<Durability>,
+    options: Options,
 }
 
 impl Store {
@@ -163,7 +175,7 @@ impl Ordered for Store {
                 mebibytes(map_size_bytes(options))
             ),
             other: "MDB_WRITEMAP, MDB_NORDAHEAD, MDB_NOTLS, read transactions and cursors used again (mdb_txn_renew, mdb_cursor_renew); one \
-                    unnamed database; no compression; not copied to compact it, which needs a second file"
+                    unnamed database; no compression; at rest it is copied with MDB_CP_COMPACT, and the copy takes its place"
                 .to_owned(),
         }
     }
@@ -187,7 +199,13 @@ impl Ordered for Store {
         // SAFETY: the transaction is live, and the only one.
         check(unsafe { ffi::mdb_dbi_open(opening.0, ptr::null(), 0, &raw mut table) })?;
         opening.commit()?;
-        Ok(Self { idle: Mutex::default(), environment, table, durability: Mutex::new(Durability::Buffered) })
+        Ok(Self {
+            idle: Mutex::default(),
+            environment,
+            table,
+            durability: Mutex::new(Durability::Buffered),
+            options: options.clone(),
+        })
     }
 
     fn write(&self, puts: &[(Vec<u8>, Vec<u8>)], deletes: &[Vec<u8>], durability: Durability) -> Outcome<()> {
@@ -240,6 +258,21 @@ impl Ordered for Store {
 
     fn settle(&self) -> Outcome<()> {
         self.sync()
+    }
+
+    /// What nothing uses any more is left out, and pages lie in the order of their keys (`mdb_copy -c`).
+    fn compact(&mut self) -> Outcome<()> {
+        let copy = self.options.directory.join("copy");
+        std::fs::create_dir(&copy).map_err(Failure::engine)?;
+        let path = CString::new(copy.as_os_str().as_bytes()).map_err(Failure::engine)?;
+        // SAFETY: the environment is open, and nothing writes.
+        check(unsafe { ffi::mdb_env_copy2(self.environment.0, path.as_ptr(), ffi::MDB_CP_COMPACT) })?;
+        self.idle().clear();
+        self.environment.close();
+        std::fs::rename(copy.join(FILE_NAME), self.options.directory.join(FILE_NAME)).map_err(Failure::engine)?;
+        std::fs::remove_dir(&copy).map_err(Failure::engine)?;
+        *self = Self::open(&self.options)?;
+        Ok(())
     }
 
     fn close(self) -> Outcome<()> {

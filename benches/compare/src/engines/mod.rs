@@ -34,6 +34,28 @@ pub trait Visitor {
     fn visit<E: Engine>(self) -> Self::Output;
 }
 
+/// The tests of one engine. Thermocline has them too: its adapter could be as wrong as another's.
+#[cfg(test)]
+macro_rules! tests_of {
+    ($name:literal $tests:ident $engine:ty) => {
+        mod $tests {
+            use super::*;
+
+            #[test]
+            fn answers_as_the_model() {
+                assert_eq!($name, <$engine as Engine>::NAME);
+                let directory = tempfile::tempdir().expect("a directory for the store");
+                crate::check::check::<$engine>(directory.path()).unwrap_or_else(|message| panic!("{message}"));
+            }
+
+            #[test]
+            fn keeps_commits_when_the_process_dies() {
+                crate::killed::check::<$engine>(concat!("engines::tests::", stringify!($tests)));
+            }
+        }
+    };
+}
+
 /// Makes the names, the dispatch and the tests of each engine out of one table.
 macro_rules! engines {
     ($($feature:literal $tests:ident $engine:ty;)*) => {
@@ -54,22 +76,9 @@ macro_rules! engines {
 
             $(
                 #[cfg(feature = $feature)]
-                mod $tests {
-                    use super::*;
-
-                    #[test]
-                    fn answers_as_the_model() {
-                        assert_eq!($feature, <$engine as Engine>::NAME);
-                        let directory = tempfile::tempdir().expect("a directory for the store");
-                        crate::check::check::<$engine>(directory.path()).unwrap_or_else(|message| panic!("{message}"));
-                    }
-
-                    #[test]
-                    fn keeps_commits_when_the_process_dies() {
-                        crate::killed::check::<$engine>(concat!("engines::tests::", stringify!($tests)));
-                    }
-                }
+                tests_of!($feature $tests $engine);
             )*
+            tests_of!("thermocline" of_thermocline thermocline_yardstick::thermocline::Thermocline);
         }
     };
 }

@@ -3,7 +3,6 @@
 //! Settings after redb's documentation of `Durability`, `Builder` and `Database::compact`.
 
 use std::ops::Bound;
-use std::sync::{PoisonError, RwLock};
 
 use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
 use thermocline_yardstick::engine::{Direction, Durability, Options, Settings, mebibytes};
@@ -17,9 +16,9 @@ const RELEASE: &str = "redb 4.5";
 const FILE_NAME: &str = "store.redb";
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
 
-/// An open database. The lock is for `compact`, which wants it alone; all else shares it.
+/// An open database.
 pub struct Store {
-    database: RwLock<Database>,
+    database: Database,
 }
 
 impl Store {
@@ -28,8 +27,7 @@ impl Store {
         durability: Durability,
         fill: impl FnOnce(&mut redb::Table<'_, &[u8], &[u8]>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = database.begin_write().map_err(Failure::engine)?;
+        let mut transaction = self.database.begin_write().map_err(Failure::engine)?;
         let durability = match durability {
             Durability::Sync => redb::Durability::Immediate,
             Durability::Buffered => redb::Durability::None,
@@ -63,7 +61,7 @@ impl Ordered for Store {
             .set_cache_size(usize::try_from(options.cache_bytes).map_err(Failure::engine)?)
             .create(options.directory.join(FILE_NAME))
             .map_err(Failure::engine)?;
-        let store = Self { database: RwLock::new(database) };
+        let store = Self { database };
         // Reads expect the table.
         if let Err(Failure::Engine(_)) = store.snapshot().map(drop) {
             store.commit(Durability::Sync, |_| Ok(()))?;
@@ -84,8 +82,7 @@ impl Ordered for Store {
     }
 
     fn snapshot(&self) -> Outcome<View> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.begin_read().map_err(Failure::engine)?;
+        let transaction = self.database.begin_read().map_err(Failure::engine)?;
         Ok(View { table: transaction.open_table(TABLE).map_err(Failure::engine)? })
     }
 
@@ -93,14 +90,14 @@ impl Ordered for Store {
         self.commit(Durability::Sync, |_| Ok(()))
     }
 
-    fn compact(&self) -> Outcome<()> {
-        self.database.write().unwrap_or_else(PoisonError::into_inner).compact().map_err(Failure::engine)?;
+    fn compact(&mut self) -> Outcome<()> {
+        self.database.compact().map_err(Failure::engine)?;
         Ok(())
     }
 
     fn close(self) -> Outcome<()> {
         self.commit(Durability::Sync, |_| Ok(()))?;
-        self.database.into_inner().unwrap_or_else(PoisonError::into_inner).close().map_err(Failure::engine)
+        self.database.close().map_err(Failure::engine)
     }
 }
 

@@ -202,7 +202,7 @@ impl<const SMALL: bool> Ordered for Store<SMALL> {
         rocksdb_options::settle(self.database())
     }
 
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         self.forget_idle();
         rocksdb_options::compact(self.database())
     }

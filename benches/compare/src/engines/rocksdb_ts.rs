@@ -205,7 +205,7 @@ impl Engine for RocksDbTs {
         rocksdb_options::settle(&self.database)
     }
 
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         rocksdb_options::compact(&self.database)
     }
 

@@ -30,6 +30,7 @@ const REVERSE: &str = "SELECT key, value FROM entries WHERE key < ?1 ORDER BY ke
 const BEGIN: &str = "BEGIN";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
+const VACUUM: &str = "VACUUM";
 
 /// An open database.
 pub struct Store {
@@ -128,7 +129,7 @@ impl Ordered for Store {
             ),
             other: format!(
                 "one table WITHOUT ROWID, key and value blobs; pages of {} KiB; checkpoint after {CHECKPOINT_PAGES} pages; \
-                 prepared statements; point reads are statements of their own, other reads in BEGIN and COMMIT; no compression; no VACUUM",
+                 prepared statements; point reads are statements of their own, other reads in BEGIN and COMMIT; no compression; at rest it is vacuumed",
                 page_bytes(options) >> 10
             ),
         }
@@ -169,6 +170,11 @@ impl Ordered for Store {
         let was_busy: bool =
             writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(Failure::engine)?;
         if was_busy { Err(Failure::engine("a reader kept the checkpoint from finishing")) } else { Ok(()) }
+    }
+
+    fn compact(&mut self) -> Outcome<()> {
+        run(&self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).connection, VACUUM)?;
+        self.settle()
     }
 
     fn close(self) -> Outcome<()> {

@@ -268,7 +268,7 @@ impl Engine for SurrealKv {
         self.tree.flush_wal(true).map_err(Failure::engine)
     }
 
-    fn compact(&self) -> Outcome<()> {
+    fn compact(&mut self) -> Outcome<()> {
         let _context = self.runtime.enter();
         self.tree.compact_range(None, None, &CompactRangeOptions::default()).map_err(Failure::engine)
     }

@@ -53,7 +53,7 @@ fn run(name: &str, directory: &Path) -> Outcome<()> {
         value_len: None,
         has_durable_commits: false,
     };
-    let engine = Thermocline::open(&options)?;
+    let mut engine = Thermocline::open(&options)?;
     if name == "load" {
         measured(|| worker::load(&engine, &workload))?;
         return engine.close();
