@@ -39,7 +39,7 @@ pub(crate) fn measure_overhead(bench: &mut Bench, workload: &Workload) -> Outcom
     let tiers = Tiers::hot(|| Arc::new(HotTier::new(HotOptions::default()))).over(move |request| {
         let options = WarmOptions { cache_size_bytes: CACHE_SIZE_BYTES, ..WarmOptions::default() };
         let (disk, store, is_read_only) = (request.disk, request.store, request.is_read_only);
-        let tier = Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only })?);
+        let tier = Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration: None })?);
         Ok(Arc::clone(place.get_or_init(|| tier)) as Arc<dyn DurableTier>)
     });
     let options = StoreOptions {

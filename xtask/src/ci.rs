@@ -19,6 +19,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("doc", doc),
     ("models", models::run),
+    ("example", example),
 ];
 
 /// Runs each step and says at the end which failed.
@@ -50,6 +51,12 @@ fn fmt(workspace: &Workspace) -> Result<(), Failure> {
 
 fn clippy(workspace: &Workspace) -> Result<(), Failure> {
     let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run_command(cargo().current_dir(&workspace.root).args(arguments))
+}
+
+/// The one that is a chapter of the documents, over this repository's own history.
+fn example(workspace: &Workspace) -> Result<(), Failure> {
+    let arguments = ["run", "--package", "thermocline", "--example", "schema_migration", "--locked"];
     run_command(cargo().current_dir(&workspace.root).args(arguments))
 }
 

@@ -17,6 +17,7 @@ struct Layer {
 const TIER: &str = "thermocline-tier";
 const FORMAT: &str = "thermocline-format";
 const IO: &str = "thermocline-io";
+const MIGRATION: &str = "thermocline-migration";
 const DROP: &str = "thermocline-drop";
 const WAL: &str = "thermocline-wal";
 const HOT: &str = "thermocline-hot";
@@ -30,12 +31,13 @@ const LAYERS: &[Layer] = &[
     Layer { name: TIER, uses: &[], tests_use: &[] },
     Layer { name: FORMAT, uses: &[], tests_use: &[] },
     Layer { name: IO, uses: &[], tests_use: &[] },
+    Layer { name: MIGRATION, uses: &[TIER, FORMAT], tests_use: &[] },
     Layer { name: DROP, uses: &[TIER, FORMAT], tests_use: &[] },
     Layer { name: WAL, uses: &[TIER, FORMAT, IO], tests_use: &[] },
     Layer { name: HOT, uses: &[TIER, IO], tests_use: &[CONFORMANCE] },
-    Layer { name: WARM, uses: &[TIER, FORMAT, IO], tests_use: &[HOT, CONFORMANCE] },
-    Layer { name: STORE, uses: &[TIER, FORMAT, IO, WAL, DROP], tests_use: &[HOT, WARM, FACADE, CONFORMANCE] },
-    Layer { name: FACADE, uses: &[TIER, IO, WAL, HOT, WARM, STORE], tests_use: &[CONFORMANCE] },
+    Layer { name: WARM, uses: &[TIER, FORMAT, IO, MIGRATION], tests_use: &[HOT, CONFORMANCE] },
+    Layer { name: STORE, uses: &[TIER, FORMAT, IO, MIGRATION, WAL, DROP], tests_use: &[HOT, WARM, FACADE, CONFORMANCE] },
+    Layer { name: FACADE, uses: &[TIER, IO, MIGRATION, WAL, HOT, WARM, STORE], tests_use: &[CONFORMANCE] },
     Layer { name: CONFORMANCE, uses: &[TIER, IO, WAL, STORE, FACADE], tests_use: &[HOT, WARM] },
     Layer { name: "thermocline-cli", uses: &[FACADE], tests_use: &[] },
     Layer { name: "thermocline-yardstick", uses: &[FACADE], tests_use: &[] },

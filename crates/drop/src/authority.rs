@@ -435,6 +435,13 @@ impl Authority {
         self.pins.values().map(|pin| (pin.versions, &pin.scope)).chain(of_consumers).chain(reserved)
     }
 
+    /// The newest version that a reader or a pin holds, be it at or above the horizon: [`Version::MAX`] if something holds every version from
+    /// one on, `None` if there is no holder.
+    pub fn newest_pin(&self) -> Option<Version> {
+        let held = self.held().map(|(versions, _)| versions.one().unwrap_or(Version::MAX));
+        held.chain(self.readers.iter().map(|(version, ..)| version)).max()
+    }
+
     /// What would be retained without a holder: all but what it alone keeps.
     pub fn retained_without(&self, holder: &HolderId) -> RetainedTables {
         let mut others = self.clone();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thermocline_io::sync::{Condvar, Mutex};
 use thermocline_io::{JoinHandle, Spawner};
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{Error, ErrorKind, Result};
 
 use crate::storage::Storage;
@@ -315,6 +316,9 @@ impl Store {
     /// harmless on others. Work that fails is left, and noted in [`stats`](Store::stats); it is tried again when it is asked for
     /// next.
     pub fn run_until_idle(&self) {
+        if check_not_in_hook("background work").is_err() {
+            return;
+        }
         if let Err(error) = self.inner.reclaim_round(false) {
             tracing::warn!(%error, "reclaiming fails; it is tried again");
         }
@@ -333,6 +337,7 @@ impl Store {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again when it is asked for next.
     pub fn step(&self) -> Result<bool> {
+        check_not_in_hook("a step of background work")?;
         self.inner.check_open()?;
         // What fails keeps nothing else from being done.
         let (reclaimed, worked) = (self.inner.reclaim_step(), self.inner.storage.work_step());
@@ -346,6 +351,7 @@ impl Store {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), or what the work fails with; it is tried again later.
     pub fn wait_idle(&self) -> Result<()> {
+        check_not_in_hook("a wait for background work")?;
         self.inner.check_open()?;
         self.inner.reclaim_round(false)?;
         loop {

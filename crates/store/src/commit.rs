@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use thermocline_drop::{Authority, Change, DropCommand, Moment, Reading, encode};
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{EntryKind, Error, ErrorKind, Result, TierBatch, Version};
 use thermocline_wal::{Durability, LogBase, LogEntry};
 
@@ -90,6 +91,7 @@ impl Core {
     }
 
     fn submit(&self, action: Action, options: CommitOptions) -> Outcome {
+        check_not_in_hook("a commit")?;
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
             return Err(ErrorKind::Unsupported { what: "writing to a store that was opened read-only".into() }.into());

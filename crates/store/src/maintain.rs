@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thermocline_drop::Change;
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{EntryKind, ErrorKind, KeyRange, Result, Version};
 
 use crate::options::OpenMode;
@@ -10,6 +11,7 @@ use crate::store::{Core, Store};
 
 impl Core {
     pub(crate) fn check_writable(&self) -> Result<()> {
+        check_not_in_hook("a change of the store")?;
         self.check_open()?;
         if self.options.mode == OpenMode::ReadOnly {
             return Err(ErrorKind::Unsupported { what: "maintaining a store that was opened read-only".into() }.into());

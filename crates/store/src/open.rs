@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use thermocline_drop::Reckoner;
 use thermocline_format::StoreId;
 use thermocline_io::{DirEntry, Disk, DiskErrorKind, Environment, FileId, LockMode, Reason};
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{Error, ErrorKind, Result, VerifiedFiles};
 use thermocline_wal::Log;
 use thermocline_wal::VerifyReport as LogVerifyReport;
@@ -84,6 +85,7 @@ impl Store {
     /// # Errors
     /// What the last write or sync failed with; the store is closed all the same, and recovers when it is opened again.
     pub fn close(&self) -> Result<()> {
+        check_not_in_hook("closing the store")?;
         self.inner.close()
     }
 }

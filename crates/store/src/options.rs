@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thermocline_migration::Migration;
 use thermocline_tier::{ErrorKind, Result, SharedLayout, Version, WholeKey};
 use thermocline_wal::{Durability, LogOptions};
 
@@ -80,6 +81,9 @@ pub struct StoreOptions {
     /// A snapshot, or a scan of one, that lives for longer than this is named in a warning, once, with the place where it was made: it keeps
     /// what it can read, and may have been forgotten. An hour by default; `None`: never.
     pub snapshot_warn_age: Option<Duration>,
+    /// What rows are shown to on their way to the files of a durable tier, which may change them there; its layout must be [`layout`](Self::layout).
+    /// May be another one each time that the store is opened. None by default; without a durable tier it has no effect.
+    pub migration: Option<Arc<dyn Migration>>,
     /// How many threads do the durable tier's own work, at least 1, with [`Background::Thread`]. Default: 1.
     pub tier_threads: usize,
 }
@@ -93,6 +97,13 @@ impl StoreOptions {
         for (name, value) in [("sealed_tables_max", self.sealed_tables_max), ("tier_threads", self.tier_threads)] {
             if value == 0 {
                 return Err(ErrorKind::InvalidArgument { what: format!("store option {name} is 0, not at least 1") }.into());
+            }
+        }
+        if let Some(migration) = &self.migration {
+            let (wanted, layout) = (migration.layout().name(), self.layout.name());
+            if wanted != layout {
+                let what = format!("strategy {} splits keys by {wanted}, but the store's layout is {layout}", migration.name());
+                return Err(ErrorKind::InvalidArgument { what }.into());
             }
         }
         Ok(())
@@ -112,6 +123,7 @@ impl Default for StoreOptions {
             log_keep_bytes: 0,
             garbage_max_age: None,
             snapshot_warn_age: Some(Duration::from_secs(3600)),
+            migration: None,
             tier_threads: 1,
         }
     }

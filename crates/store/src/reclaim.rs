@@ -124,6 +124,10 @@ impl thermocline_tier::RetentionSource for Reclaim {
     fn retained(&self) -> RetainedTables {
         self.kept()
     }
+
+    fn newest_pin(&self) -> Option<Version> {
+        self.read().newest_pin()
+    }
 }
 
 impl Core {

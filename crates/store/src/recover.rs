@@ -59,7 +59,8 @@ impl Recovery<'_> {
     fn open_durable(&self, store: StoreId) -> Result<Option<Arc<dyn DurableTier>>> {
         let Some(open) = &self.tiers.durable else { return Ok(None) };
         let (disk, environment) = (self.disk(), self.environment);
-        open(DurableRequest { disk, environment, store, is_read_only: self.is_read_only() }).map(Some)
+        let migration = self.options.migration.clone();
+        open(DurableRequest { disk, environment, store, is_read_only: self.is_read_only(), migration }).map(Some)
     }
 
     pub(crate) fn run(&self) -> Result<Recovered> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thermocline_migration::{Slot, Summary};
 use thermocline_tier::{
     Direction, EntryKind, Error, KeyRange, RangeBatch, RangeRequest, ReadWindow, Result, Row, Rows, TierScan, Version,
 };
@@ -42,12 +43,16 @@ pub struct Scan {
     request: RangeRequest,
     /// Rows below this version were cleared or purged with their table.
     hidden_below: Option<Version>,
+    /// Which files are not wanted, by their slots.
+    skip: Option<Box<SkipSlot>>,
     front: Option<Side>,
     back: Option<Side>,
     /// The ends have met.
     is_over: bool,
     failure: Option<Error>,
 }
+
+type SkipSlot = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 /// One end of the scan.
 struct Side {
@@ -60,8 +65,12 @@ struct Side {
 }
 
 impl Side {
-    fn open(snapshot: &Snapshot, request: RangeRequest) -> Result<Self> {
-        let scan = Arc::clone(snapshot.inner.storage.view().merged()?).scan(request)?;
+    fn open(snapshot: &Snapshot, request: RangeRequest, skip: Option<&SkipSlot>) -> Result<Self> {
+        let tier = Arc::clone(snapshot.inner.storage.view().merged()?);
+        let scan = match skip {
+            Some(skip) => tier.scan_skipping(request, &skip)?,
+            None => tier.scan(request)?,
+        };
         Ok(Self { scan, rows: Rows::default(), has_more: true, batch_entries: FIRST_BATCH_ENTRIES, passed: None })
     }
 
@@ -89,7 +98,31 @@ impl Scan {
         let at = snapshot.version();
         let hidden_below = snapshot.inner.marks.clears(table).hidden_below(at);
         let request = RangeRequest { table, range, window: ReadWindow::as_of(at), direction: Direction::Forward };
-        Self { snapshot, request, hidden_below, front: None, back: None, is_over: false, failure: None }
+        Self { snapshot, request, hidden_below, skip: None, front: None, back: None, is_over: false, failure: None }
+    }
+
+    /// Leaves out files by their summaries, those of the store's [strategy](crate::StoreOptions::migration): for a scan that wants nothing of the
+    /// rows that `skip` answers true about. It is asked about each file once, at either end when that begins.
+    ///
+    /// A file that holds what hides something in another one, such as a deletion or a newer row, is read all the same, so that no row comes back from the
+    /// dead; so is what is in memory, and a file whose summary cannot be read as a `T`. So rows that are not wanted may come, and the caller leaves them out
+    /// himself; what never happens is that a row is missing that `skip` does not cover.
+    ///
+    /// ```
+    /// # let store = thermocline::Store::in_memory()?;
+    /// use thermocline_tier::EntryKind;
+    ///
+    /// let rows = store.snapshot()?.range(EntryKind::Multi, "a"..).skip_segments(|(): &()| true);
+    /// assert_eq!(rows.count(), 0);
+    /// # Ok::<(), thermocline_tier::Error>(())
+    /// ```
+    #[must_use]
+    pub fn skip_segments<T: Summary>(self, skip: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        let skip_slot = move |slot: &[u8]| {
+            let summary = Slot::decode(slot).and_then(|slot| T::decode(slot.summary).ok());
+            summary.is_some_and(|summary| skip(&summary))
+        };
+        Self { skip: Some(Box::new(skip_slot)), ..self }
     }
 
     /// The next visible row at one end, whatever the other end has handed out.
@@ -97,7 +130,9 @@ impl Scan {
         let slot = if direction == Direction::Forward { &mut self.front } else { &mut self.back };
         let side = match slot {
             Some(side) => side,
-            None => slot.insert(Side::open(&self.snapshot, RangeRequest { direction, ..self.request.clone() })?),
+            None => {
+                slot.insert(Side::open(&self.snapshot, RangeRequest { direction, ..self.request.clone() }, self.skip.as_deref())?)
+            }
         };
         loop {
             for row in side.rows.by_ref() {

@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::sync::atomic::Ordering;
 
 use thermocline_drop::Moment;
-use thermocline_tier::{TierStats, Version};
+use thermocline_tier::{MigrationCounters, TierStats, Version};
 use thermocline_wal::{LogStats, RecoveryReport};
 
 use crate::background::Job;
@@ -84,6 +84,8 @@ pub struct StoreStats {
     /// Since when something may be stored that need not be kept, if there is a [time](crate::StoreOptions::garbage_max_age) for that, or the
     /// store is open for reading only: until it is known to be gone.
     pub garbage_since: Option<Moment>,
+    /// What the [strategy](crate::StoreOptions::migration) did since the store was opened, if there is one and a durable tier.
+    pub migration: Option<MigrationCounters>,
     /// How writers were held back.
     pub back_pressure: BackPressure,
     /// Why flushing or the durable tier's own work fails at the moment, if it does. It is tried again.
@@ -142,6 +144,7 @@ impl Store {
                 .read()
                 .garbage_since()
                 .filter(|_| inner.options.mode == OpenMode::ReadOnly || inner.options.garbage_max_age.is_some()),
+            migration: view.durable.as_ref().and_then(|durable| Some(durable.migrating()?.migration_counters())),
             back_pressure: inner.pressure.read(),
             background_failure: [Job::Flush, Job::Tier]
                 .into_iter()

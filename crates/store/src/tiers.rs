@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thermocline_format::StoreId;
 use thermocline_io::{Disk, Environment};
+use thermocline_migration::Migration;
 use thermocline_tier::{DurableTier, Result, TierStorage};
 
 /// Makes an empty tier in memory.
@@ -23,6 +24,8 @@ pub struct DurableRequest<'a> {
     pub store: StoreId,
     /// Nothing is written; the tier exists.
     pub is_read_only: bool,
+    /// What rows are shown to on their way to files, if anything.
+    pub migration: Option<Arc<dyn Migration>>,
 }
 
 /// The tiers of a store: one in memory that is filled from the log, one over a durable tier that takes over from the log, or the

@@ -1,13 +1,15 @@
 //! Opening a store: the one place that wires tiers, log and machine together.
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_io::{Disk, DiskErrorKind, Environment, MemoryDisk, RealDisk};
+use thermocline_migration::{NoMigration, Strategy, erase};
 use thermocline_store::{Background, Durability, OpenMode, StoreOptions};
-use thermocline_tier::{Error, ErrorKind, KeyLayout, Result};
+use thermocline_tier::{Error, ErrorKind, KeyLayout, Result, SharedLayout};
 use thermocline_wal::LogOptions;
 use thermocline_warm::Compression;
 
@@ -29,8 +31,28 @@ use crate::tiers::{self, FileOptions, MemoryOptions, TierSet};
 /// assert_eq!(store.get(Table::Multi, b"k")?.as_deref(), Some(b"v".as_slice()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Store(thermocline_store::Store);
+pub struct Store<S = NoMigration> {
+    inner: thermocline_store::Store,
+    strategy: Arc<S>,
+}
+
+impl<S> Clone for Store<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), strategy: Arc::clone(&self.strategy) }
+    }
+}
+
+impl<S> fmt::Debug for Store<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl<S> Store<S> {
+    pub(crate) fn strategy(&self) -> &S {
+        &self.strategy
+    }
+}
 
 impl Store {
     /// Opens the store in a directory, and makes one if there is none.
@@ -49,6 +71,8 @@ impl Store {
             tiers: TierSet::default().hot().warm(),
             memory: MemoryOptions::default(),
             files: FileOptions::default(),
+            layout: None,
+            strategy: Arc::new(NoMigration),
         }
     }
 
@@ -62,18 +86,19 @@ impl Store {
         let log = LogOptions { segment_size_bytes: IN_MEMORY_SEGMENT_SIZE_BYTES, ..LogOptions::default() };
         let options = StoreOptions { durability: Durability::Buffered, log, ..StoreOptions::default() };
         let (memory, files) = (MemoryOptions::default(), FileOptions::default());
-        open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), memory, files)
+        let inner = open_on(Arc::new(MemoryDisk::new()), options, TierSet::default().hot(), memory, files)?;
+        Ok(Self { inner, strategy: Arc::new(NoMigration) })
     }
 }
 
 /// Small, since most stores in memory are small.
 const IN_MEMORY_SEGMENT_SIZE_BYTES: u64 = 1 << 20;
 
-impl Deref for Store {
+impl<S> Deref for Store<S> {
     type Target = thermocline_store::Store;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.inner
     }
 }
 
@@ -89,17 +114,48 @@ impl Deref for Store {
 /// # drop(store);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `open` is called"]
-pub struct Builder {
+pub struct Builder<S = NoMigration> {
     directory: PathBuf,
     options: StoreOptions,
     tiers: TierSet,
     memory: MemoryOptions,
     files: FileOptions,
+    /// That was asked for.
+    layout: Option<SharedLayout>,
+    strategy: Arc<S>,
 }
 
-impl Builder {
+impl<S> Clone for Builder<S> {
+    fn clone(&self) -> Self {
+        let Self { directory, options, tiers, memory, files, layout, strategy } = self;
+        Self {
+            directory: directory.clone(),
+            options: options.clone(),
+            tiers: *tiers,
+            memory: *memory,
+            files: *files,
+            layout: layout.clone(),
+            strategy: Arc::clone(strategy),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { directory, options, tiers, memory, files, layout, strategy: _ } = self;
+        f.debug_struct("Builder")
+            .field("directory", directory)
+            .field("options", options)
+            .field("tiers", tiers)
+            .field("memory", memory)
+            .field("files", files)
+            .field("layout", layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Strategy> Builder<S> {
     /// Whether the store must or may exist; by default it is made if it is missing.
     pub fn mode(mut self, mode: OpenMode) -> Self {
         self.options.mode = mode;
@@ -210,8 +266,28 @@ impl Builder {
 
     /// Where keys split into prefix and suffix; by default the whole key is prefix.
     pub fn layout(mut self, layout: impl KeyLayout + 'static) -> Self {
-        self.options.layout = Arc::new(layout);
+        self.layout = Some(Arc::new(layout));
         self
+    }
+
+    /// With a warm tier: how the engine's rows are summed up and migrated on their way to files. The store then splits keys by the
+    /// strategy's [layout](Strategy::layout); a [`layout`](Self::layout) that is asked for must be the same. The strategy may be another one each
+    /// time; what older ones noted of files is made anew when it is needed. Refused for a store that is hot alone, whose rows come to no
+    /// file. See docs/MIGRATION.md.
+    ///
+    /// ```
+    /// use thermocline::{NoMigration, Store};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let store = Store::builder(directory.path().join("db")).strategy(NoMigration).open()?;
+    /// assert!(store.summaries()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn strategy<T: Strategy>(self, strategy: T) -> Builder<T> {
+        let Self { directory, mut options, tiers, memory, files, layout, strategy: _ } = self;
+        let strategy = Arc::new(strategy);
+        options.migration = Some(erase(Arc::clone(&strategy)));
+        Builder { directory, options, tiers, memory, files, layout, strategy }
     }
 
     /// Who does the background work; by default threads of the store's own.
@@ -250,7 +326,11 @@ impl Builder {
     /// [`InvalidArgument`](thermocline_tier::ErrorKind::InvalidArgument) for options that make no sense, `Locked` while another
     /// handle has it open, `ForeignFile` for a directory of something else, `UnsupportedFormat` for one of a newer release,
     /// `Corruption` for damaged files, and `Io`.
-    pub fn open(self) -> Result<Store> {
+    pub fn open(mut self) -> Result<Store<S>> {
+        let of_strategy = || self.options.migration.as_ref().map(|migration| migration.layout());
+        if let Some(layout) = self.layout.take().or_else(of_strategy) {
+            self.options.layout = layout;
+        }
         let may_create = matches!(self.options.mode, OpenMode::CreateIfMissing | OpenMode::CreateNew);
         let disk = RealDisk::open(&self.directory, may_create).map_err(|error| {
             let error = match error.kind() {
@@ -261,7 +341,8 @@ impl Builder {
             };
             error.context(format!("open {}", self.directory.display()))
         })?;
-        open_on(Arc::new(disk), self.options, self.tiers, self.memory, self.files)
+        let inner = open_on(Arc::new(disk), self.options, self.tiers, self.memory, self.files)?;
+        Ok(Store { inner, strategy: self.strategy })
     }
 }
 
@@ -271,10 +352,10 @@ fn open_on(
     set: TierSet,
     memory: MemoryOptions,
     files: FileOptions,
-) -> Result<Store> {
+) -> Result<thermocline_store::Store> {
     let environment = Environment::real();
     let tiers = tiers::make(set, memory, files, &environment, &mut options)?;
-    thermocline_store::Store::open(disk, tiers, &environment, options).map(Store)
+    thermocline_store::Store::open(disk, tiers, &environment, options)
 }
 
 #[cfg(test)]

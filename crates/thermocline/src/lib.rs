@@ -31,6 +31,7 @@
 
 mod builder;
 mod dump;
+mod migration;
 mod tiers;
 
 /// The code in the README runs as a test, which is the only time that the file is needed.
@@ -41,16 +42,20 @@ struct Readme;
 pub use builder::{Builder, Store};
 pub use bytes::Bytes;
 pub use dump::dump_file;
+pub use migration::{MigrationStatus, SegmentSummary};
+pub use thermocline_migration::{
+    HookError, Migrate, MigrationContext, MigrationContextSource, MigrationScope, NoMigration, StoredRow, Strategy, Summary,
+};
 pub use thermocline_store::{
     Amount, Anchor, BackPressure, Background, Batch, Change, ChangeBatch, Changes, Commit, CommitOptions, Consumer, ConsumerInfo,
-    ConsumerOptions, ConsumerState, Cursor, Diff, DiffCursor, DiffEntry, Durability, Health, History, HistoryEntry, Holder,
-    Holding, Moment, OpenMode, Page, Pin, PinInfo, PinRequest, PinVersions, PolicyScope, ReclaimReport, Retention, Rung, Scan,
-    Scope, Snapshot, StoreOptions, StoreStats, Ttl, VerifyReport, WhyRetained,
+    ConsumerOptions, ConsumerState, Cursor, Diff, DiffCursor, DiffEntry, DryRun, Durability, Health, History, HistoryEntry,
+    Holder, Holding, Moment, OpenMode, Page, Pass, PassControl, PassProgress, PassScope, Pin, PinInfo, PinRequest, PinVersions,
+    PolicyScope, ReclaimReport, Retention, Rung, Scan, Scope, Snapshot, StoreOptions, StoreStats, Ttl, VerifyReport, WhyRetained,
 };
 pub use thermocline_tier::{
-    Direction, DropRule, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FixedSuffix, FlowNodeId, KeyLayout,
-    KeyRange, KeyRef, Lookup, RangeRequest, ReadWindow, Result, ShapeId, TableStats, TierFile, TierStats, VerifiedFiles, Version,
-    WholeKey, limits,
+    Direction, DropRule, EntryKind, EntryKind as Table, Error, ErrorKind, FileCounters, FileSummary, FixedSuffix, FlowNodeId,
+    KeyLayout, KeyRange, KeyRef, Lookup, MigrationCounters, MigrationReport, RangeRequest, ReadWindow, Result, ShapeId,
+    SharedLayout, TableStats, TierFile, TierStats, VerifiedFiles, Version, WholeKey, limits,
 };
 pub use thermocline_wal::{LogOptions, LogStats, Padding, Preallocate, RecoveryReport, VerifyReport as LogVerifyReport};
 pub use thermocline_warm::Compression;

@@ -121,6 +121,7 @@ pub(crate) fn make(
     if !set.is_warm {
         let refused = match memory.hot_bytes {
             _ if !set.is_hot => Some("a store needs a tier"),
+            _ if options.migration.is_some() => Some("a strategy has no meaning without files, to which rows would come"),
             Some(_) => Some("a budget for hot tables has no meaning where all must fit into memory: set the memory budget"),
             None if files != FileOptions::default() => {
                 Some("compression, block size and threads that compact have no meaning without files")
@@ -162,8 +163,8 @@ fn open_warm(request: DurableRequest<'_>, memory: WarmMemory, files: FileOptions
         write_size_bytes: (memory.buffer_bytes / WRITES_PER_BUFFER).clamp(WRITE_SIZE_BYTES_MIN, defaults.write_size_bytes),
         ..defaults
     };
-    let DurableRequest { disk, store, is_read_only, .. } = request;
-    Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only })?))
+    let DurableRequest { disk, store, is_read_only, migration, .. } = request;
+    Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration })?))
 }
 
 #[cfg(test)]

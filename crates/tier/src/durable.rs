@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::migrating::MigratingTier;
 use crate::range::KeyRange;
 use crate::retained::RetainedTables;
 use crate::storage::{Amount, TableStats, TierStorage};
@@ -53,6 +54,10 @@ pub trait RetentionSource: Send + Sync + Debug {
     /// What every allowed read can see from now on lies in it. A tier may hold its own locks while it asks, also in
     /// [`clear_table`](TierStorage::clear_table): the answer waits for nobody who waits for the tier.
     fn retained(&self) -> RetainedTables;
+
+    /// The newest version that a snapshot or a pin holds, be it at or above the horizon; `None` if there is none, [`Version::MAX`] if something
+    /// holds every version from one on. Locks as in [`retained`](Self::retained).
+    fn newest_pin(&self) -> Option<Version>;
 }
 
 /// A tier whose content survives the process, below the tier that takes the writes.
@@ -121,6 +126,11 @@ pub trait DurableTier: TierStorage {
 
     /// What it has read and written since it was opened.
     fn counters(&self) -> FileCounters;
+
+    /// What it offers to engines that migrate their rows; `None` for a tier that was opened without a strategy.
+    fn migrating(&self) -> Option<&dyn MigratingTier> {
+        None
+    }
 
     /// Reads every byte of the tier's files and checks it; gives back how many files and bytes there are.
     ///

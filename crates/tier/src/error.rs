@@ -152,6 +152,25 @@ pub enum ErrorKind {
         /// What was used.
         what: &'static str,
     },
+    /// What the engine plugged in, such as its migration strategy, failed or panicked; the source is its error. Nothing was changed; it is
+    /// tried again later. Mend the strategy, or what it depends on.
+    #[error("the strategy failed: {what}")]
+    CallbackFailed {
+        /// What was called, and about what.
+        what: String,
+    },
+    /// What the engine plugged in did something that it must not do. Nothing was changed. Mend it.
+    #[error("the strategy broke a rule: {what}")]
+    CallbackViolation {
+        /// What was called, about what, and what it did.
+        what: String,
+    },
+    /// What the engine plugged in called back what waits for it. Nothing was changed; read only there.
+    #[error("{what} was called by a hook of the strategy, which can only read")]
+    Reentrant {
+        /// What was called.
+        what: &'static str,
+    },
     /// This tier or this machine cannot do it.
     #[error("not supported: {what}")]
     Unsupported {

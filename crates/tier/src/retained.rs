@@ -93,6 +93,18 @@ impl Retained {
         version >= self.horizon || self.pins.binary_search(&version).is_ok()
     }
 
+    /// The version up to which the newest entry of a key is settled: it lies at or below the horizon and every pin. 0 if nothing is.
+    ///
+    /// ```
+    /// use thermocline_tier::{Retained, Version};
+    ///
+    /// assert_eq!(Retained::new(Version(10), [Version(7), Version(3)]).settled_up_to(), Version(3));
+    /// assert_eq!(Retained::new(Version(10), [Version(12)]).settled_up_to(), Version(10));
+    /// ```
+    pub fn settled_up_to(&self) -> Version {
+        self.pins.first().copied().unwrap_or(self.horizon)
+    }
+
     /// Whether some allowed read sees the entry of version `version` of a key whose next newer entry is of version `newer`.
     pub fn sees(&self, version: Version, newer: Option<Version>) -> bool {
         let Some(newer) = newer.into_iter().chain(self.cleared_at(version)).min() else { return true };

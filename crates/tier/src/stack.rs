@@ -9,7 +9,7 @@ use crate::entry::{KeyRef, Lookup, RawEntry};
 use crate::error::{ErrorKind, Result};
 use crate::page::{RangeBatch, SCAN_BATCH_SIZE_BYTES};
 use crate::range::{Direction, RangeCursor, RangeRequest, check_batch_size};
-use crate::storage::{DropVersion, TierScan, TierStats, TierStorage};
+use crate::storage::{DropVersion, SkipFile, TierScan, TierStats, TierStorage};
 use crate::table::EntryKind;
 use crate::version::Version;
 
@@ -110,6 +110,17 @@ impl TierStorage for TierStack {
         Ok(Box::new(MergeScan::open(&self.tiers, &request, SCAN_BATCH_SIZE_BYTES)?))
     }
 
+    /// Only the lowest tier leaves files out: those above hide what is below.
+    fn scan_skipping(self: Arc<Self>, request: RangeRequest, skip: SkipFile<'_>) -> Result<Box<dyn TierScan>> {
+        let lowest = self.tiers.len() - 1;
+        let open = |(number, tier): (usize, &Arc<dyn TierStorage>)| {
+            let tier = Arc::clone(tier);
+            if number == lowest { tier.scan_skipping(request.clone(), skip) } else { tier.scan(request.clone()) }
+        };
+        let scans = self.tiers.iter().enumerate().map(open).collect::<Result<_>>()?;
+        Ok(Box::new(MergeScan::of(scans, &request, SCAN_BATCH_SIZE_BYTES)))
+    }
+
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
         self.upper.ensure_table(table)
     }
@@ -194,15 +205,18 @@ impl Source {
 
 impl MergeScan {
     fn open(tiers: &[Arc<dyn TierStorage>], request: &RangeRequest, batch_size_bytes: usize) -> Result<Self> {
-        let open = |tier: &Arc<dyn TierStorage>| {
-            let scan = Arc::clone(tier).scan(request.clone())?;
+        let scans = tiers.iter().map(|tier| Arc::clone(tier).scan(request.clone())).collect::<Result<_>>()?;
+        Ok(Self::of(scans, request, batch_size_bytes))
+    }
+
+    fn of(scans: Vec<Box<dyn TierScan>>, request: &RangeRequest, batch_size_bytes: usize) -> Self {
+        let source = |scan| {
             let mut page = RangeBatch::new();
             // Nothing has been read yet, so there may be more.
             page.has_more = true;
-            Ok(Source { scan, page, index: 0 })
+            Source { scan, page, index: 0 }
         };
-        let sources = tiers.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { sources, direction: request.direction, batch_size_bytes })
+        Self { sources: scans.into_iter().map(source).collect(), direction: request.direction, batch_size_bytes }
     }
 
     /// Hands out the next page of the one source that has anything left, as it is; false if there is not just one.

@@ -117,6 +117,10 @@ pub trait TierScan: Send + Debug {
     fn next_batch(&mut self, entries_max: usize, out: &mut RangeBatch) -> Result<()>;
 }
 
+/// Says of a file, by what the strategy noted of it (see [`FileSummary::slot`](crate::FileSummary::slot); empty if that is unknown),
+/// that a scan does not want its rows.
+pub type SkipFile<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// A tier: ordered, multi-version storage of entries (table, key, version, value or tombstone).
 ///
 /// Keys in this trait are *prefixes*; a suffix is data that travels with an entry. `at` means "the newest version at or below".
@@ -219,6 +223,15 @@ pub trait TierStorage: Send + Sync + Debug {
     /// # Errors
     /// As [`get`](TierStorage::get).
     fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>>;
+
+    /// The same without the rows of files whose slots `skip` names, as far as the tier can leave them out: never where one of them hides
+    /// what lies elsewhere. So rows that `skip` would leave out may come all the same. `skip` is asked here alone, about each file once.
+    ///
+    /// # Errors
+    /// As [`get`](TierStorage::get).
+    fn scan_skipping(self: Arc<Self>, request: RangeRequest, _skip: SkipFile<'_>) -> Result<Box<dyn TierScan>> {
+        self.scan(request)
+    }
 
     /// Brings a table into being, empty. Nothing happens if it is there.
     ///

@@ -1,15 +1,16 @@
 //! Compaction: what to rewrite next, and the rewrite itself in steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thermocline_io::sync::Mutex;
 use thermocline_io::{Disk, FileId, Reason};
-use thermocline_tier::{EntryKind, KeyRange, Result, Retained, RetainedTables, TableStats, Version};
+use thermocline_tier::{EntryKind, KeyRange, MigrationReport, Result, Retained, RetainedTables, TableStats, Version};
 
 use crate::cache::{Cache, Prefill};
 use crate::codec::Compression;
 use crate::error::disk_error;
+use crate::hooks::{Hooks, Offer};
 use crate::layout::FileIdentity;
 use crate::merge::{Chain, Keep, Merge, Next, Outside};
 use crate::meta::{FileMeta, TableKey};
@@ -154,11 +155,10 @@ fn outside(view: &View, inputs: &[Arc<Segment>]) -> Option<Outside> {
     Some(Outside(runs))
 }
 
-/// Whether no other file can hold older versions of the keys of a file.
-fn is_lowest(view: &View, segment: &Arc<Segment>) -> bool {
+/// Whether another file for which `counts` holds may hold older versions of the keys of a file.
+pub(crate) fn may_hide(view: &View, segment: &Arc<Segment>, counts: impl Fn(&Arc<Segment>) -> bool) -> bool {
     let inputs = std::slice::from_ref(segment);
-    Hull::of(inputs)
-        .is_some_and(|hull| (0..view.levels.len()).all(|level| outside_at(view, level, inputs, &hull).next().is_none()))
+    Hull::of(inputs).is_some_and(|hull| (0..view.levels.len()).any(|level| outside_at(view, level, inputs, &hull).any(&counts)))
 }
 
 /// Whether nothing of what a file holds of a table is seen any more.
@@ -184,7 +184,7 @@ fn garbage_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTabl
 fn superseded_permille(view: &View, segment: &Arc<Segment>, retained: &RetainedTables) -> u64 {
     let meta = &segment.meta;
     let hides_nothing = std::cell::OnceCell::new();
-    let hides_nothing = || *hides_nothing.get_or_init(|| is_lowest(view, segment));
+    let hides_nothing = || *hides_nothing.get_or_init(|| !may_hide(view, segment, |_| true));
     let of_part = |stats: &TableStats, part: &Retained| {
         if meta.version_max > part.horizon() {
             return 0;
@@ -269,19 +269,30 @@ impl Plan {
         Some(Self { inputs, level, outside, below, is_move, is_patient: false })
     }
 
-    /// The rewrite that is needed most, if any is.
-    pub(crate) fn pick(view: &View, options: &WarmOptions) -> Option<Self> {
+    /// The rewrite that is needed most, if any is, without these files.
+    pub(crate) fn pick(view: &View, options: &WarmOptions, avoided: &BTreeSet<u64>) -> Option<Self> {
         // Level 0 and the levels below by how far each is over its limit: were level 0 always first, level 1 would only grow under load, and
         // each rewrite of level 0 with it.
         let upper = view.flushes();
-        let upper_permille = permille(upper as u64, options.level0_flushes as u64);
+        let upper = (upper >= options.level0_flushes).then(|| (permille(upper as u64, options.level0_flushes as u64), 0));
         let levels = view.levels.iter().enumerate().skip(1).take(LEVELS - 2);
         let sizes = levels.map(|(level, segments)| (level, size_bytes(segments), level_size_max(options, level)));
-        let fullest = sizes.filter(|(_, size, max)| size > max).map(|(level, size, max)| (permille(size, max), level)).max();
-        if upper >= options.level0_flushes && fullest.is_none_or(|(permille, _)| permille <= upper_permille) {
-            return Self::level0(view, options);
-        }
-        let (_, level) = fullest?;
+        let lower = sizes.filter(|(_, size, max)| size > max).map(|(level, size, max)| (permille(size, max), level));
+        let mut full: Vec<(u64, usize)> = upper.into_iter().chain(lower).collect();
+        full.sort_by_key(|(permille, level)| (std::cmp::Reverse(*permille), *level));
+        full.into_iter().find_map(|(_, level)| match level {
+            0 => Self::level0(view, options).filter(|plan| !plan.meets(avoided)),
+            level => Self::cheapest(view, options, level, avoided),
+        })
+    }
+
+    /// Whether it reads one of these files.
+    pub(crate) fn meets(&self, files: &BTreeSet<u64>) -> bool {
+        self.inputs.iter().any(|segment| files.contains(&segment.meta.number))
+    }
+
+    /// The file of a level that is best brought a level down, without these.
+    fn cheapest(view: &View, options: &WarmOptions, level: usize, avoided: &BTreeSet<u64>) -> Option<Self> {
         let below = view.levels.get(level + 1).map(Vec::as_slice).unwrap_or_default();
         let overlap = |segment: &Arc<Segment>| {
             let hull = Hull::of([segment]);
@@ -292,7 +303,10 @@ impl Plan {
             let rewritten = segment.meta.size_bytes + size_bytes(&overlap(segment));
             permille(permille(rewritten, segment.meta.size_bytes), 1000 + old_permille(&segment.meta))
         };
-        let cheapest = view.levels.get(level)?.iter().min_by_key(|segment| cost(segment))?;
+        let is_avoided = |segment: &Arc<Segment>| avoided.contains(&segment.meta.number);
+        let is_free =
+            |segment: &&Arc<Segment>| avoided.is_empty() || !is_avoided(segment) && !overlap(segment).iter().any(is_avoided);
+        let cheapest = view.levels.get(level)?.iter().filter(is_free).min_by_key(|segment| cost(segment))?;
         let inputs = std::iter::once(Arc::clone(cheapest)).chain(overlap(cheapest)).collect();
         Self::new(view, inputs, level + 1, Some(below_size_max(options)))
     }
@@ -317,6 +331,11 @@ impl Plan {
     /// A file that may hold something by itself that was asked to be gone: for when versions [lie together](Self::bring_together).
     pub(crate) fn any_garbage(view: &View, options: &WarmOptions, retained: &RetainedTables, asked: Asked) -> Option<Self> {
         let segment = view.segments().find(|segment| asked.is_about(view, segment, retained))?;
+        Self::of_segment(view, options, segment)
+    }
+
+    /// A file where it is, or all of level 0 if it lies there.
+    pub(crate) fn of_segment(view: &View, options: &WarmOptions, segment: &Arc<Segment>) -> Option<Self> {
         match segment.meta.level {
             0 => Self::level0(view, options),
             level => Self::new(view, vec![Arc::clone(segment)], usize::from(level), None),
@@ -498,14 +517,16 @@ impl Output {
         }
     }
 
-    pub(crate) fn push(&mut self, entry: &NewVersion<'_>) -> Result<()> {
+    /// Adds an entry, as the strategy wants it to be if there are hooks: the same for all entries.
+    pub(crate) fn push(&mut self, entry: &NewVersion<'_>, hooks: Option<&mut Hooks>, offer: Offer) -> Result<()> {
+        let mut hooks = hooks;
         let is_new_key = self.last.as_ref().is_none_or(|last| last.table != entry.table || last.prefix != entry.prefix);
         if is_new_key {
             let is_new_table = self.last.as_ref().is_some_and(|last| last.table != entry.table);
             // A table that fills a good part of a file has its files for itself.
             let size_max = if is_new_table { self.file_size_bytes / 8 } else { self.file_size_bytes };
             if self.writer.as_ref().is_some_and(|writer| writer.size_bytes() >= size_max) {
-                self.close()?;
+                self.close(hooks.as_deref_mut())?;
             }
             let last = self.last.get_or_insert_with(|| TableKey { table: entry.table, prefix: Vec::new() });
             last.table = entry.table;
@@ -513,14 +534,17 @@ impl Output {
             last.prefix.extend_from_slice(entry.prefix);
             self.pass_below();
             if self.below_size_bytes > self.file_size_bytes.saturating_mul(BELOW_FILES_MAX) {
-                self.close()?;
+                self.close(hooks.as_deref_mut())?;
             }
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => self.writer.insert(self.maker.begin(self.compression, self.sizes)?),
         };
-        writer.push(entry)
+        match hooks {
+            Some(hooks) => hooks.pass(entry, offer, |entry| writer.push(entry)),
+            None => writer.push(entry),
+        }
     }
 
     /// Says that the entry that was pushed last was read from a cached block.
@@ -530,16 +554,17 @@ impl Output {
         }
     }
 
-    fn close(&mut self) -> Result<()> {
+    fn close(&mut self, hooks: Option<&mut Hooks>) -> Result<()> {
         self.below_size_bytes = 0;
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let number = writer.number();
-        match writer.finish() {
-            Ok(Some((meta, prefill))) => {
+        let summary = hooks.map_or_else(|| Ok(Vec::new()), Hooks::end_file);
+        match summary.and_then(|summary| Ok(writer.finish()?.map(|complete| (complete, summary)))) {
+            Ok(Some(((meta, prefill), summary))) => {
                 if !prefill.is_empty() {
                     self.maker.prefills.lock().insert(number, prefill);
                 }
-                self.done.push(meta);
+                self.done.push(FileMeta { summary: summary.into(), ..meta });
             }
             Ok(None) => self.maker.discard(number),
             Err(error) => {
@@ -551,8 +576,8 @@ impl Output {
     }
 
     /// The complete files, whose content is durable and whose names are not yet. Whoever takes them keeps or [discards](FileMaker::discard) them.
-    pub(crate) fn finish(mut self) -> Result<Vec<FileMeta>> {
-        self.close()?;
+    pub(crate) fn finish(mut self, hooks: Option<&mut Hooks>) -> Result<Vec<FileMeta>> {
+        self.close(hooks)?;
         Ok(std::mem::take(&mut self.done))
     }
 }
@@ -570,33 +595,41 @@ impl Drop for Output {
 #[derive(Debug)]
 pub(crate) struct Part {
     merge: Merge,
-    /// The first key that belongs to the next part.
-    end: Option<TableKey>,
     output: Output,
 }
 
 impl Part {
-    pub(crate) fn open(plan: &Plan, keep: &Keep, from: Option<&TableKey>, end: Option<TableKey>, output: Output) -> Result<Self> {
+    pub(crate) fn open(
+        plan: &Plan,
+        keep: &Keep,
+        keys: (Option<&TableKey>, Option<TableKey>),
+        output: Output,
+        hooks: Option<Hooks>,
+    ) -> Result<Self> {
+        let (from, end) = keys;
         let is_in = |segment: &&Arc<Segment>| {
             from.is_none_or(|from| segment.meta.last >= *from) && end.as_ref().is_none_or(|end| segment.meta.first < *end)
         };
         let segments: Vec<Arc<Segment>> = plan.inputs.iter().filter(is_in).cloned().collect();
         let inputs = Chain::open_all(&segments, from)?;
-        Ok(Self { merge: Merge::new(inputs, keep.clone()), end, output })
+        Ok(Self { merge: Merge::new(inputs, keep.clone()).part(end, hooks), output })
     }
 
     /// Works until about so much was read; true when the part is complete.
     pub(crate) fn step(&mut self, size_bytes: u64) -> Result<bool> {
         let mut done = 0;
+        if let Some(hooks) = &mut self.merge.hooks {
+            hooks.begin_step();
+        }
         while done < size_bytes {
             match self.merge.next_within(size_bytes - done)? {
-                Next::Entry(key, row) if self.end.as_ref().is_none_or(|end| key < end) => {
-                    self.output.push(&row.as_new(key))?;
+                Next::Entry(row) => {
+                    self.output.push(&row.as_new(&self.merge.key), self.merge.hooks.as_mut(), row.offer)?;
                     if row.is_cached {
                         self.output.note_cached();
                     }
                 }
-                Next::Entry(..) | Next::End => return Ok(true),
+                Next::End => return Ok(true),
                 Next::Later => {}
             }
             done += self.merge.take_read_bytes();
@@ -604,8 +637,10 @@ impl Part {
         Ok(false)
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<FileMeta>> {
-        self.output.finish()
+    /// Its files, and what the strategy did.
+    pub(crate) fn finish(mut self) -> Result<(Vec<FileMeta>, MigrationReport)> {
+        let files = self.output.finish(self.merge.hooks.as_mut())?;
+        Ok((files, self.merge.hooks.map(|hooks| hooks.report()).unwrap_or_default()))
     }
 }
 

@@ -24,6 +24,7 @@ mod error;
 mod filter;
 mod frame;
 mod history;
+mod hooks;
 mod index;
 mod layout;
 mod manifest;

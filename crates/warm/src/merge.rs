@@ -11,6 +11,7 @@ use crate::block::MainBlock;
 use crate::codec::Codec;
 use crate::filter;
 use crate::history::Group;
+use crate::hooks::{Hooks, Offer, Offers};
 use crate::index::{HISTORY_NUMBERS, Index, Partitions};
 use crate::meta::{FileMeta, TableKey};
 use crate::segment::{Seen, Segment, to_u32};
@@ -34,6 +35,7 @@ pub(crate) struct Row {
     pub(crate) is_cached: bool,
     pub(crate) suffix: Bytes,
     pub(crate) value: Moved,
+    pub(crate) offer: Offer,
 }
 
 /// Where [`Rows`] stands in the current key's history.
@@ -282,7 +284,7 @@ impl Rows {
         let is_cached = self.is_cached;
         Ok(match *seen {
             Seen::Nothing => None,
-            Seen::Tombstone(version) => Some(Row { version, is_cached, suffix: Bytes::new(), value: Moved::Tombstone }),
+            Seen::Tombstone(version) => Some(Row::tombstone(version, is_cached)),
             Seen::Value(version, suffix, value, is_apart) => {
                 let suffix = if suffix.is_empty() { Bytes::new() } else { block.slice_ref(suffix) };
                 let value = if is_apart {
@@ -291,7 +293,7 @@ impl Rows {
                 } else {
                     Moved::Bytes(block.slice_ref(value))
                 };
-                Some(Row { version, is_cached, suffix, value })
+                Some(Row { version, is_cached, suffix, value, offer: Offer::Never })
             }
         })
     }
@@ -416,6 +418,8 @@ pub(crate) struct Keep {
     pub(crate) markers: Markers,
     /// The files outside of the rewrite that may hold older versions of its keys: where none does, a tombstone at a key's end hides nothing.
     pub(crate) outside: Arc<Outside>,
+    /// Which rows are offered to the strategy, if there is one.
+    pub(crate) offers: Option<Offers>,
 }
 
 /// Files by what they may hold: in runs, each in the order of its keys, which do not overlap.
@@ -475,9 +479,9 @@ const ROW_SIZE_BYTES: usize = 8;
 
 /// What [`Merge::next_within`] has come upon.
 #[derive(Debug)]
-pub(crate) enum Next<'a> {
-    /// An entry with its key.
-    Entry(&'a TableKey, Row),
+pub(crate) enum Next {
+    /// An entry of the [key](Merge::key).
+    Entry(Row),
     /// Nothing so far: to be called again.
     Later,
     /// There is nothing more.
@@ -490,11 +494,17 @@ pub(crate) struct Merge {
     /// Those first that were written last.
     inputs: Vec<Chain>,
     keep: Keep,
+    /// The first key that does not belong to it any more.
+    end: Option<TableKey>,
+    /// The strategy's, in a rewrite that has one.
+    pub(crate) hooks: Option<Hooks>,
     /// The key of the entry that came last, and its version, whether it was kept or not.
-    key: TableKey,
+    pub(crate) key: TableKey,
     newer: Option<Version>,
     /// How many of its entries came before.
     position: u64,
+    /// Whether the settled one has come.
+    has_settled: bool,
     /// Tombstones that are kept only if something older follows.
     tombstones: Vec<Version>,
     ready: std::collections::VecDeque<Row>,
@@ -506,13 +516,21 @@ impl Merge {
         Self {
             inputs,
             keep,
+            end: None,
+            hooks: None,
             key: TableKey { table: EntryKind::Multi, prefix: Vec::new() },
             newer: None,
             position: 0,
+            has_settled: false,
             tombstones: Vec::new(),
             ready: std::collections::VecDeque::new(),
             read: 0,
         }
+    }
+
+    /// The same without keys from `end` on, and with the strategy's hooks.
+    pub(crate) fn part(self, end: Option<TableKey>, hooks: Option<Hooks>) -> Self {
+        Self { end, hooks, ..self }
     }
 
     /// The bytes of keys and values that were read since this was last asked.
@@ -523,16 +541,16 @@ impl Merge {
     /// The next entry in order, with its key; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(&TableKey, Row)>> {
         Ok(match self.next_within(u64::MAX)? {
-            Next::Entry(key, row) => Some((key, row)),
+            Next::Entry(row) => Some((&self.key, row)),
             Next::Later | Next::End => None,
         })
     }
 
     /// The next entry in order, unless so many bytes were read without coming upon one that is kept.
-    pub(crate) fn next_within(&mut self, read_max: u64) -> Result<Next<'_>> {
+    pub(crate) fn next_within(&mut self, read_max: u64) -> Result<Next> {
         loop {
             if let Some(row) = self.ready.pop_front() {
-                return Ok(Next::Entry(&self.key, row));
+                return Ok(Next::Entry(row));
             }
             if self.read >= read_max {
                 return Ok(Next::Later);
@@ -543,7 +561,7 @@ impl Merge {
             };
             let chain = &mut self.inputs[number];
             let Some(input) = &mut chain.rows else { return Ok(Next::End) };
-            let Some(row) = input.row.take() else { return Ok(Next::End) };
+            let Some(mut row) = input.row.take() else { return Ok(Next::End) };
             let (applied, version_min) = (input.applied(), input.version_min());
             let is_same_key = self.newer.is_some() && self.key == input.key;
             if !is_same_key {
@@ -551,7 +569,14 @@ impl Merge {
                 self.key.prefix.clone_from(&input.key.prefix);
                 self.newer = None;
                 self.position = 0;
+                self.has_settled = false;
                 self.tombstones.clear();
+                if self.end.as_ref().is_some_and(|end| self.key >= *end) {
+                    return Ok(Next::End);
+                }
+                if let Some(hooks) = &mut self.hooks {
+                    hooks.turn_to_key()?;
+                }
             }
             self.read += (ROW_SIZE_BYTES + self.key.prefix.len() + row.suffix.len()) as u64 + value_len(&row.value);
             let is_table_hidden = self.keep.markers.hides_table(self.key.table, applied);
@@ -566,6 +591,19 @@ impl Merge {
             let is_kept = retained.keeps(row.version, self.newer, self.position);
             self.newer = Some(row.version);
             self.position += 1;
+            if let Some(offers) = self.keep.offers {
+                let (settled_up_to, is_first) = (retained.settled_up_to(), !self.has_settled);
+                self.has_settled |= row.version <= settled_up_to;
+                row.offer = offers.of(row.version, settled_up_to, is_first);
+                let may_go = is_kept && is_first && row.version <= settled_up_to && !offers.is_pinned(row.version);
+                if may_go
+                    && let Some(hooks) = &mut self.hooks
+                    && hooks.filter(&row.as_new(&self.key))?
+                {
+                    // It hides what other files have of its key, as long as there is any.
+                    row = Row::tombstone(row.version, row.is_cached);
+                }
+            }
             if is_kept {
                 self.take(row);
             }
@@ -583,8 +621,7 @@ impl Merge {
             }
         }
         let is_cached = row.is_cached;
-        let tombstone = |version| Row { version, is_cached, suffix: Bytes::new(), value: Moved::Tombstone };
-        self.ready.extend(self.tombstones.drain(..).map(tombstone));
+        self.ready.extend(self.tombstones.drain(..).map(|version| Row::tombstone(version, is_cached)));
         self.ready.push_back(row);
     }
 
@@ -615,6 +652,10 @@ fn value_len(value: &Moved) -> u64 {
 }
 
 impl Row {
+    fn tombstone(version: Version, is_cached: bool) -> Self {
+        Self { version, is_cached, suffix: Bytes::new(), value: Moved::Tombstone, offer: Offer::Never }
+    }
+
     /// As a writer takes it.
     pub(crate) fn as_new<'a>(&'a self, key: &'a TableKey) -> NewVersion<'a> {
         let value = match &self.value {

@@ -1,5 +1,6 @@
 //! What the manifest says about a sorted file.
 
+use bytes::Bytes;
 use thermocline_tier::{EntryKind, TableStats, Version};
 
 /// A key with its table: the order of a sorted file.
@@ -36,6 +37,6 @@ pub(crate) struct FileMeta {
     pub(crate) rank: u64,
     /// What it holds of each table, in order; at least one.
     pub(crate) tables: Vec<(EntryKind, TableStats)>,
-    /// What an engine's strategy has noted about its entries; empty without one.
-    pub(crate) summary: Vec<u8>,
+    /// What an engine's strategy has noted about its rows, as a [`Slot`](thermocline_migration::Slot); empty without one.
+    pub(crate) summary: Bytes,
 }

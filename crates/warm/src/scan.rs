@@ -1,6 +1,7 @@
 //! Scans: a cursor on each file or level, merged by key and version.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -429,10 +430,11 @@ pub(crate) struct WarmScan {
 }
 
 impl WarmScan {
-    pub(crate) fn open(view: Arc<View>, request: RangeRequest, batch_size_bytes: usize) -> Result<Self> {
+    /// Without the files of these numbers, of which the caller knows that they hide nothing.
+    pub(crate) fn open(view: Arc<View>, request: RangeRequest, batch_size_bytes: usize, skipped: &BTreeSet<u64>) -> Result<Self> {
         let mut sources = Vec::new();
         if !request.range.is_empty() {
-            let found = view.sources(&request);
+            let found = view.sources(&request, skipped);
             let ahead_size_bytes = ahead::share(ahead::SCAN_SIZE_BYTES_MAX, found.len());
             for segments in found {
                 sources.push(Source::open(segments, &request, ahead_size_bytes)?);

@@ -1,7 +1,7 @@
 //! A sorted file that is open for reading.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use thermocline_format::{Corruption, ENVELOPE_SIZE_BYTES, Envelope, Expected, FileKind, Purpose};
@@ -39,6 +39,20 @@ struct Shared {
     file: Arc<FileSlot>,
     partitions: OnceLock<Arc<Partitions>>,
     is_obsolete: AtomicBool,
+}
+
+/// Tells whether somebody has a file.
+pub(crate) struct Life(Weak<Shared>);
+
+impl Life {
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    /// The file, if somebody has it.
+    pub(crate) fn segment(&self, meta: FileMeta) -> Option<Segment> {
+        Some(Segment { meta, shared: self.0.upgrade()? })
+    }
 }
 
 impl fmt::Debug for Segment {
@@ -98,9 +112,14 @@ impl Segment {
         Self { meta, shared: Arc::new(Shared { identity, files, cache, file, partitions, is_obsolete }) }
     }
 
-    /// The same file as a part of another level.
-    pub(crate) fn at_level(&self, level: u8) -> Self {
-        Self { meta: FileMeta { level, ..self.meta.clone() }, shared: Arc::clone(&self.shared) }
+    /// The same file on another level, or with another summary.
+    pub(crate) fn with_meta(&self, meta: FileMeta) -> Self {
+        Self { meta, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Tells whether somebody still has the file, without having it.
+    pub(crate) fn life(&self) -> Life {
+        Life(Arc::downgrade(&self.shared))
     }
 
     /// From now on nothing but those who have it uses the file: it is removed when the last of them is done.

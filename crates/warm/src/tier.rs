@@ -1,8 +1,9 @@
 //! The tier: files, manifest, readers and background work, together.
 
+mod migrating;
 mod rewrite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,18 +13,22 @@ use thermocline_format::StoreId;
 use thermocline_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use thermocline_io::sync::{Condvar, Mutex, RwLock};
 use thermocline_io::{DirEntry, Disk, FileId, Reason};
+use thermocline_migration::Migration;
 use thermocline_tier::{
     Amount, Checkpoint, Direction, DropVersion, DurableTier, EntryKind, EntryRef, Error, ErrorKind, FileCounters, KeyRange,
-    KeyRef, Lookup, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result, RetainedTables, RetentionSource,
-    SCAN_BATCH_SIZE_BYTES, TableStats, TierBatch, TierFile, TierScan, TierStats, TierStorage, VerifiedFiles, Version,
+    KeyRef, Lookup, MigratingTier, MigrationCounters, Pressure, RangeBatch, RangeCursor, RangeRequest, RawEntry, Result,
+    RetainedTables, RetentionSource, SCAN_BATCH_SIZE_BYTES, SkipFile, TableStats, TierBatch, TierFile, TierScan, TierStats,
+    TierStorage, VerifiedFiles, Version,
 };
 
-use self::rewrite::Jobs;
+use self::migrating::Unwanted;
+use self::rewrite::{Jobs, Target};
 use crate::cache::Cache;
 use crate::codec::Compression;
 use crate::compaction::{Asked, FileMaker, Output};
 use crate::error::{corruption, disk_error};
 use crate::filter;
+use crate::hooks::Offer;
 use crate::layout::FileIdentity;
 use crate::manifest::{Edit, Manifest, State};
 use crate::merge::{Chain, Keep, KeepWalk, Merge, Moved, verify_rows};
@@ -31,7 +36,7 @@ use crate::meta::{FileMeta, TableKey};
 use crate::open_files::OpenFiles;
 use crate::options::WarmOptions;
 use crate::scan::WarmScan;
-use crate::segment::{Segment, Wanted};
+use crate::segment::{Life, Segment, Wanted};
 use crate::view::{LEVELS, Markers, View};
 use crate::writer::{NewVersion, Sizes, Value};
 
@@ -62,6 +67,7 @@ struct Catalog {
 ///     store: thermocline_warm::StoreId([7; 16]),
 ///     options: WarmOptions::default(),
 ///     is_read_only: false,
+///     migration: None,
 /// });
 /// let tier = open()?;
 /// let mut batch = BatchBuilder::new();
@@ -83,6 +89,12 @@ pub struct WarmTier {
     /// A part of a rewrite was given back.
     given_back: Condvar,
     retention: RwLock<Option<Arc<dyn RetentionSource>>>,
+    migration: Option<Arc<dyn Migration>>,
+    migrated: Mutex<MigrationCounters>,
+    /// Files that were live, while somebody may read them.
+    held: Mutex<Vec<(FileMeta, Life)>>,
+    /// Where the strategy wanted nothing rewritten when it was asked last.
+    nothing_wanted: Mutex<Option<Unwanted>>,
     /// What must be gone, however little it is.
     asked: Mutex<Option<Asked>>,
     is_reclaim_paused: AtomicBool,
@@ -105,6 +117,8 @@ pub struct OpenWarm {
     pub options: WarmOptions,
     /// Whether nothing may be changed, not even what a crash has left.
     pub is_read_only: bool,
+    /// What rows are shown to on their way to files, if anything. May be another one each time: summaries of another strategy are made anew.
+    pub migration: Option<Arc<dyn Migration>>,
 }
 
 impl fmt::Debug for WarmTier {
@@ -124,7 +138,7 @@ impl WarmTier {
     /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) and [`Corruption`](ErrorKind::Corruption) naming the file,
     /// [`DiskFull`](ErrorKind::DiskFull) and [`Io`](ErrorKind::Io).
     pub fn open(request: OpenWarm) -> Result<Self> {
-        let OpenWarm { disk, store, options, is_read_only } = request;
+        let OpenWarm { disk, store, options, is_read_only, migration } = request;
         options.check()?;
         let found = Manifest::open(Arc::clone(&disk), Some(store), is_read_only)?;
         let (manifest, state) = match found {
@@ -148,6 +162,10 @@ impl WarmTier {
             jobs: Mutex::default(),
             given_back: Condvar::default(),
             retention: RwLock::new(None),
+            migration,
+            migrated: Mutex::default(),
+            held: Mutex::default(),
+            nothing_wanted: Mutex::default(),
             asked: Mutex::default(),
             is_reclaim_paused: AtomicBool::new(false),
             reclaimed: Mutex::default(),
@@ -170,8 +188,8 @@ impl WarmTier {
         let mut levels: Vec<Vec<Arc<Segment>>> = vec![Vec::new(); LEVELS];
         for meta in state.files.values() {
             let segment = match known.remove(&meta.number) {
-                Some(segment) if segment.meta.level == meta.level => Arc::clone(segment),
-                Some(segment) => Arc::new(segment.at_level(meta.level)),
+                Some(segment) if segment.meta.level == meta.level && segment.meta.summary == meta.summary => Arc::clone(segment),
+                Some(segment) => Arc::new(segment.with_meta(meta.clone())),
                 None => {
                     let identity = FileIdentity { store: self.maker.store, number: meta.number };
                     let segment = Segment::new(meta.clone(), identity, Arc::clone(&self.files), Arc::clone(&self.cache));
@@ -193,6 +211,12 @@ impl WarmTier {
             for level in lower {
                 level.sort_by(|a, b| a.meta.first.cmp(&b.meta.first));
             }
+        }
+        if self.migration.is_some() {
+            let mut held = self.held.lock();
+            held.retain(|(_, life)| !life.is_over());
+            // Before they go from view, so that whoever looks at both misses none.
+            held.extend(known.values().map(|segment| (segment.meta.clone(), segment.life())));
         }
         let markers = Markers { drops: state.drops.clone(), clears: state.clears.clone() };
         self.view.store(Arc::new(View::new(levels, markers, state.tables.clone())));
@@ -276,7 +300,7 @@ impl WarmTier {
         }
         let request = RangeRequest { range: cursor.remaining(), ..cursor.request().clone() };
         // As many as were asked for, however large: a page is what its reader wants to have at once.
-        WarmScan::open(self.view.load_full(), request, usize::MAX)?.next_batch(batch_size, &mut page)?;
+        WarmScan::open(self.view.load_full(), request, usize::MAX, &BTreeSet::new())?.next_batch(batch_size, &mut page)?;
         match page.last() {
             Some(last) => cursor.advance(last.prefix, page.has_more),
             None => cursor.exhaust(),
@@ -286,7 +310,8 @@ impl WarmTier {
 
     /// All entries of some files of a view, in its order, from a key on, as one stream.
     fn merge(view: &View, segments: &[Arc<Segment>], from: Option<&TableKey>) -> Result<Merge> {
-        let keep = Keep { retained: RetainedTables::default(), markers: view.markers.clone(), outside: Arc::default() };
+        let (retained, outside) = (RetainedTables::default(), Arc::default());
+        let keep = Keep { retained, markers: view.markers.clone(), outside, offers: None };
         Ok(Merge::new(Chain::open_all(segments, from)?, keep))
     }
 }
@@ -374,15 +399,18 @@ impl TierStorage for WarmTier {
         }
         self.check_writable()?;
         while matches!(self.pressure(), Pressure::Stop { .. }) && self.step()? {}
-        let mut output = self.output(self.options.compression_flushed);
+        let (mut output, mut hooks) = (self.output(self.options.compression_flushed), self.hooks());
         let mut tables = Vec::new();
-        for (table, entry) in batch.iter() {
+        let written = batch.iter().try_for_each(|(table, entry)| {
             if tables.last() != Some(&table) {
                 tables.push(table);
             }
-            output.push(&new_version(table, &entry))?;
-        }
-        self.add(output.finish()?, tables, None)
+            output.push(&new_version(table, &entry), hooks.as_mut(), Offer::Later)
+        });
+        let files = written.and_then(|()| output.finish(hooks.as_mut()));
+        self.add(files.inspect_err(|error| self.note_failed_hook(error))?, tables, None)?;
+        self.note_migrated(hooks.as_ref());
+        Ok(())
     }
 
     fn range_next(&self, cursor: &mut RangeCursor, batch_size: usize) -> Result<RangeBatch> {
@@ -394,7 +422,12 @@ impl TierStorage for WarmTier {
     }
 
     fn scan(self: Arc<Self>, request: RangeRequest) -> Result<Box<dyn TierScan>> {
-        Ok(Box::new(WarmScan::open(self.view.load_full(), request, SCAN_BATCH_SIZE_BYTES)?))
+        Ok(Box::new(WarmScan::open(self.view.load_full(), request, SCAN_BATCH_SIZE_BYTES, &BTreeSet::new())?))
+    }
+
+    fn scan_skipping(self: Arc<Self>, request: RangeRequest, skip: SkipFile<'_>) -> Result<Box<dyn TierScan>> {
+        let (view, skipped) = self.skipped(skip);
+        Ok(Box::new(WarmScan::open(view, request, SCAN_BATCH_SIZE_BYTES, &skipped)?))
     }
 
     fn ensure_table(&self, table: EntryKind) -> Result<()> {
@@ -523,19 +556,21 @@ impl DurableTier for WarmTier {
 
     fn absorb(&self, source: &dyn TierStorage, checkpoint: Checkpoint) -> Result<()> {
         self.check_writable()?;
-        let mut output = self.output(self.options.compression_flushed);
+        let (mut output, mut hooks) = (self.output(self.options.compression_flushed), self.hooks());
         let retained = self.retention.read().clone().map(|source| source.retained());
         // Where nothing may go, nothing needs looking at.
         let mut walk = retained.filter(|retained| *retained != RetainedTables::default()).map(KeepWalk::new);
         let mut left_out: BTreeMap<EntryKind, Amount> = BTreeMap::new();
-        source.visit_entries(&mut |table, entry| {
+        let visited = source.visit_entries(&mut |table, entry| {
             if walk.as_mut().is_none_or(|walk| walk.keeps(table, entry.prefix, entry.version)) {
-                return output.push(&new_version(table, &entry));
+                return output.push(&new_version(table, &entry), hooks.as_mut(), Offer::Later);
             }
             *left_out.entry(table).or_default() += Amount { entries: 1, bytes: entry.user_bytes() };
             Ok(())
-        })?;
-        self.add(output.finish()?, source.tables()?, Some(checkpoint))?;
+        });
+        let files = visited.and_then(|()| output.finish(hooks.as_mut()));
+        self.add(files.inspect_err(|error| self.note_failed_hook(error))?, source.tables()?, Some(checkpoint))?;
+        self.note_migrated(hooks.as_ref());
         self.note_reclaimed(left_out);
         Ok(())
     }
@@ -592,11 +627,11 @@ impl DurableTier for WarmTier {
     }
 
     fn compact(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()> {
-        self.rewrite(table, range, wake)
+        self.rewrite_target(Target::Range(table, range.clone()), wake).map(drop)
     }
 
     fn files(&self) -> Vec<TierFile> {
-        self.view.load().segments().map(|segment| tier_file(segment)).collect()
+        self.view.load().segments().map(|segment| tier_file(&segment.meta)).collect()
     }
 
     fn counters(&self) -> FileCounters {
@@ -610,6 +645,10 @@ impl DurableTier for WarmTier {
             blocks_read: self.cache.misses(),
             cached_bytes: self.cache.used_bytes(),
         }
+    }
+
+    fn migrating(&self) -> Option<&dyn MigratingTier> {
+        self.migration.is_some().then_some(self)
     }
 
     fn verify(&self) -> Result<VerifiedFiles> {
@@ -631,8 +670,7 @@ impl DurableTier for WarmTier {
     }
 }
 
-fn tier_file(segment: &Segment) -> TierFile {
-    let meta = &segment.meta;
+fn tier_file(meta: &FileMeta) -> TierFile {
     let key = |key: &TableKey| (key.table, Bytes::copy_from_slice(&key.prefix));
     TierFile {
         name: FileId::Sst(meta.number).to_string(),

@@ -224,8 +224,8 @@ impl View {
         }
     }
 
-    /// The files that a scan must read, as one list for each flush in level 0 and each level below, in the order of the keys.
-    pub(crate) fn sources(&self, request: &RangeRequest) -> Vec<Vec<Arc<Segment>>> {
+    /// The files that a scan must read, without those of some numbers, as one list for each flush in level 0 and each level below, in the order of the keys.
+    pub(crate) fn sources(&self, request: &RangeRequest, skipped: &BTreeSet<u64>) -> Vec<Vec<Arc<Segment>>> {
         let window = request.window;
         let is_wanted = |segment: &&Arc<Segment>| {
             let meta = &segment.meta;
@@ -236,7 +236,8 @@ impl View {
                 meta.last.table < table || meta.last.table == table && !request.range.is_after_start(&meta.last.prefix);
             let begins_after =
                 meta.first.table > table || meta.first.table == table && !request.range.is_before_end(&meta.first.prefix);
-            may_be_seen && !ends_before && !begins_after && !self.markers.hides_table(table, meta.applied)
+            let is_skipped = skipped.contains(&meta.number);
+            may_be_seen && !ends_before && !begins_after && !is_skipped && !self.markers.hides_table(table, meta.applied)
         };
         let Some((upper, lower)) = self.levels.split_first() else { return Vec::new() };
         let upper = upper.chunk_by(|a, b| a.meta.rank == b.meta.rank);

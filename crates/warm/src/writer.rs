@@ -526,7 +526,7 @@ impl SstWriter {
             applied: 0,
             rank: 0,
             tables: self.index.tables,
-            summary: Vec::new(),
+            summary: bytes::Bytes::new(),
         };
         Ok(Some((meta, self.prefill)))
     }

@@ -46,7 +46,7 @@ fn open_warm(request: DurableRequest<'_>) -> Result<Arc<dyn DurableTier>> {
         ..WarmOptions::default()
     };
     let DurableRequest { disk, store, is_read_only, .. } = request;
-    Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only })?))
+    Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration: None })?))
 }
 
 fn hot_over_warm() -> StoreBackend {

@@ -78,7 +78,7 @@ impl Below {
             step_size_bytes: 1000,
             ..WarmOptions::default()
         };
-        Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only })?))
+        Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration: None })?))
     }
 }
 

@@ -289,7 +289,7 @@ fn plant(disk: &SimDisk, checkpoint: Checkpoint) {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let store = thermocline_wal::Log::identify(&*shared).unwrap().unwrap();
     let environment = Environment::simulated(1);
-    let request = DurableRequest { disk: shared, environment: &environment, store, is_read_only: false };
+    let request = DurableRequest { disk: shared, environment: &environment, store, is_read_only: false, migration: None };
     Below::Model.open(request).unwrap().absorb(&ModelTier::new(), checkpoint).unwrap();
 }
 

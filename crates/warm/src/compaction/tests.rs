@@ -14,9 +14,10 @@ fn segment(maker: &Arc<FileMaker>, level: u8, numbers: std::ops::Range<u32>, val
     for number in numbers {
         let prefix = format!("key/{number:06}").into_bytes();
         let value = crate::writer::Value::Bytes(&value);
-        output.push(&NewVersion { table: EntryKind::Multi, prefix: &prefix, suffix: &[], version: Version(1), value }).unwrap();
+        let entry = NewVersion { table: EntryKind::Multi, prefix: &prefix, suffix: &[], version: Version(1), value };
+        output.push(&entry, None, Offer::Never).unwrap();
     }
-    let [mut meta] = <[FileMeta; 1]>::try_from(output.finish().unwrap()).unwrap();
+    let [mut meta] = <[FileMeta; 1]>::try_from(output.finish(None).unwrap()).unwrap();
     meta.level = level;
     described(maker, meta)
 }
@@ -155,7 +156,8 @@ fn level_that_is_too_full_gives_what_costs_least_and_rather_what_is_old() {
     let picked = |upper: &[Arc<Segment>], lower: &[Arc<Segment>]| {
         let mut levels = vec![Vec::new(); LEVELS];
         (levels[1], levels[2]) = (upper.to_vec(), lower.to_vec());
-        let plan = Plan::pick(&View::new(levels, Markers::default(), std::iter::empty().collect()), &options).unwrap();
+        let plan =
+            Plan::pick(&View::new(levels, Markers::default(), std::iter::empty().collect()), &options, &BTreeSet::new()).unwrap();
         let numbers: Vec<u64> = plan.inputs.iter().map(|segment| segment.meta.number).collect();
         (upper.iter().position(|segment| segment.meta.number == numbers[0]).unwrap(), numbers.len(), plan.level, plan.is_move)
     };
@@ -180,8 +182,10 @@ fn files_of_a_level_that_overlap_are_refused_by_a_rewrite() {
     let step = |ranges: [std::ops::Range<u32>; 2]| {
         let inputs = ranges.map(|numbers| segment(&maker, 1, numbers, 50)).to_vec();
         let plan = plan(inputs);
-        let keep = Keep { retained: RetainedTables::default(), markers: Markers::default(), outside: Arc::default() };
-        let mut part = Part::open(&plan, &keep, None, None, Output::new(&maker, Compression::None, sizes(), u64::MAX)).unwrap();
+        let (retained, markers) = (RetainedTables::default(), Markers::default());
+        let keep = Keep { retained, markers, outside: Arc::default(), offers: None };
+        let output = Output::new(&maker, Compression::None, sizes(), u64::MAX);
+        let mut part = Part::open(&plan, &keep, (None, None), output, None).unwrap();
         part.step(u64::MAX)
     };
     assert!(step([0..10, 10..20]).unwrap(), "one behind the other");

@@ -146,6 +146,13 @@ fn edit(rows: &mut Rows<'_, '_>) -> Result<(), Corruption> {
     rows.list("clears", |rows| {
         rows.table("clear")?;
         rows.u64("marker")
+    })?;
+    if parts & 4 == 0 {
+        return Ok(());
+    }
+    rows.list("summaries", |rows| {
+        rows.u64("summarized file")?;
+        rows.bytes("summary")
     })
 }
 

@@ -9,6 +9,8 @@
 //!          lists, each of them a count (varint) and so many items:
 //!            number u64 | number u64, level u8 | file | table |
 //!            key, version u64 | key, version u64, marker u64 | table | table, marker u64
+//!          | summaries, if they are there: a list like the others
+//!            number u64, length varint, bytes
 //! table    | tag | id  |   key | table | length | prefix |
 //!          | u8  | u32 |       |       | varint |        |
 //! ```
@@ -33,6 +35,8 @@ use crate::meta::{FileMeta, TableKey};
 const HAS_CHECKPOINT: u8 = 1;
 /// The part of an edit that is there: a horizon.
 const HAS_HORIZON: u8 = 2;
+/// Bit of an edit's parts.
+const HAS_SUMMARIES: u8 = 4;
 
 const TABLE_LEN: usize = 5;
 /// The least that a key takes: its table and a length of 0.
@@ -67,7 +71,7 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
          count (varint) and so many items. A table is its tag (u8: 0 multi, 1 source, 2 operator) and its id (u32, 0 for multi). A \
          key is a table, a length (varint, at most 65,535) and so many bytes.",
         &[
-            Field::at(0, Encoding::Bits8, "parts", "1: a checkpoint follows; 2: a horizon follows"),
+            Field::at(0, Encoding::Bits8, "parts", "1: a checkpoint follows; 2: a horizon follows; 4: summaries end the edit"),
             Field::at(
                 1,
                 Encoding::Variable,
@@ -90,6 +94,11 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
                 Encoding::Variable,
                 "clears",
                 "list of tables, each with the sequence of its marker (u64), above all before",
+            ),
+            Field::after(
+                Encoding::Variable,
+                "summaries",
+                "if they are there: list of numbers (u64) of live files, each with a new file summary (length as varint, bytes)",
             ),
         ],
     ),
@@ -147,7 +156,7 @@ pub(super) fn write_snapshot(writer: &mut Writer, state: &State) {
     writer.u64(marker_last);
     writer.u64(flushed_bytes);
     writer.u64(rewritten_bytes);
-    write_parts(writer, Some(&state.checkpoint), Some(state.horizon));
+    write_parts(writer, Some(&state.checkpoint), Some(state.horizon), false);
     // Nothing to remove and nothing to move.
     writer.length(0);
     writer.length(0);
@@ -162,7 +171,7 @@ pub(super) fn write_snapshot(writer: &mut Writer, state: &State) {
 
 /// Writes an edit.
 pub(super) fn write_edit(writer: &mut Writer, edit: &Edit) {
-    write_parts(writer, edit.checkpoint.as_ref(), edit.horizon);
+    write_parts(writer, edit.checkpoint.as_ref(), edit.horizon, !edit.summaries.is_empty());
     list(writer, edit.remove.iter(), |writer, number| writer.u64(*number));
     list(writer, edit.moves.iter(), |writer, (number, level)| {
         writer.u64(*number);
@@ -177,10 +186,17 @@ pub(super) fn write_edit(writer: &mut Writer, edit: &Edit) {
     list(writer, edit.drops.iter(), |writer, (key, version, marker)| write_drop(writer, key, *version, *marker));
     list(writer, edit.forget_clears.iter(), |writer, table| write_table(writer, *table));
     list(writer, edit.clears.iter(), |writer, (table, marker)| write_clear(writer, *table, *marker));
+    if !edit.summaries.is_empty() {
+        list(writer, edit.summaries.iter(), |writer, (number, summary)| {
+            writer.u64(*number);
+            writer.prefixed(summary);
+        });
+    }
 }
 
-fn write_parts(writer: &mut Writer, checkpoint: Option<&Checkpoint>, horizon: Option<Version>) {
+fn write_parts(writer: &mut Writer, checkpoint: Option<&Checkpoint>, horizon: Option<Version>, has_summaries: bool) {
     let parts = checkpoint.map_or(0, |_| HAS_CHECKPOINT) | horizon.map_or(0, |_| HAS_HORIZON);
+    let parts = if has_summaries { parts | HAS_SUMMARIES } else { parts };
     writer.u8(parts);
     if let Some(checkpoint) = checkpoint {
         writer.u64(checkpoint.version.0);
@@ -256,8 +272,8 @@ pub(super) fn read_edit(mut reader: Reader<'_>) -> Result<Edit, Corruption> {
     let reader = &mut reader;
     let at = reader.offset();
     let parts = reader.u8("edit parts")?;
-    if parts & !(HAS_CHECKPOINT | HAS_HORIZON) != 0 {
-        return Err(Corruption::new(reader.file(), at, "edit parts", "no bits but 1 and 2", parts.to_string()));
+    if parts & !(HAS_CHECKPOINT | HAS_HORIZON | HAS_SUMMARIES) != 0 {
+        return Err(Corruption::new(reader.file(), at, "edit parts", "no bits but 1, 2 and 4", parts.to_string()));
     }
     let checkpoint = if parts & HAS_CHECKPOINT != 0 { Some(read_checkpoint(reader)?) } else { None };
     let horizon = if parts & HAS_HORIZON != 0 { Some(read_version(reader, "horizon")?) } else { None };
@@ -278,6 +294,7 @@ pub(super) fn read_edit(mut reader: Reader<'_>) -> Result<Edit, Corruption> {
         clears: read_list(reader, TABLE_LEN.saturating_add(8), "clears", |reader| {
             Ok((read_table(reader)?, reader.u64("clear's marker")?))
         })?,
+        summaries: if parts & HAS_SUMMARIES != 0 { read_summaries(reader)? } else { Vec::new() },
     };
     reader.clone().finish()?;
     Ok(edit)
@@ -331,8 +348,21 @@ fn read_file(reader: &mut Reader<'_>) -> Result<FileMeta, Corruption> {
         first: read_key(reader)?,
         last: read_key(reader)?,
         tables: read_list(reader, STATS_LEN_MIN, "file's tables", |reader| Ok((read_table(reader)?, read_stats(reader)?)))?,
-        summary: reader.prefixed(SUMMARY_SIZE_BYTES_MAX, "file summary")?.to_vec(),
+        summary: read_summary(reader)?,
     })
+}
+
+fn read_summaries(reader: &mut Reader<'_>) -> Result<Vec<(u64, Bytes)>, Corruption> {
+    let at = reader.offset();
+    let summaries = read_list(reader, 9, "summaries", |reader| Ok((reader.u64("summarized file")?, read_summary(reader)?)))?;
+    if summaries.is_empty() {
+        return Err(Corruption::new(reader.file(), at, "summaries", "at least one, since they are said to be there", "none"));
+    }
+    Ok(summaries)
+}
+
+fn read_summary(reader: &mut Reader<'_>) -> Result<Bytes, Corruption> {
+    reader.prefixed(SUMMARY_SIZE_BYTES_MAX, "file summary").map(Bytes::copy_from_slice)
 }
 
 fn read_stats(reader: &mut Reader<'_>) -> Result<TableStats, Corruption> {

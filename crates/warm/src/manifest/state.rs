@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use thermocline_tier::limits::KEY_SIZE_BYTES_MAX;
 use thermocline_tier::{Checkpoint, EntryKind, Version};
 
@@ -82,6 +83,8 @@ pub(crate) struct Edit {
     pub(crate) forget_drops: Vec<(TableKey, Version)>,
     /// Markers of clears that hide nothing any more.
     pub(crate) forget_clears: Vec<EntryKind>,
+    /// The numbers of live files, none twice, and their summaries from now on.
+    pub(crate) summaries: Vec<(u64, Bytes)>,
 }
 
 impl Edit {
@@ -89,6 +92,9 @@ impl Edit {
     pub(super) fn check(&self) -> Result<(), String> {
         for file in &self.add {
             check_file(file).map_err(|why| format!("file {}: {why}", file.number))?;
+        }
+        for (number, summary) in &self.summaries {
+            check_summary(summary).map_err(|why| format!("file {number}: {why}"))?;
         }
         let dropped = self.drops.iter().map(|(key, ..)| key);
         dropped.chain(self.forget_drops.iter().map(|(key, _)| key)).try_for_each(check_key)
@@ -169,6 +175,10 @@ impl State {
             require(self.files.contains_key(number), || format!("file {number} is removed or moved, but is not live"))?;
             require(seen.insert(*number), || format!("file {number} is removed or moved twice"))?;
         }
+        for (number, _) in &edit.summaries {
+            let is_new = self.files.contains_key(number) && seen.insert(*number);
+            require(is_new, || format!("file {number} is summarized, but is not live, or changed otherwise"))?;
+        }
         for (number, level) in &edit.moves {
             require(*level <= LEVEL_MAX, || format!("file {number} is moved to level {level}"))?;
         }
@@ -202,6 +212,11 @@ impl State {
         for (number, level) in edit.moves {
             if let Some(file) = self.files.get_mut(&number) {
                 file.level = level;
+            }
+        }
+        for (number, summary) in edit.summaries {
+            if let Some(file) = self.files.get_mut(&number) {
+                file.summary = summary;
             }
         }
         for file in edit.add {
@@ -284,6 +299,11 @@ fn check_key(key: &TableKey) -> Result<(), String> {
     require(len <= KEY_SIZE_BYTES_MAX, || format!("a key of {len} bytes, more than {KEY_SIZE_BYTES_MAX}"))
 }
 
+fn check_summary(summary: &[u8]) -> Result<(), String> {
+    let len = summary.len();
+    require(len <= SUMMARY_SIZE_BYTES_MAX, || format!("a summary of {len} bytes, more than {SUMMARY_SIZE_BYTES_MAX}"))
+}
+
 /// Whether a file can be as it is described.
 fn check_file(file: &FileMeta) -> Result<(), String> {
     check_key(&file.first)?;
@@ -294,8 +314,7 @@ fn check_file(file: &FileMeta) -> Result<(), String> {
     require(file.first <= file.last, || "its first key is above its last".to_owned())?;
     let (oldest, newest) = (file.version_min, file.version_max);
     require(oldest <= newest, || format!("its oldest version {oldest} is above its newest {newest}"))?;
-    let summary = file.summary.len();
-    require(summary <= SUMMARY_SIZE_BYTES_MAX, || format!("a summary of {summary} bytes, more than {SUMMARY_SIZE_BYTES_MAX}"))?;
+    check_summary(&file.summary)?;
 
     let ends = (file.tables.first().map(|(table, _)| *table), file.tables.last().map(|(table, _)| *table));
     require(ends == (Some(file.first.table), Some(file.last.table)), || "its keys are of other tables than it lists".to_owned())?;

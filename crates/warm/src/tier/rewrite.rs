@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use thermocline_io::sync::atomic::Ordering;
-use thermocline_tier::{Amount, DurableTier, EntryKind, Error, KeyRange, Result, Retained, RetainedTables, TableStats};
+use thermocline_tier::{
+    Amount, DurableTier, EntryKind, Error, KeyRange, MigrationReport, Result, Retained, RetainedTables, TableStats,
+};
 
+use super::migrating::is_hook;
 use super::{Catalog, WarmTier};
 use crate::compaction::{Asked, Part, Plan, is_hidden};
 use crate::manifest::{Edit, State};
@@ -29,16 +32,50 @@ struct Job {
     /// How many parts are being worked on.
     working: usize,
     done: Vec<FileMeta>,
+    /// What the strategy did.
+    migrated: MigrationReport,
     /// The first failure: the rewrite is given up when the others have stopped.
     failure: Option<Error>,
+}
+
+/// What is to be rewritten.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// All that holds keys of a range of a table.
+    Range(EntryKind, KeyRange),
+    /// A file, by its number.
+    File(u64),
+    /// Nothing, in its turn.
+    Nothing,
 }
 
 /// A rewrite that was asked for.
 #[derive(Debug)]
 struct Request {
     number: u64,
-    table: EntryKind,
-    range: KeyRange,
+    target: Target,
+}
+
+/// Files whose rewrite a hook of the strategy has made fail.
+#[derive(Debug, Default)]
+struct Failed {
+    files: BTreeSet<u64>,
+    /// How often, one after the other.
+    times: u32,
+    /// So many rewrites are chosen among other files before, if there are any.
+    rest: u32,
+}
+
+/// The longest rest.
+const REST_MAX: u32 = 64;
+
+/// What comes of a part of a rewrite.
+#[derive(Debug)]
+enum Stepped {
+    /// It goes on.
+    Part(Box<Part>),
+    /// It is complete.
+    Done(Vec<FileMeta>, MigrationReport),
 }
 
 #[derive(Debug, Default)]
@@ -55,14 +92,24 @@ pub(super) struct Jobs {
     /// While something is asked to be gone, every other rewrite is for that.
     was_for_garbage: bool,
     /// How requests went, until those who wait look.
-    answers: BTreeMap<u64, Result<()>>,
+    answers: BTreeMap<u64, Result<MigrationReport>>,
+    failed: Failed,
 }
 
 impl Jobs {
-    fn answer(&mut self, request: Option<u64>, result: &Result<()>) {
+    fn answer(&mut self, request: Option<u64>, result: &Result<MigrationReport>) {
         if let Some(number) = request {
             self.answers.insert(number, result.clone());
         }
+    }
+
+    /// The files that are to be left alone this time.
+    fn resting(&mut self) -> BTreeSet<u64> {
+        if self.failed.rest == 0 {
+            return BTreeSet::new();
+        }
+        self.failed.rest -= 1;
+        self.failed.files.clone()
     }
 
     /// Others work on all that there is.
@@ -75,9 +122,16 @@ impl WarmTier {
     /// Does one piece of a rewrite; returns whether there was any that nobody else is at.
     pub(super) fn step_rewrite(&self) -> Result<bool> {
         let part = {
-            let mut jobs = self.jobs.lock();
-            if self.is_read_only || !self.begin_next(&mut jobs)? {
+            if self.is_read_only {
                 return Ok(false);
+            }
+            let mut jobs = self.jobs.lock();
+            if !self.begin_next(&mut jobs)? {
+                if jobs.is_ending {
+                    return Ok(false);
+                }
+                drop(jobs);
+                return self.begin_wanted();
             }
             let Some(job) = &mut jobs.job else { return Ok(true) };
             let Some(part) = job.idle.pop() else {
@@ -90,8 +144,8 @@ impl WarmTier {
         let mut part = part;
         let mut given = Given { tier: self, is_back: false };
         let result = match part.step(self.options.step_size_bytes) {
-            Ok(true) => part.finish().map(Err),
-            Ok(false) => Ok(Ok(part)),
+            Ok(true) => part.finish().map(|(files, report)| Stepped::Done(files, report)),
+            Ok(false) => Ok(Stepped::Part(Box::new(part))),
             Err(error) => Err(error),
         };
         given.is_back = true;
@@ -99,13 +153,13 @@ impl WarmTier {
         Ok(true)
     }
 
-    /// Rewrites what holds keys of a range, with the help of whoever asks for work meanwhile.
-    pub(super) fn rewrite(&self, table: EntryKind, range: &KeyRange, wake: &dyn Fn()) -> Result<()> {
+    /// Has something rewritten, with the help of whoever asks for work meanwhile; what the strategy did.
+    pub(super) fn rewrite_target(&self, target: Target, wake: &dyn Fn()) -> Result<MigrationReport> {
         self.check_writable()?;
         let mut jobs = self.jobs.lock();
         jobs.last_request += 1;
         let number = jobs.last_request;
-        jobs.wanted.push_back(Request { number, table, range: range.clone() });
+        jobs.wanted.push_back(Request { number, target });
         loop {
             if let Some(answer) = jobs.answers.remove(&number) {
                 return answer;
@@ -135,7 +189,7 @@ impl WarmTier {
     }
 
     /// What must be kept, as of now.
-    fn retained(&self) -> RetainedTables {
+    pub(super) fn retained(&self) -> RetainedTables {
         let source = self.retention.read().clone();
         source.map_or_else(|| RetainedTables::new(Retained::new(self.horizon(), [])), |source| source.retained())
     }
@@ -147,17 +201,27 @@ impl WarmTier {
             (*marker_last, Markers { drops: drops.clone(), clears: clears.clone() })
         };
         let asked = *self.asked.lock();
-        let keep = Keep { retained: self.retained(), markers, outside: Arc::clone(&plan.outside) };
+        let keep = Keep { retained: self.retained(), markers, outside: Arc::clone(&plan.outside), offers: self.offers() };
         // Whoever asks waits for it, and what he asks for again is made whole again; files of the background would become smaller and smaller.
         let divisor = if request.is_some() { 16 } else { 2 };
         let middle = plan.middle(self.options.file_size_bytes / divisor)?;
         let output = || self.output(self.options.compression).over(Arc::clone(&plan.below));
-        let mut idle = vec![Part::open(&plan, &keep, None, middle.clone(), output())?];
+        let mut idle = vec![Part::open(&plan, &keep, (None, middle.clone()), output(), self.hooks())?];
         if let Some(middle) = &middle {
-            idle.push(Part::open(&plan, &keep, Some(middle), None, output())?);
+            idle.push(Part::open(&plan, &keep, (Some(middle), None), output(), self.hooks())?);
         }
         tracing::debug!(files = plan.inputs.len(), bytes = plan.size_bytes(), level = plan.level, "rewriting sorted files");
-        Ok(Job { plan, request, applied, asked, idle, working: 0, done: Vec::new(), failure: None })
+        Ok(Job {
+            plan,
+            request,
+            applied,
+            asked,
+            idle,
+            working: 0,
+            done: Vec::new(),
+            migrated: MigrationReport::default(),
+            failure: None,
+        })
     }
 
     /// Begins what is needed most, if nothing is under way; false if nothing is needed.
@@ -176,19 +240,24 @@ impl WarmTier {
                 return Err(error);
             }
         }
-        let Some(Request { number, table, range }) = jobs.wanted.pop_front() else {
+        let Some(Request { number, target }) = jobs.wanted.pop_front() else {
             let Some(plan) = self.pick(jobs, &view) else { return Ok(false) };
             self.check_writable()?;
             return if plan.is_move { self.move_files(&plan) } else { self.start(jobs, plan, None) }.map(|()| true);
         };
         jobs.beginning = Some(number);
-        let started = self.check_writable().and_then(|()| match Plan::of_range(&view, table, &range, &self.retained()) {
+        let plan = match &target {
+            Target::Range(table, range) => Plan::of_range(&view, *table, range, &self.retained()),
+            Target::File(number) => self.plan_file(&view, *number),
+            Target::Nothing => None,
+        };
+        let started = self.check_writable().and_then(|()| match plan {
             Some(plan) => self.start(jobs, plan, Some(number)),
             None => Ok(()),
         });
         jobs.beginning = None;
         if jobs.job.is_none() {
-            jobs.answer(Some(number), &started);
+            jobs.answer(Some(number), &started.clone().map(|()| MigrationReport::default()));
         }
         started.map(|()| true)
     }
@@ -204,10 +273,16 @@ impl WarmTier {
 
     /// What is needed most. What must be gone in time waits for no more than one other rewrite each time, however much there is to do.
     fn pick(&self, jobs: &mut Jobs, view: &View) -> Option<Plan> {
-        let needed = || Plan::pick(view, &self.options);
         let is_for_garbage = self.asked.lock().is_some() && !jobs.was_for_garbage;
         jobs.was_for_garbage = is_for_garbage;
-        if is_for_garbage { self.pick_garbage(view).or_else(needed) } else { needed().or_else(|| self.pick_garbage(view)) }
+        let pick = |avoided: &BTreeSet<u64>| {
+            let needed = || Plan::pick(view, &self.options, avoided);
+            let garbage = || self.pick_garbage(view).filter(|plan| !plan.meets(avoided));
+            if is_for_garbage { garbage().or_else(needed) } else { needed().or_else(garbage) }
+        };
+        let resting = jobs.resting();
+        let others = if resting.is_empty() { None } else { pick(&resting) };
+        others.or_else(|| pick(&BTreeSet::new()))
     }
 
     /// A rewrite for what need not be kept any more.
@@ -294,21 +369,32 @@ impl WarmTier {
     }
 
     /// A part comes back: complete with its files, to be continued, or failed.
-    fn give_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
+    fn give_back(&self, result: Result<Stepped>) -> Result<()> {
         let ended = self.take_back(result);
         self.given_back.notify_all();
         ended
     }
 
-    fn take_back(&self, result: Result<std::result::Result<Part, Vec<FileMeta>>>) -> Result<()> {
+    fn take_back(&self, result: Result<Stepped>) -> Result<()> {
+        let is_hook = result.as_ref().is_err_and(is_hook);
+        if let Err(error) = &result {
+            self.note_failed_hook(error);
+        }
         let mut jobs = self.jobs.lock();
-        let Some(job) = &mut jobs.job else { return Ok(()) };
+        let Jobs { job: Some(job), failed, .. } = &mut *jobs else { return Ok(()) };
         job.working -= 1;
         match result {
-            Ok(Ok(part)) => job.idle.push(part),
-            Ok(Err(files)) => job.done.extend(files),
+            Ok(Stepped::Part(part)) => job.idle.push(*part),
+            Ok(Stepped::Done(files, report)) => {
+                job.done.extend(files);
+                job.migrated.add(&report);
+            }
             Err(error) => {
-                job.idle.clear();
+                if is_hook {
+                    failed.files = job.plan.inputs.iter().map(|segment| segment.meta.number).collect();
+                    failed.times = failed.times.saturating_add(1);
+                    failed.rest = 1_u32.checked_shl(failed.times).unwrap_or(REST_MAX).min(REST_MAX);
+                }
                 job.failure.get_or_insert(error);
             }
         }
@@ -323,12 +409,12 @@ impl WarmTier {
         drop(jobs);
         let mut ending = Ending { tier: self, request: job.request, result: Err(impossible("the end of a rewrite panicked")) };
         ending.result = self.end(job);
-        ending.result.clone()
+        ending.result.clone().map(drop)
     }
 
-    /// Takes a complete rewrite over, or gives it up.
-    fn end(&self, job: Job) -> Result<()> {
-        let Job { plan, applied, asked, done: mut files, failure, .. } = job;
+    /// Takes a complete rewrite over, or gives it up; what the strategy did.
+    fn end(&self, job: Job) -> Result<MigrationReport> {
+        let Job { plan, applied, asked, done: mut files, migrated, failure, .. } = job;
         if let Some(error) = failure {
             for file in &files {
                 self.maker.discard(file.number);
@@ -353,7 +439,22 @@ impl WarmTier {
             // It was asked for meanwhile: what this one has written may hold what need not be kept since.
             self.reclaim_all();
         }
-        Ok(())
+        self.add_migrated(&migrated);
+        Ok(migrated)
+    }
+
+    /// Begins the rewrite of a file, unless something else is under way; false if it is not live any more.
+    pub(super) fn begin_file(&self, number: u64) -> Result<bool> {
+        let mut jobs = self.jobs.lock();
+        if jobs.job.is_some() || jobs.is_ending {
+            return Ok(jobs.job.is_some());
+        }
+        self.check_writable()?;
+        let view = self.view.load_full();
+        match self.plan_file(&view, number) {
+            Some(plan) => self.start(&mut jobs, plan, None).map(|()| true),
+            None => Ok(false),
+        }
     }
 }
 
@@ -379,14 +480,17 @@ fn less(files: &[FileMeta], others: &[FileMeta]) -> BTreeMap<EntryKind, Amount> 
 struct Ending<'a> {
     tier: &'a WarmTier,
     request: Option<u64>,
-    result: Result<()>,
+    result: Result<MigrationReport>,
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut jobs = self.tier.jobs.lock();
         jobs.is_ending = false;
-        jobs.inputs.clear();
+        let inputs = std::mem::take(&mut jobs.inputs);
+        if self.result.is_ok() && !inputs.is_disjoint(&jobs.failed.files) {
+            jobs.failed = Failed::default();
+        }
         jobs.answer(self.request, &self.result);
         drop(jobs);
         self.tier.given_back.notify_all();

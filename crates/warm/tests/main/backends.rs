@@ -27,7 +27,7 @@ pub(crate) fn small() -> WarmOptions {
 
 pub(crate) fn open(disk: &SimDisk, options: WarmOptions) -> Result<WarmTier> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    WarmTier::open(OpenWarm { disk, store: StoreId([7; 16]), options, is_read_only: false })
+    WarmTier::open(OpenWarm { disk, store: StoreId([7; 16]), options, is_read_only: false, migration: None })
 }
 
 /// Rewrites everything.

@@ -73,7 +73,8 @@ impl Truth {
 }
 
 fn open_for_reading(disk: &SimDisk, golden: &Golden) -> Result<Arc<WarmTier>, Error> {
-    let request = OpenWarm { disk: Arc::new(disk.clone()), store: STORE, options: golden.options(), is_read_only: true };
+    let request =
+        OpenWarm { disk: Arc::new(disk.clone()), store: STORE, options: golden.options(), is_read_only: true, migration: None };
     WarmTier::open(request).map(Arc::new)
 }
 
@@ -426,7 +427,13 @@ fn of_two_manifests_the_newer_one_counts_and_a_foreign_one_is_refused() {
 
     // A manifest of another store, with a higher or a lower number.
     let other = SimDisk::new(1);
-    let request = OpenWarm { disk: Arc::new(other.clone()), store: StoreId([8; 16]), options: small(), is_read_only: false };
+    let request = OpenWarm {
+        disk: Arc::new(other.clone()),
+        store: StoreId([8; 16]),
+        options: small(),
+        is_read_only: false,
+        migration: None,
+    };
     drop(WarmTier::open(request).unwrap());
     let (foreign, bytes) = manifest(&other);
     let image = disk.duplicate();

@@ -185,7 +185,8 @@ fn golden_bytes_alone_are_read_as_what_was_written() {
         let written = Directory::of(&golden.write());
         // Also if this release writes other bytes: the manifest is made to name the golden ones.
         let literal = written.with(Sealed::new(written.number, golden.bytes.to_vec()));
-        let request = OpenWarm { disk: literal.disk(), store: STORE, options: golden.options(), is_read_only: true };
+        let request =
+            OpenWarm { disk: literal.disk(), store: STORE, options: golden.options(), is_read_only: true, migration: None };
         let tier: Arc<dyn TierStorage> = Arc::new(WarmTier::open(request).unwrap());
         let questions = questions(&golden.model(), &VERSIONS);
         compare(&tier, &golden.model(), &questions);

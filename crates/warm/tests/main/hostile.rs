@@ -292,7 +292,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, compression: Compression) -> Result<Warm
 }
 
 fn open_with(disk: Arc<dyn Disk>, options: WarmOptions) -> Result<WarmTier> {
-    WarmTier::open(OpenWarm { disk, store: STORE, options, is_read_only: false })
+    WarmTier::open(OpenWarm { disk, store: STORE, options, is_read_only: false, migration: None })
 }
 
 /// Directories with a file of everything that a file can have; the last one has a dictionary.

@@ -19,6 +19,7 @@ mod golden;
 mod hostile;
 mod levels;
 mod markers;
+mod migration;
 mod open_files;
 mod reading;
 mod reclaim;

@@ -320,6 +320,7 @@ fn markers_of_a_reader_that_may_not_write_are_refused() {
         store: crate::hostile::STORE,
         options: quiet(),
         is_read_only: true,
+        migration: None,
     };
     let before = disk.files();
     let tier = WarmTier::open(request).unwrap();

@@ -143,8 +143,10 @@ fn many(cache_size_bytes: u64) -> Many {
         cache_size_bytes,
         ..small()
     };
-    let tier =
-        Arc::new(WarmTier::open(OpenWarm { disk: Arc::new(counted), store: STORE, options, is_read_only: false }).unwrap());
+    let tier = Arc::new(
+        WarmTier::open(OpenWarm { disk: Arc::new(counted), store: STORE, options, is_read_only: false, migration: None })
+            .unwrap(),
+    );
     let (mut random, mut expected) = (Random(11), BTreeMap::new());
     for file in 0..FILES {
         // The first key is in all of them. Some values lie apart, so that no cached block holds them.

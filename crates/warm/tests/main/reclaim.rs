@@ -28,6 +28,10 @@ impl RetentionSource for PinSet {
         let horizon = Version(self.1.load(Ordering::Relaxed));
         RetainedTables::new(Retained::new(horizon, self.0.lock().iter().copied().map(Version)))
     }
+
+    fn newest_pin(&self) -> Option<Version> {
+        self.0.lock().last().copied().map(Version)
+    }
 }
 
 type Key = (EntryKind, Vec<u8>);
@@ -708,5 +712,9 @@ struct Rules(Arc<Mutex<RetainedTables>>);
 impl RetentionSource for Rules {
     fn retained(&self) -> RetainedTables {
         self.0.lock().clone()
+    }
+
+    fn newest_pin(&self) -> Option<Version> {
+        None
     }
 }

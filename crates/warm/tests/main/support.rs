@@ -85,16 +85,16 @@ pub(crate) fn one(version: u64, table: EntryKind, write: &str) -> TierBatch {
 
 /// An entry as short text. The suffix of a tombstone means nothing.
 pub(crate) fn row(entry: EntryRef<'_>) -> String {
-    let mut text = format!("{}@{}", name(entry.prefix), entry.version);
+    let mut text = format!("{}@{}", name_of(entry.prefix), entry.version);
     match entry.value {
-        Some(value) => write!(text, "={}/{}", name(value), name(entry.suffix)).unwrap(),
+        Some(value) => write!(text, "={}/{}", name_of(value), name_of(entry.suffix)).unwrap(),
         None => text.push('~'),
     }
     text
 }
 
 /// Long bytes by their length and checksum.
-fn name(bytes: &[u8]) -> String {
+pub(crate) fn name_of(bytes: &[u8]) -> String {
     if bytes.len() <= 40 { bytes.escape_ascii().to_string() } else { format!("<{}:{:016x}>", bytes.len(), checksum64(0, bytes)) }
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn ask(tier: &Arc<dyn TierStorage>, question: &Question) -> Result<St
 
 fn answer(found: &Lookup) -> String {
     match found {
-        Lookup::Value { version, suffix, bytes } => format!("{version}={}/{} ", name(bytes), name(suffix)),
+        Lookup::Value { version, suffix, bytes } => format!("{version}={}/{} ", name_of(bytes), name_of(suffix)),
         Lookup::Tombstone { version } => format!("{version}~ "),
         Lookup::Absent => "- ".into(),
     }

@@ -196,7 +196,12 @@ fn malformed_payloads_are_refused() {
         craft
     };
     crafted(&|_| {}).refused("edit parts", payload, "expected 1 byte, found 0 bytes");
-    crafted(&|writer| writer.u8(4)).refused("edit parts", payload, "expected no bits but 1 and 2, found 4");
+    crafted(&|writer| writer.u8(8)).refused("edit parts", payload, "expected no bits but 1, 2 and 4, found 8");
+    crafted(&|writer| {
+        writer.u8(4);
+        (0..9).for_each(|_| writer.u8(0));
+    })
+    .refused("summaries", payload + 9, "at least one");
     crafted(&|writer| {
         empty(writer);
         writer.u8(0);
@@ -215,7 +220,7 @@ fn malformed_payloads_are_refused() {
         writer.zeros(100);
     })
     .refused("added files", payload + 3, "expected at most 1 items, found a count of 2");
-    let long = FileMeta { summary: vec![0; 65_537], ..file(9, 0) };
+    let long = FileMeta { summary: vec![0; 65_537].into(), ..file(9, 0) };
     crafted(&|writer| write_edit(writer, &Edit { add: vec![long.clone()], ..Edit::default() })).refused(
         "file summary",
         payload + 4 + 57 + 2 * 27 + 1 + 5 + 5,

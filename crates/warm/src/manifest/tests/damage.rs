@@ -21,7 +21,7 @@ struct Sample {
 }
 
 fn edits() -> Vec<Edit> {
-    let long = FileMeta { summary: vec![0xa5; 5000], ..file(4, 1) };
+    let long = FileMeta { summary: vec![0xa5; 5000].into(), ..file(4, 1) };
     vec![
         Edit { add: vec![file(3, 0)], horizon: Some(Version(1)), ..Edit::default() },
         Edit { add: vec![long], remove: vec![1], ..Edit::default() },

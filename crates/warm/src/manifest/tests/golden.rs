@@ -3,6 +3,7 @@
 //! `THERMOCLINE_WRITE_GOLDEN=1 cargo test -p thermocline-warm golden` writes the files anew; do that only for a format that was
 //! never released.
 
+use bytes::Bytes;
 use thermocline_io::{FileId, SimDisk};
 use thermocline_tier::{Checkpoint, EntryKind, TableStats, Version};
 
@@ -29,7 +30,7 @@ fn full() -> FileMeta {
             (EntryKind::source(7), stats(2, 2, 2, 0)),
             (EntryKind::operator(u32::MAX), stats(u64::MAX, u64::MAX, 1, u64::MAX)),
         ],
-        summary: b"summary".to_vec(),
+        summary: Bytes::from_static(b"summary"),
     }
 }
 
@@ -54,10 +55,11 @@ fn edits() -> Vec<Edit> {
             forget_clears: vec![EntryKind::operator(4)],
             ..Edit::default()
         },
+        Edit { summaries: vec![(2, Bytes::from_static(b"another"))], ..Edit::default() },
     ]
 }
 
-/// A first manifest with two edits and their witnesses, and the one that takes its place; and the state.
+/// A first manifest with three edits and their witnesses, and the one that takes its place; and the state.
 fn write_all() -> ([Vec<u8>; 2], State) {
     let disk = SimDisk::new(1);
     let mut state = State::default();
@@ -86,7 +88,7 @@ fn compare(name: &str, text: &str) {
 
 /// The bytes that a dump shows; what it does not show is zero.
 fn bytes_of(dump: &str) -> Vec<u8> {
-    let mut bytes = vec![0; 8 * 4096];
+    let mut bytes = vec![0; 10 * 4096];
     for line in dump.lines() {
         let (offset, rest) = line.split_once("  ").unwrap();
         let offset = usize::from_str_radix(offset, 16).unwrap();

@@ -117,7 +117,7 @@ fn edit_that_could_not_be_read_back_is_refused() {
     let mut run = Run::new(2);
     run.open().unwrap();
     let manifest = run.manifest.as_mut().unwrap();
-    let long = Edit { add: vec![FileMeta { summary: vec![0; 65_537], ..file(1, 0) }], ..Edit::default() };
+    let long = Edit { add: vec![FileMeta { summary: vec![0; 65_537].into(), ..file(1, 0) }], ..Edit::default() };
     let operations = run.disk.operations();
     let error = manifest.commit(&long, &State::default()).unwrap_err();
     assert!(error.to_string().contains("a summary of 65537 bytes"), "{error}");
@@ -158,7 +158,7 @@ fn longest_keys_and_summaries_fit() {
     let manifest = run.manifest.as_mut().unwrap();
     let mut state = State::default();
     for number in 1..=20 {
-        let mut long = FileMeta { summary: vec![number as u8; 65_536], ..file(number, 3) };
+        let mut long = FileMeta { summary: vec![number as u8; 65_536].into(), ..file(number, 3) };
         long.first.prefix.resize(65_535, b'a');
         long.last.prefix.resize(65_535, b'z');
         let edit = Edit { add: vec![long], ..Edit::default() };

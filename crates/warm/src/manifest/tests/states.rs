@@ -1,5 +1,6 @@
 //! What an edit does to a state, and what it must not be.
 
+use bytes::Bytes;
 use thermocline_tier::{Checkpoint, EntryKind, TableStats, Version};
 
 use super::support::{Random, file, key, random_edit};
@@ -41,6 +42,7 @@ fn edit_changes_what_it_names_and_the_counters() {
         clears: vec![],
         forget_drops: vec![(key(EntryKind::Multi, b"k"), Version(3))],
         forget_clears: vec![EntryKind::Multi],
+        summaries: vec![(3, Bytes::from_static(b"noted"))],
     };
     let (flushed, rewritten) = (state.flushed_bytes, state.rewritten_bytes);
     state.apply(&edit).unwrap();
@@ -55,6 +57,7 @@ fn edit_changes_what_it_names_and_the_counters() {
     assert_eq!(state.drops.values().copied().collect::<Vec<_>>(), [3, 3], "what is forgotten and made anew is there");
     assert!(state.clears.is_empty());
     assert_eq!(state.tables.len(), 2);
+    assert_eq!(state.files[&3].summary, b"noted"[..]);
     assert_eq!((state.checkpoint.version, state.horizon), (Version(8), Version(5)));
 }
 
@@ -92,7 +95,16 @@ fn impossible_edits_are_refused_and_change_nothing() {
         ("first key is above its last", add(FileMeta { first: key(multi, b"~"), ..file(9, 0) })),
         ("oldest version 19 is above its newest 18", add(FileMeta { version_min: Version(19), ..file(9, 0) })),
         ("a key of 65536 bytes", add(FileMeta { last: key(multi, &vec![b'~'; 65_536]), ..file(9, 0) })),
-        ("a summary of 65537 bytes", add(FileMeta { summary: vec![0; SUMMARY_SIZE_BYTES_MAX + 1], ..file(9, 0) })),
+        ("file 7 is summarized, but is not live", Edit { summaries: vec![(7, Bytes::new())], ..Edit::default() }),
+        (
+            "file 1 is summarized, but is not live, or changed otherwise",
+            Edit { remove: vec![1], summaries: vec![(1, Bytes::new())], ..Edit::default() },
+        ),
+        (
+            "file 1: a summary of 65537 bytes",
+            Edit { summaries: vec![(1, vec![0; SUMMARY_SIZE_BYTES_MAX + 1].into())], ..Edit::default() },
+        ),
+        ("a summary of 65537 bytes", add(FileMeta { summary: vec![0; SUMMARY_SIZE_BYTES_MAX + 1].into(), ..file(9, 0) })),
         ("applied markers up to 3, but the last one is 2", add(FileMeta { applied: 3, ..file(9, 0) })),
         ("other tables than it lists", add(FileMeta { tables: vec![], ..file(9, 0) })),
         ("other tables than it lists", add(FileMeta { last: key(source, b""), ..file(9, 0) })),

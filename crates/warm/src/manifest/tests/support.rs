@@ -91,7 +91,7 @@ pub(super) fn file(number: u64, level: u8) -> FileMeta {
         applied: 0,
         rank: number,
         tables: vec![(EntryKind::Multi, stats)],
-        summary: Vec::new(),
+        summary: Bytes::new(),
     }
 }
 
@@ -107,7 +107,7 @@ fn random_file(random: &mut Random, state: &State, number: u64) -> FileMeta {
         1..500 => 0,
         _ => random.below(300) as usize,
     };
-    made.summary = vec![random.next() as u8; len];
+    made.summary = vec![random.next() as u8; len].into();
     if random.below(500) == 0 {
         // The longest key there can be.
         made.last.prefix.resize(65_535, b'~');
@@ -142,6 +142,11 @@ fn attempt(random: &mut Random, state: &State) -> Edit {
                 edit.moves.push((*number, random.below(u64::from(LEVEL_MAX) + 1) as u8));
             }
         }
+    }
+    if let Some(number) = random.pick(state.files.keys())
+        && random.chance(20)
+    {
+        edit.summaries = vec![(*number, Bytes::from(vec![random.next() as u8; random.below(40) as usize]))];
     }
     if random.chance(30) {
         edit.tables = (0..random.below(3)).map(|_| table(random)).collect();

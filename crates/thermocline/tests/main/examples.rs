@@ -1,8 +1,11 @@
 //! The examples, run over histories of which is known what must come out.
 
 #[expect(dead_code, reason = "its own main reads real histories")]
-#[path = "../examples/materialized_view.rs"]
+#[path = "../../examples/materialized_view.rs"]
 mod materialized_view;
+#[expect(dead_code, clippy::duplicate_mod, reason = "its own main reads real histories, as the other's does")]
+#[path = "../../examples/schema_migration.rs"]
+mod schema_migration;
 
 use std::collections::BTreeMap;
 
@@ -43,4 +46,13 @@ fn view_is_what_the_rows_say_after_a_restart_and_after_being_left_behind() {
         *kinds.entry(path.rsplit('.').next().unwrap().to_owned()).or_insert(0) += 1;
     }
     assert_eq!(summary.kinds, kinds);
+}
+
+#[test]
+fn old_schemas_are_forgotten_when_no_row_is_left_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = schema_migration::run(&directory.path().join("db"), &history()).unwrap();
+    assert_eq!((report.schemas.0 > 1, report.schemas.1), (true, 1), "{report:?}");
+    assert!(report.watermarks.0 < report.watermarks.1, "{report:?}");
+    assert!(report.migrated > report.rows / 2 && report.reads > 100, "{report:?}");
 }
