@@ -29,6 +29,7 @@ mod bench;
 mod beside;
 mod consumer_rows;
 mod memory_probe;
+mod migration_rows;
 mod read_rows;
 mod reads;
 mod reclaim_rows;
@@ -131,6 +132,8 @@ fn measure(bench: &mut Bench) -> Outcome<()> {
         read_rows::measure_w(bench, &workload)?;
         reclaim_rows::measure_beside(bench, &workload)?;
         reclaim_rows::measure_size(bench, "reclaim-size", &workload)?;
+        migration_rows::measure_compaction(bench, &workload)?;
+        migration_rows::measure_summaries(bench)?;
         read_rows::measure_overhead(bench, &workload)?;
         warm_rows::measure_overhead(bench, &workload)?;
         if bench.wants("open-warm") {

@@ -114,6 +114,14 @@ pub(crate) const ROWS: &[Row] = &[
         Bar::AtMost(1.5),
     ),
     row("steady-memory", "the same: resident set", Unit::Times, Bar::AtMost(1.2)),
+    row("migration-identity", "compacting W with a strategy that changes nothing, against none", Unit::Times, Bar::AtLeast(0.97)),
+    row(
+        "migration-eighth",
+        "compacting W with a strategy that rewrites every 8th value, against none",
+        Unit::Times,
+        Bar::AtLeast(0.8),
+    ),
+    row("migration-summaries", "the summaries of 10,000 files, decoded", Unit::Nanoseconds, Bar::AtMost(1e6)),
     row("overhead", "the store over its tier, for a point read", Unit::Nanoseconds, Bar::AtMost(OVERHEAD_NS_MAX)),
     row("overhead-warm", "the store over its tier of files, for a point read", Unit::Nanoseconds, Bar::AtMost(OVERHEAD_NS_MAX)),
     row(

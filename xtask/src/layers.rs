@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "thermocline-yardstick", uses: &[FACADE], tests_use: &[] },
     Layer {
         name: "thermocline-benches",
-        uses: &[TIER, FORMAT, IO, WAL, HOT, WARM, STORE, FACADE, "thermocline-yardstick"],
+        uses: &[TIER, FORMAT, IO, MIGRATION, WAL, HOT, WARM, STORE, FACADE, "thermocline-yardstick"],
         tests_use: &[],
     },
     Layer { name: "xtask", uses: &[], tests_use: &[] },

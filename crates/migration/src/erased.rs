@@ -112,12 +112,13 @@ pub trait Job: Send + fmt::Debug {
 /// assert_eq!(erase(Arc::new(NoMigration)).name(), "none");
 /// ```
 pub fn erase<S: Strategy>(strategy: Arc<S>) -> Arc<dyn Migration> {
-    let tag = xxh3_64(strategy.name().as_bytes());
-    Arc::new(Erased { strategy, tag })
+    let (tag, layout) = (xxh3_64(strategy.name().as_bytes()), strategy.layout());
+    Arc::new(Erased { strategy, layout, tag })
 }
 
 struct Erased<S> {
     strategy: Arc<S>,
+    layout: SharedLayout,
     tag: u64,
 }
 
@@ -128,8 +129,14 @@ impl<S: Strategy> fmt::Debug for Erased<S> {
 }
 
 impl<S: Strategy> Erased<S> {
-    fn context(&self) -> Result<S::Context> {
-        call("context", || format!("strategy {}", self.strategy.name()), || self.strategy.contexts().context())
+    /// With its id.
+    fn context(strategy: &S) -> Result<(S::Context, u64)> {
+        let ask = || {
+            let context = strategy.contexts().context()?;
+            let id = context.id();
+            Ok((context, id))
+        };
+        call("context", || format!("strategy {}", strategy.name()), ask)
     }
 
     fn summary(bytes: &[u8]) -> Result<S::Summary> {
@@ -151,16 +158,16 @@ impl<S: Strategy> Migration for Erased<S> {
     }
 
     fn layout(&self) -> SharedLayout {
-        self.strategy.layout()
+        Arc::clone(&self.layout)
     }
 
     fn begin(&self) -> Box<dyn Job> {
         Box::new(TypedJob::<S> {
-            layout: self.strategy.layout(),
+            layout: Arc::clone(&self.layout),
             strategy: Arc::clone(&self.strategy),
             tag: self.tag,
             context: None,
-            summary: S::Summary::default(),
+            summary: None,
             file_context: None,
             observed_from: Version::MAX,
             report: MigrationReport::default(),
@@ -168,7 +175,7 @@ impl<S: Strategy> Migration for Erased<S> {
     }
 
     fn context_id(&self) -> Result<u64> {
-        Ok(self.context()?.id())
+        Ok(Self::context(&self.strategy)?.1)
     }
 
     fn check_summary(&self, summary: &[u8]) -> Result<()> {
@@ -176,7 +183,7 @@ impl<S: Strategy> Migration for Erased<S> {
     }
 
     fn wants_rewrite(&self, summary: &[u8]) -> Result<bool> {
-        let (context, summary) = (self.context()?, Self::summary(summary)?);
+        let ((context, _), summary) = (Self::context(&self.strategy)?, Self::summary(summary)?);
         call(
             "wants_rewrite",
             || format!("strategy {}", self.strategy.name()),
@@ -191,8 +198,8 @@ struct TypedJob<S: Strategy> {
     tag: u64,
     /// With its id.
     context: Option<(S::Context, u64)>,
-    /// Of the present file.
-    summary: S::Summary,
+    /// Of the present file, once something was noted.
+    summary: Option<S::Summary>,
     /// The lowest id that rows of the present file were offered under.
     file_context: Option<u64>,
     observed_from: Version,
@@ -217,7 +224,7 @@ impl<S: Strategy> TypedJob<S> {
         if key.len() > KEY_SIZE_BYTES_MAX {
             return refuse(format!("a key of {} bytes, over the limit of {KEY_SIZE_BYTES_MAX}", key.len()));
         }
-        let prefix_len = self.layout.prefix_len(row.table, &key).min(key.len());
+        let prefix_len = call("layout", || row.place(), || Ok(self.layout.prefix_len(row.table, &key).min(key.len())))?;
         if prefix_len != row.prefix.len() {
             let (name, before) = (self.layout.name(), row.prefix.len());
             return refuse(format!(
@@ -238,12 +245,8 @@ impl<S: Strategy> TypedJob<S> {
         let again = StoredRow::new(row.table, row.prefix, suffix, row.version, value);
         let (strategy, context) = (&self.strategy, &mut self.context);
         let Some((context, _)) = context else { return Ok(()) };
-        let mut thrown_away = S::Summary::default();
-        let answer = call(
-            "migrate",
-            || format!("{} (its own answer)", row.place()),
-            || strategy.migrate(context, &mut thrown_away, &again),
-        )?;
+        let place = || format!("{} (its own answer)", row.place());
+        let answer = call("migrate", place, || strategy.migrate(context, &mut S::Summary::default(), &again))?;
         let Migrate::Modified { value: new_value, suffix: new_suffix } = answer else { return Ok(()) };
         let is_same = new_value.is_none_or(|new| new == *value) && new_suffix.is_none_or(|new| new == *suffix);
         if is_same { Ok(()) } else { Err(violation("migrate", &row.place(), "it changes again what it has made")) }
@@ -258,8 +261,7 @@ fn no_context(row: &StoredRow<'_>) -> thermocline_tier::Error {
 impl<S: Strategy> Job for TypedJob<S> {
     fn refresh(&mut self) -> Result<()> {
         let source = || format!("strategy {}", self.strategy.name());
-        let context = call("context", source, || self.strategy.contexts().context())?;
-        let id = context.id();
+        let (context, id) = Erased::<S>::context(&self.strategy)?;
         if let Some((_, before)) = &self.context
             && id < *before
         {
@@ -277,7 +279,7 @@ impl<S: Strategy> Job for TypedJob<S> {
 
     fn observe(&mut self, row: &StoredRow<'_>, is_to_come: bool) -> Result<()> {
         let (strategy, summary) = (&self.strategy, &mut self.summary);
-        call("observe", || row.place(), || strategy.observe(summary, row))?;
+        call("observe", || row.place(), || strategy.observe(summary.get_or_insert_default(), row))?;
         if is_to_come {
             self.observed_from = self.observed_from.min(row.version);
         }
@@ -296,7 +298,7 @@ impl<S: Strategy> Job for TypedJob<S> {
         let (strategy, summary) = (&self.strategy, &mut self.summary);
         let Some((context, id)) = &mut self.context else { return Err(no_context(row)) };
         self.file_context = Some(self.file_context.map_or(*id, |lowest| lowest.min(*id)));
-        let answer = call("migrate", || row.place(), || strategy.migrate(context, summary, row))?;
+        let answer = call("migrate", || row.place(), || strategy.migrate(context, summary.get_or_insert_default(), row))?;
         self.report.offered += 1;
         let Migrate::Modified { value, suffix } = answer else { return Ok(None) };
         let modified = Modified { value, suffix };
@@ -313,10 +315,10 @@ impl<S: Strategy> Job for TypedJob<S> {
 
     fn end_file(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let summary = std::mem::take(&mut self.summary);
+        let summary = self.summary.take();
         let place = || format!("a file's summary by {}", self.strategy.name());
         call("encode", place, || {
-            summary.encode(&mut bytes);
+            summary.unwrap_or_default().encode(&mut bytes);
             Ok(())
         })?;
         if bytes.len() > SUMMARY_SIZE_BYTES_MAX {
@@ -326,6 +328,8 @@ impl<S: Strategy> Job for TypedJob<S> {
                 &format!("{} bytes, over the limit of {SUMMARY_SIZE_BYTES_MAX}", bytes.len()),
             ));
         }
+        // One that nobody could read would be made anew again and again.
+        Erased::<S>::summary(&bytes)?;
         let slot = Slot {
             tag: self.tag,
             context: self.file_context.take(),

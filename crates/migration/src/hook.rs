@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thermocline_tier::{Error, ErrorKind, Result};
 
-use crate::strategy::HookError;
+use crate::row::StoredRow;
+use crate::strategy::{HookError, Strategy};
 
 thread_local! {
     static IS_IN_HOOK: Cell<bool> = const { Cell::new(false) };
@@ -39,8 +40,15 @@ impl Drop for InHook {
     }
 }
 
-/// Runs a hook. What it fails with, or panics with, becomes an error that names the hook and the place; an error of a tier, such as a damaged
-/// file, keeps its kind.
+/// Shows a row that is in no file yet to a strategy, on behalf of whoever asks what is in memory.
+///
+/// # Errors
+/// [`CallbackFailed`](ErrorKind::CallbackFailed) if it fails or panics.
+pub fn observe<S: Strategy>(strategy: &S, summary: &mut S::Summary, row: &StoredRow<'_>) -> Result<()> {
+    call("observe", || row.place(), || strategy.observe(summary, row))
+}
+
+/// Runs a hook. What it fails with, or panics with, becomes an error that names the hook and the place; that a file is damaged stays what it is.
 pub(crate) fn call<T>(
     hook: &'static str,
     place: impl FnOnce() -> String,
@@ -61,7 +69,8 @@ pub(crate) fn call<T>(
 #[cold]
 fn failed(hook: &'static str, place: &str, error: HookError) -> Error {
     match error.downcast::<Error>() {
-        Ok(error) if !matches!(error.kind(), ErrorKind::Reentrant { .. }) => error.context(format!("{hook} of {place}")),
+        // What it got from the row's own value; anything else is about something of the engine's.
+        Ok(error) if error.kind() == &ErrorKind::Corruption => error.context(format!("{hook} of {place}")),
         Ok(error) => Error::with_source(ErrorKind::CallbackFailed { what: format!("{hook} of {place}") }, *error),
         Err(error) => Error::with_source(ErrorKind::CallbackFailed { what: format!("{hook} of {place}") }, error),
     }
@@ -104,6 +113,8 @@ mod tests {
     fn error_of_a_file_keeps_its_kind() {
         let error = run::<()>(|| Err(Error::new(ErrorKind::Corruption).into())).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Corruption);
+        let of_another_store = run::<()>(|| Err(Error::new(ErrorKind::Poisoned).into())).unwrap_err();
+        assert!(matches!(of_another_store.kind(), ErrorKind::CallbackFailed { .. }), "this store is not poisoned by it");
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod slot;
 mod strategy;
 
 pub use erased::{Job, Migration, Modified, erase};
-pub use hook::check_not_in_hook;
+pub use hook::{check_not_in_hook, observe};
 pub use row::StoredRow;
 pub use slot::{SLOT_HEADER_SIZE_BYTES, SUMMARY_SIZE_BYTES_MAX, Slot, format_tables};
 pub use strategy::{

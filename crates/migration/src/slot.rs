@@ -51,7 +51,8 @@ impl<'a> Slot<'a> {
     /// Whether a rewrite under a context of this id would offer a row that was not offered under it yet, with rows settled up to this
     /// version.
     pub fn is_behind(&self, context: u64, settled_up_to: Version) -> bool {
-        self.observed_from <= settled_up_to || self.context.is_some_and(|own| own < context)
+        let has_some_to_come = self.observed_from != Version::MAX && self.observed_from <= settled_up_to;
+        has_some_to_come || self.context.is_some_and(|own| own < context)
     }
 
     /// Brings one back; `None` for bytes that are none.
@@ -108,6 +109,10 @@ mod tests {
         let slot = |context, observed_from| Slot { tag: 1, context, observed_from: Version(observed_from), summary: b"" };
         assert!(slot(Some(2), u64::MAX).is_behind(3, Version(9)) && !slot(Some(3), u64::MAX).is_behind(3, Version(9)));
         assert!(!slot(None, u64::MAX).is_behind(3, Version(9)), "it holds nothing that can be offered");
+        assert!(
+            !slot(Some(3), u64::MAX).is_behind(3, Version::MAX) && slot(None, 7).is_behind(3, Version::MAX),
+            "all are settled"
+        );
         assert!(slot(None, 9).is_behind(0, Version(9)) && !slot(None, 10).is_behind(5, Version(9)));
         assert_eq!(Slot::decode(&slot(None, 4).encode()), Some(slot(None, 4)));
     }

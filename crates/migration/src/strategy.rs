@@ -172,7 +172,7 @@ pub enum Migrate {
 /// | scope | what is offered | what a reader with a snapshot or a pin sees at its version |
 /// | --- | --- | --- |
 /// | [`Settled`](Self::Settled) | of each key the newest row at or below the horizon and every pin | the same rows, a settled one perhaps in its new form |
-/// | [`Unpinned`](Self::Unpinned) | of these, those newer than every snapshot and pin | the same bytes for ever |
+/// | [`Unpinned`](Self::Unpinned) | of these, those newer than every snapshot and pin when the rewrite begins | the same bytes, if made before that |
 /// | [`All`](Self::All) | every row of every version | the same rows, perhaps in their new form |
 ///
 /// A store in which some snapshot is always open never migrates anything with `Unpinned`: it is for engines whose readers compare bytes, and
@@ -207,7 +207,8 @@ pub enum MigrationScope {
 /// - Idempotent: a row that `migrate` has made must come back [`Unchanged`](Migrate::Unchanged), since every later compaction shows it
 ///   again. It is asked so on the spot for one changed row of [`IDEMPOTENCE_SAMPLE`](Self::IDEMPOTENCE_SAMPLE).
 /// - They may read the store. Whatever would change it or wait for its background work is refused with
-///   [`Reentrant`](thermocline_tier::ErrorKind::Reentrant), since the hook is a part of that work.
+///   [`Reentrant`](thermocline_tier::ErrorKind::Reentrant), since the hook is a part of that work. For the same reason they must not wait for a
+///   thread that commits, nor drop the last handle of the store.
 ///
 /// A hook that fails or panics fails its job: nothing is lost, the files that it read stay, and it is tried again later.
 ///

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thermocline_drop::Scope;
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{Error, Result, Version};
 use thermocline_wal::LogReader;
 pub use thermocline_wal::{Change, Commit};
@@ -65,6 +66,7 @@ impl Changes {
     /// [`VersionReclaimed`](thermocline_tier::ErrorKind::VersionReclaimed) if the log has let the next commits go;
     /// [`Closed`](thermocline_tier::ErrorKind::Closed), or what reading the log fails with.
     pub fn wait(&mut self, at_most: Duration) -> Result<Option<Commit>> {
+        check_not_in_hook("a wait for commits")?;
         let begun = self.inner.clock.now();
         loop {
             if let Some(next) = self.next().transpose()? {

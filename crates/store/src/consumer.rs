@@ -8,6 +8,7 @@ use bytes::Bytes;
 use thermocline_drop::{Authority, Change as Retained, ConsumerState, Holding, Scope, encode};
 use thermocline_io::sync::atomic::{AtomicUsize, Ordering, fence};
 use thermocline_io::sync::{Condvar, Mutex};
+use thermocline_migration::check_not_in_hook;
 use thermocline_tier::{Error, ErrorKind, KeyRef, Lookup, Result, Version};
 use thermocline_wal::{Change, Commit, Durability, LogEntry, LogReader};
 
@@ -274,6 +275,7 @@ impl Consumer {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn wait(&mut self, at_most: Duration) -> Result<ChangeBatch> {
+        check_not_in_hook("a wait for commits")?;
         let begun = self.core().clock.now();
         let (mut left, mut passed) = (at_most, 0);
         loop {

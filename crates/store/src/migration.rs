@@ -83,13 +83,13 @@ struct ControlState {
     bytes_per_second: Option<u64>,
 }
 
-/// Holds up, slows down or ends a [`Pass`], from any thread. Takes effect between two files, which take a second or less each.
+/// Holds up, slows down or ends a [`Pass`], from any thread. Takes effect between two files; one of level 0 takes all of that level along.
 ///
 /// ```
 /// use thermocline_store::{PassProgress, PassScope, Store};
 ///
 /// fn compact_gently(store: &Store) -> thermocline_tier::Result<PassProgress> {
-///     let mut pass = store.compact_all(PassScope::All)?;
+///     let mut pass = store.compact_all(&PassScope::All)?;
 ///     pass.control().throttle(Some(10 << 20));
 ///     pass.run().cloned()
 /// }
@@ -128,21 +128,15 @@ impl PassControl {
     }
 }
 
-type Choose = dyn Fn(&FileSummary) -> Result<bool> + Send;
-
-/// A pass over files of a store: rewrites each that is chosen, one after the other. It does nothing by itself: whoever has it
-/// [runs](Self::run) it, or has it do [one file](Self::step) at a time. Files that appear while it goes on are not its affair, those that it has
-/// written itself included, so it comes to an end. Nothing is lost by dropping it, or by a crash: what is rewritten is, and a pass that is begun
-/// then finds what is left.
+/// A pass over files of a store: rewrites each that was chosen when it began, one after the other. It does nothing by itself: whoever has it
+/// [runs](Self::run) it, or has it do [one file](Self::step) at a time. Files that appear while it goes on are not its affair, so it comes
+/// to an end. Nothing is lost by dropping it, or by a crash: what is rewritten is, and a pass that is begun then finds what is left.
 ///
 /// See [`PassControl`] for an example.
 pub struct Pass {
     store: Store,
-    choose: Box<Choose>,
-    /// Files with numbers from here on are not its affair.
-    end: u64,
-    /// Files that it has come to.
-    tried: BTreeSet<u64>,
+    /// The numbers and sizes of the files that are left, the next one last.
+    left: Vec<(u64, u64)>,
     progress: PassProgress,
     control: PassControl,
 }
@@ -153,13 +147,8 @@ impl fmt::Debug for Pass {
     }
 }
 
-/// The durable tier, of which it is known that it migrates.
-struct Migrating(Arc<dyn DurableTier>);
-
-impl Migrating {
-    fn tier(&self) -> Result<&dyn MigratingTier> {
-        self.0.migrating().ok_or_else(no_strategy)
-    }
+fn migrating(durable: &dyn DurableTier) -> Result<&dyn MigratingTier> {
+    durable.migrating().ok_or_else(no_strategy)
 }
 
 fn no_strategy() -> thermocline_tier::Error {
@@ -177,19 +166,18 @@ impl Pass {
         &self.progress
     }
 
-    /// The files that are left, by number.
-    fn left(&mut self) -> Result<Vec<FileSummary>> {
-        let files = self.store.file_summaries()?;
-        let may_count = |file: &FileSummary| file.is_live && file.number < self.end && !self.tried.contains(&file.number);
-        let mut left = Vec::new();
-        for file in files.into_iter().filter(may_count) {
-            if (self.choose)(&file)? {
-                left.push(file);
-            }
-        }
-        self.progress.files_left = left.len() as u64;
-        self.progress.bytes_left = left.iter().map(|file| file.file.size_bytes).sum();
-        Ok(left)
+    /// Leaves out the files that are not there any more: they went along with others, or with compaction. Notes their sizes.
+    fn look(&mut self) -> Result<()> {
+        let durable = self.store.durable()?;
+        let live: BTreeSet<u64> =
+            migrating(&*durable)?.summaries().iter().filter(|file| file.is_live).map(|file| file.number).collect();
+        let (left, gone): (Vec<_>, Vec<_>) = self.left.iter().copied().partition(|(number, _)| live.contains(number));
+        let sum = |files: &[(u64, u64)]| files.iter().map(|(_, size_bytes)| size_bytes).sum::<u64>();
+        self.progress.files_done += gone.len() as u64;
+        self.progress.bytes_done += sum(&gone);
+        (self.progress.files_left, self.progress.bytes_left) = (left.len() as u64, sum(&left));
+        self.left = left;
+        Ok(())
     }
 
     /// Rewrites a file, whatever its [control](Self::control) says, with all of level 0 if it lies there; false if none is left.
@@ -199,16 +187,16 @@ impl Pass {
     /// the strategy is at fault. Nothing is lost then; the next call goes on with the next file.
     pub fn step(&mut self) -> Result<bool> {
         check_not_in_hook("a pass over files")?;
-        let before = self.left()?;
-        let Some(next) = before.first() else { return Ok(false) };
-        self.tried.insert(next.number);
-        let migrated = self.store.rewrite_file(next.number)?;
-        self.progress.migrated.add(&migrated.unwrap_or_default());
-        let left: BTreeSet<u64> = self.left()?.iter().map(|file| file.number).collect();
-        for gone in before.iter().filter(|file| !left.contains(&file.number)) {
-            self.progress.files_done += 1;
-            self.progress.bytes_done += gone.file.size_bytes;
+        let Some((number, size_bytes)) = self.left.pop() else { return Ok(false) };
+        let migrated = self.store.rewrite_file(number);
+        if migrated.is_ok() {
+            // Counted with all that went.
+            self.left.push((number, size_bytes));
         }
+        self.look()?;
+        // It is gone; and if it is not, it had its turn.
+        self.left.retain(|(left, _)| *left != number);
+        self.progress.migrated.add(&migrated?.unwrap_or_default());
         Ok(true)
     }
 
@@ -301,17 +289,21 @@ impl DryRun {
 }
 
 impl Store {
-    fn migrating(&self) -> Result<Migrating> {
+    /// The durable tier, if it has a strategy.
+    fn durable(&self) -> Result<Arc<dyn DurableTier>> {
         self.inner.check_open()?;
         let durable = self.inner.storage.durable().ok_or_else(no_strategy)?;
-        let migrating = Migrating(durable);
-        migrating.tier()?;
-        Ok(migrating)
+        migrating(&*durable)?;
+        Ok(durable)
     }
 
-    /// What the strategy noted of each file, by number, also of those that only readers of before still read; none if the store has no files.
-    /// Every one of them can be read: where the strategy of now cannot, or a file was written without one, the summary is made anew and kept, which
-    /// reads that file. Else no file is touched. Cost: a step for each file.
+    fn migration(&self) -> Result<&dyn Migration> {
+        self.inner.options.migration.as_deref().ok_or_else(no_strategy)
+    }
+
+    /// What the strategy noted of each file, also of those that only readers of before still read; none if the store has no files.
+    /// Where the strategy of now cannot read one, or a file was written without one, the summary is made anew and kept, which reads that
+    /// file. Else no file is touched. Cost: a step for each file.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) for a store with files that was opened without a strategy; [`Closed`](ErrorKind::Closed); where a
@@ -321,9 +313,8 @@ impl Store {
         if self.inner.storage.durable().is_none() {
             return Ok(Vec::new());
         }
-        let migrating = self.migrating()?;
-        let tier = migrating.tier()?;
-        let migration = self.inner.options.migration.as_deref().ok_or_else(no_strategy)?;
+        let (durable, migration) = (self.durable()?, self.migration()?);
+        let tier = migrating(&*durable)?;
         let _open = self.inner.storage.enter()?;
         loop {
             let mut files = tier.summaries();
@@ -347,68 +338,76 @@ impl Store {
     /// Rewrites a file, and so offers its rows to the strategy; `None` if it is not live any more.
     fn rewrite_file(&self, number: u64) -> Result<Option<MigrationReport>> {
         self.inner.check_writable()?;
-        let migrating = self.migrating()?;
+        let durable = self.durable()?;
         let _open = self.inner.storage.enter()?;
         self.inner.storage.check_poison()?;
         let _working = self.inner.storage.signals.join_tier_work();
         let wake = || self.inner.storage.signals.ring();
-        migrating.tier()?.rewrite(number, &wake).inspect_err(|error| self.inner.storage.heed(error))
+        migrating(&*durable)?.rewrite(number, &wake).inspect_err(|error| self.inner.storage.heed(error))
     }
 
-    /// A pass over the files for which `choose` holds, after everything in memory was flushed.
+    /// A pass over the files for which `choose` holds, of those of which a rewrite would offer rows that were not offered under the strategy's present
+    /// context yet, after everything in memory was flushed.
     ///
     /// # Errors
     /// As [`file_summaries`](Self::file_summaries) and [`flush`](Self::flush), and what `choose` fails with.
-    pub fn pass(&self, choose: impl Fn(&FileSummary) -> Result<bool> + Send + 'static) -> Result<Pass> {
+    pub fn pass(&self, mut choose: impl FnMut(&FileSummary) -> Result<bool>) -> Result<Pass> {
         self.flush()?;
-        let migrating = self.migrating()?;
+        let durable = self.durable()?;
+        let tier = migrating(&*durable)?;
         {
             // What began before may go by an older horizon or context, and its files come behind.
             let _open = self.inner.storage.enter()?;
             let _working = self.inner.storage.signals.join_tier_work();
-            migrating.tier()?.finish_rewrite(&|| self.inner.storage.signals.ring())?;
+            tier.finish_rewrite(&|| self.inner.storage.signals.ring())?;
         }
-        let end = migrating.tier()?.summaries().last().map_or(0, |file| file.number + 1);
-        let control = PassControl(Arc::default());
-        let (choose, progress) = (Box::new(choose), PassProgress::default());
-        let mut pass = Pass { store: self.clone(), choose, end, tried: BTreeSet::new(), progress, control };
-        pass.left()?;
+        // So that all that there is can be read.
+        self.file_summaries()?;
+        let mut left = Vec::new();
+        for file in tier.behind(self.migration()?.context_id()?) {
+            if choose(&file)? {
+                left.push((file.number, file.file.size_bytes));
+            }
+        }
+        // The upper levels first: what they hold is newer, and may take others along.
+        left.reverse();
+        let (progress, control) = (PassProgress::default(), PassControl(Arc::default()));
+        let mut pass = Pass { store: self.clone(), left, progress, control };
+        pass.look()?;
+        pass.progress = PassProgress {
+            files_left: pass.progress.files_left,
+            bytes_left: pass.progress.bytes_left,
+            ..PassProgress::default()
+        };
         Ok(pass)
     }
 
     /// A pass over all files that hold something which the strategy has not been offered under its present context: rows that were not
-    /// settled when the file was written and are now, and rows that were offered under older contexts.
+    /// settled when the file was written and may be now, and rows that were offered under older contexts.
     ///
     /// # Errors
     /// As [`pass`](Self::pass).
-    pub fn compact_all(&self, scope: PassScope) -> Result<Pass> {
-        let migration = Arc::clone(self.inner.options.migration.as_ref().ok_or_else(no_strategy)?);
-        let context = migration.context_id()?;
-        let store = self.clone();
-        self.pass(move |file| {
-            let settled = store.migrating()?.tier()?.settled_up_to(&file.file);
-            let slot = thermocline_migration::Slot::decode(&file.slot);
-            Ok(scope.covers(&file.file) && slot.is_none_or(|slot| slot.is_behind(context, settled)))
-        })
+    pub fn compact_all(&self, scope: &PassScope) -> Result<Pass> {
+        self.pass(|file| Ok(scope.covers(&file.file)))
     }
 
-    /// Shows every row in memory that is in no file yet, of all versions, to `visit`, in no order that matters.
+    /// Shows every row in memory that is in no file yet, of all versions, to `visit`, and those of tables that were flushed while somebody still
+    /// reads them. In no order that matters.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), and the first error of `visit`.
     pub fn visit_memory(&self, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>) -> Result<()>) -> Result<()> {
         self.inner.check_open()?;
-        self.inner.storage.view_owned().in_memory().try_for_each(|tier| tier.visit_entries(visit))
+        self.inner.storage.all_in_memory().iter().try_for_each(|tier| tier.visit_entries(visit))
     }
 
-    /// Shows so many rows of files to the strategy, about as many of each file, and says what it would change. Nothing is written.
+    /// Shows so many rows of files to the strategy, about as many of each file, the first ones, and says what it would change. Nothing is written.
     ///
     /// # Errors
     /// As [`file_summaries`](Self::file_summaries). What hooks fail with is in the answer.
     pub fn dry_run(&self, rows_max: u64) -> Result<DryRun> {
-        let migrating = self.migrating()?;
-        let tier = migrating.tier()?;
-        let migration: &dyn Migration = self.inner.options.migration.as_deref().ok_or_else(no_strategy)?;
+        let (durable, migration) = (self.durable()?, self.migration()?);
+        let tier = migrating(&*durable)?;
         let _open = self.inner.storage.enter()?;
         let files: Vec<FileSummary> = tier.summaries().into_iter().filter(|file| file.is_live).collect();
         let mut found = DryRun::default();
@@ -417,7 +416,10 @@ impl Store {
             let share = rows_max.saturating_sub(found.rows).div_ceil(files_left);
             let until = found.rows + share;
             let mut job = migration.begin();
-            job.refresh()?;
+            if let Err(failure) = job.refresh() {
+                found.failure = Some(failure);
+                break;
+            }
             tier.visit_file(file.number, &mut |table, entry, is_offered| {
                 if found.rows >= until {
                     return Ok(false);

@@ -92,6 +92,12 @@ impl Store {
 
 fn open(disk: Arc<dyn Disk>, tiers: &Tiers, environment: &Environment, options: StoreOptions) -> Result<Store> {
     options.check()?;
+    if options.migration.is_some() && tiers.hot.is_none() {
+        // What was committed straight to files is replayed into them after a crash, and would undo what was migrated since.
+        let what =
+            "a strategy needs a tier in memory above the files: without one, replaying the log would undo what was migrated";
+        return Err(ErrorKind::InvalidArgument { what: what.into() }.into());
+    }
     let is_read_only = options.mode == OpenMode::ReadOnly;
     check_directory(&*disk, options.mode)?;
     let lock =

@@ -318,14 +318,14 @@ fn put_back(storage: &Storage, marks: &TableMarks, commit: &Commit, batch: &mut 
     Ok(())
 }
 
-/// Flushes what is sealed and removes what is purged. A full disk is no reason not to open: then the tables stay in memory, as they
-/// were before, and the flush is tried again later.
+/// Flushes what is sealed and removes what is purged. A full disk, or a strategy that fails, is no reason not to open: then the tables stay in
+/// memory, as they were before, and the flush is tried again later.
 fn flush_all(storage: &Storage) -> Result<()> {
     loop {
         match storage.flush_step() {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(error) if error.kind() == &ErrorKind::DiskFull => return Ok(()),
+            Err(error) if error.kind() == &ErrorKind::DiskFull || error.kind().is_callback() => return Ok(()),
             Err(error) => return Err(error),
         }
     }

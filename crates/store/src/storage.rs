@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use thermocline_drop::Change;
-use thermocline_tier::{Checkpoint, DurableTier, EntryKind, Error, ErrorKind, Pressure, Result, TierBatch, Version};
+use thermocline_tier::{Checkpoint, DurableTier, EntryKind, Error, ErrorKind, Pressure, Result, TierBatch, TierStorage, Version};
 use thermocline_wal::{Log, LogBase};
 
 use crate::background::{Job, Signals};
@@ -45,6 +45,8 @@ pub(crate) struct Storage {
     pub(crate) signals: Signals,
     pub(crate) hot_budget_bytes: Option<u64>,
     pub(crate) sealed_tables_max: usize,
+    /// Tables that were moved into the durable tier, while somebody may read them.
+    moved: Mutex<Vec<Weak<dyn TierStorage>>>,
     /// Held while entries move into the durable tier, and while a purge removes some.
     moving: Mutex<Unpurged>,
     has_unpurged: AtomicBool,
@@ -86,6 +88,7 @@ impl Storage {
             signals: Signals::default(),
             hot_budget_bytes: options.hot_budget_bytes,
             sealed_tables_max: options.sealed_tables_max,
+            moved: Mutex::default(),
             has_unpurged: AtomicBool::new(!unpurged.is_empty()),
             moving: Mutex::new(unpurged),
             is_closed: RwLock::new(false),
@@ -109,6 +112,19 @@ impl Storage {
     /// The same, to be kept for longer.
     pub(crate) fn view_owned(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The tables in memory, and those of before that somebody still reads.
+    pub(crate) fn all_in_memory(&self) -> Vec<Arc<dyn TierStorage>> {
+        // In this order: what goes is noted before it is gone from view.
+        let mut tables: Vec<Arc<dyn TierStorage>> = self.view.load().in_memory().cloned().collect();
+        let moved: Vec<Arc<dyn TierStorage>> = self.moved.lock().iter().filter_map(Weak::upgrade).collect();
+        for table in moved {
+            if !tables.iter().any(|other| Arc::ptr_eq(other, &table)) {
+                tables.push(table);
+            }
+        }
+        tables
     }
 
     pub(crate) fn durable(&self) -> Option<Arc<dyn DurableTier>> {
@@ -217,6 +233,12 @@ impl Storage {
         self.sync_log_up_to(sealed.checkpoint.version)?;
         let source = sealed.tier.as_deref().unwrap_or(&Nothing);
         durable.absorb(source, sealed.checkpoint.clone())?;
+        if let Some(tier) = &sealed.tier {
+            let mut moved = self.moved.lock();
+            moved.retain(|tier| tier.strong_count() > 0);
+            // Before it goes from view, so that whoever looks at both misses none.
+            moved.push(Arc::downgrade(tier));
+        }
         self.edit(|view| view.without(sealed));
         self.flushes.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(version = %sealed.checkpoint.version, "a table was flushed");

@@ -148,23 +148,23 @@ impl Engine {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Catalog)) {
+    fn change(&self, change: impl FnOnce(&mut Catalog, &AtomicU64)) {
         // What is being written is committed first: so no row of an older schema comes after this.
         let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = Catalog::clone(&self.catalog());
-        change(&mut next);
+        change(&mut next, &self.clock);
         next.generation += 1;
         *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
 
     fn use_schema(&self, schema: Schema) {
-        let from = self.now();
-        self.change(|catalog| catalog.schemas.push((from, schema)));
+        // The clock is read when nobody writes: what was written before is of an older one.
+        self.change(|catalog, clock| catalog.schemas.push((clock.fetch_add(1, Ordering::Relaxed), schema)));
     }
 
     /// Forgets the schemas that no row at this clock or later has.
     fn forget_below(&self, watermark: u64) {
-        self.change(|catalog| {
+        self.change(|catalog, _clock| {
             let newest_needed = catalog.schemas.iter().rposition(|(from, _)| *from <= watermark).unwrap_or(0);
             catalog.schemas.drain(..newest_needed);
         });
@@ -372,20 +372,17 @@ pub(crate) fn run(directory: &Path, history: &[Changes]) -> Result<Report, Box<d
     let database = Database::open(directory)?;
     let third = history.len().div_ceil(3).max(1);
     let mut before = (0, 1);
-    for (number, part) in history.chunks(third).enumerate() {
-        match number {
-            1 => database.engine.use_schema(Schema::Two),
-            2 => database.engine.use_schema(Schema::Three),
-            _ => {}
-        }
-        before = (database.watermark()?, database.engine.catalog().schemas.len());
-        live_through(&database, part).map_err(|error| -> Box<dyn Error> { error })?;
+    // The schema that comes into use while that part of the history is written.
+    for (part, schema) in history.chunks(third).zip([None, Some(Schema::Two), Some(Schema::Three)]) {
+        let watermark = live_through(&database, part, schema).map_err(|error| -> Box<dyn Error> { error })?;
+        before = (watermark, database.engine.catalog().schemas.len());
     }
     forget_old_schemas(&database, before).map_err(|error| -> Box<dyn Error> { error })
 }
 
-/// Commits some of the history, reads beside it, and has all files rewritten beside both.
-fn live_through(database: &Database, history: &[Changes]) -> Result<(), HookError> {
+/// Commits some of the history, reads beside it, changes the schema meanwhile if there is a new one, and has all files rewritten beside all that. The
+/// oldest clock that lived when the schema had changed.
+fn live_through(database: &Database, history: &[Changes], schema: Option<Schema>) -> Result<u64, HookError> {
     let before = database.store.snapshot()?;
     let rows_before = database.rows(&before)?;
     let is_over = AtomicBool::new(false);
@@ -399,10 +396,19 @@ fn live_through(database: &Database, history: &[Changes]) -> Result<(), HookErro
             Ok::<(), HookError>(())
         });
         let writer = scope.spawn(|| history.iter().try_for_each(|changes| database.commit(changes)));
+        if let Some(schema) = schema {
+            // In the middle of what is written.
+            let half = database.store.last_version().0 + history.len() as u64 / 2;
+            while database.store.last_version().0 < half && !writer.is_finished() {
+                std::thread::yield_now();
+            }
+            database.engine.use_schema(schema);
+        }
+        let watermark = database.watermark()?;
         let mut passes = 0;
         let migrated = loop {
             let was_over = writer.is_finished();
-            match database.store.compact_all(PassScope::All).and_then(|mut pass| pass.run().cloned()) {
+            match database.store.compact_all(&PassScope::All).and_then(|mut pass| pass.run().cloned()) {
                 Ok(_) => passes += 1,
                 Err(error) => break Err(error),
             }
@@ -415,11 +421,10 @@ fn live_through(database: &Database, history: &[Changes]) -> Result<(), HookErro
         reader.join().map_err(|_panic| "the reader panicked")??;
         migrated?;
         assert!(passes > 0);
-        Ok::<(), HookError>(())
-    })?;
-    // The same rows as at first, however they lie in files by now.
-    assert_eq!(database.rows(&before)?, rows_before);
-    Ok(())
+        // The same rows as at first, however they lie in files by now.
+        assert_eq!(database.rows(&before)?, rows_before);
+        Ok(watermark)
+    })
 }
 
 /// Has what is left of old schemas migrated, and forgets them. `before`: the watermark, and how many schemas there were, when the newest came into use.

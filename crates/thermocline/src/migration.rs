@@ -1,8 +1,9 @@
 //! Migration with the types of the engine's strategy.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
-use thermocline_migration::{Slot, StoredRow, Strategy, Summary};
+use thermocline_migration::{Slot, StoredRow, Strategy, Summary, observe};
 use thermocline_store::Pass;
 use thermocline_tier::{Error, ErrorKind, FileSummary, Result, TierFile};
 
@@ -14,7 +15,7 @@ use crate::builder::Store;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentSummary<T> {
     /// The file.
-    pub file: TierFile,
+    pub file: Arc<TierFile>,
     /// Whether the store still consists of it. If not, somebody still reads it who has begun before it was rewritten.
     pub is_live: bool,
     /// What was noted.
@@ -142,8 +143,7 @@ impl<S: Strategy> Store<S> {
         self.visit_memory(&mut |table, entry| {
             let Some(value) = entry.value else { return Ok(()) };
             let row = StoredRow::new(table, entry.prefix, entry.suffix, entry.version, value);
-            let observed = self.strategy().observe(&mut summary, &row);
-            observed.map_err(|error| Error::with_source(ErrorKind::CallbackFailed { what: format!("observe of {row:?}") }, error))
+            observe(self.strategy(), &mut summary, &row)
         })?;
         Ok(summary)
     }
@@ -181,12 +181,12 @@ impl<S: Strategy> Store<S> {
         Ok(status)
     }
 
-    /// A pass over the files that `is_behind` holds of, after everything in memory was flushed. Rows that are not settled stay as they are, and
-    /// their files with them: [`migration_status`](Self::migration_status) tells afterwards.
+    /// A pass over the files that `is_behind` holds of and of which a rewrite may offer something to the strategy, after everything in memory was
+    /// flushed. Rows that are not settled stay as they are: [`migration_status`](Self::migration_status) tells afterwards.
     ///
     /// # Errors
     /// As [`pass`](thermocline_store::Store::pass).
-    pub fn drive_to(&self, is_behind: impl Fn(&S::Summary) -> bool + Send + 'static) -> Result<Pass> {
-        self.pass(move |file| Ok(is_behind(&read(file)?)))
+    pub fn drive_to(&self, is_behind: impl Fn(&S::Summary) -> bool) -> Result<Pass> {
+        self.pass(|file| Ok(is_behind(&read(file)?)))
     }
 }

@@ -179,6 +179,13 @@ pub enum ErrorKind {
     },
 }
 
+impl ErrorKind {
+    /// Whether what the engine plugged in is at fault.
+    pub fn is_callback(&self) -> bool {
+        matches!(self, Self::CallbackFailed { .. } | Self::CallbackViolation { .. })
+    }
+}
+
 impl Error {
     /// An error of `kind` with no context and no source.
     pub fn new(kind: ErrorKind) -> Self {

@@ -1,12 +1,13 @@
 //! What a durable tier offers to engines that migrate their rows while it rewrites its files.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::durable::TierFile;
 use crate::entry::EntryRef;
 use crate::error::{Error, Result};
 use crate::table::EntryKind;
-use crate::version::Version;
 
 /// What was done with rows on their way to files.
 ///
@@ -67,7 +68,7 @@ pub struct MigrationCounters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSummary {
     /// The file.
-    pub file: TierFile,
+    pub file: Arc<TierFile>,
     /// Its number: files that were made later have higher ones.
     pub number: u64,
     /// What the strategy noted, with what the tier notes beside it; empty if nothing that the present strategy can read.
@@ -78,7 +79,7 @@ pub struct FileSummary {
 
 /// A durable tier that shows the rows of its files to a strategy.
 pub trait MigratingTier {
-    /// All files, and those of before that somebody still reads, by number. Reads no file. Cost: a step for each file.
+    /// All files, by level and key, and then those of before that somebody still reads. Reads no file. Cost: a step for each file.
     fn summaries(&self) -> Vec<FileSummary>;
 
     /// Makes the summary of a file anew by reading it, and keeps it, durably if the file is live and the tier can be written to; its slot, or
@@ -110,8 +111,9 @@ pub trait MigratingTier {
     /// As [`get`](crate::TierStorage::get), and the first error of `visit`.
     fn visit_file(&self, number: u64, visit: &mut dyn FnMut(EntryKind, EntryRef<'_>, bool) -> Result<bool>) -> Result<()>;
 
-    /// The version up to which rows of a file are settled, of the part of its tables where that is highest, as of now.
-    fn settled_up_to(&self, file: &TierFile) -> Version;
+    /// Of [`summaries`](Self::summaries) those of live files of which a rewrite that begins now, under a context of this id, may offer rows that were
+    /// not offered under it yet; also those of which that is not known.
+    fn behind(&self, context: u64) -> Vec<FileSummary>;
 
     /// What was done since the tier was opened.
     fn migration_counters(&self) -> MigrationCounters;

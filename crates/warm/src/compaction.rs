@@ -311,12 +311,18 @@ impl Plan {
         Self::new(view, inputs, level + 1, Some(below_size_max(options)))
     }
 
-    /// The file that holds most of what need not be kept, rewritten where it is, if that is much of it.
-    pub(crate) fn garbage(view: &View, options: &WarmOptions, retained: &RetainedTables) -> Option<Self> {
+    /// The file, but for some, that holds most of what need not be kept, rewritten where it is, if that is much of it.
+    pub(crate) fn garbage(
+        view: &View,
+        options: &WarmOptions,
+        retained: &RetainedTables,
+        avoided: &BTreeSet<u64>,
+    ) -> Option<Self> {
         let has_drops = !view.markers.drops.is_empty();
         let dropped = |segment: &Arc<Segment>| if has_drops { dropped_permille(view, segment) } else { 0 };
         let garbage = |segment| (garbage_permille(view, segment, retained).max(dropped(segment)), segment);
-        let shares = view.levels.iter().skip(1).flatten().map(garbage);
+        let is_free = |segment: &&Arc<Segment>| !avoided.contains(&segment.meta.number);
+        let shares = view.levels.iter().skip(1).flatten().filter(is_free).map(garbage);
         let drops_bytes = || view.markers.drops.keys().map(|(key, _)| key.prefix.len()).sum::<usize>();
         let has_many_drops = view.markers.drops.len() > DROPS_MAX || drops_bytes() > DROPS_SIZE_BYTES_MAX;
         let least = if has_many_drops { 1 } else { GARBAGE_PERMILLE };
@@ -329,8 +335,15 @@ impl Plan {
     }
 
     /// A file that may hold something by itself that was asked to be gone: for when versions [lie together](Self::bring_together).
-    pub(crate) fn any_garbage(view: &View, options: &WarmOptions, retained: &RetainedTables, asked: Asked) -> Option<Self> {
-        let segment = view.segments().find(|segment| asked.is_about(view, segment, retained))?;
+    pub(crate) fn any_garbage(
+        view: &View,
+        options: &WarmOptions,
+        retained: &RetainedTables,
+        asked: Asked,
+        avoided: &BTreeSet<u64>,
+    ) -> Option<Self> {
+        let is_free = |segment: &&Arc<Segment>| !avoided.contains(&segment.meta.number);
+        let segment = view.segments().filter(is_free).find(|segment| asked.is_about(view, segment, retained))?;
         Self::of_segment(view, options, segment)
     }
 

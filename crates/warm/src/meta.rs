@@ -1,7 +1,8 @@
 //! What the manifest says about a sorted file.
 
 use bytes::Bytes;
-use thermocline_tier::{EntryKind, TableStats, Version};
+use thermocline_io::FileId;
+use thermocline_tier::{EntryKind, TableStats, TierFile, Version};
 
 /// A key with its table: the order of a sorted file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,4 +40,20 @@ pub(crate) struct FileMeta {
     pub(crate) tables: Vec<(EntryKind, TableStats)>,
     /// What an engine's strategy has noted about its rows, as a [`Slot`](thermocline_migration::Slot); empty without one.
     pub(crate) summary: Bytes,
+}
+
+impl FileMeta {
+    /// As the tier shows it.
+    pub(crate) fn to_tier_file(&self) -> TierFile {
+        let key = |key: &TableKey| (key.table, Bytes::copy_from_slice(&key.prefix));
+        TierFile {
+            name: FileId::Sst(self.number).to_string(),
+            level: self.level,
+            size_bytes: self.size_bytes,
+            first: key(&self.first),
+            last: key(&self.last),
+            versions: (self.version_min, self.version_max),
+            tables: self.tables.clone(),
+        }
+    }
 }

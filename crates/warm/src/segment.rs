@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thermocline_format::{Corruption, ENVELOPE_SIZE_BYTES, Envelope, Expected, FileKind, Purpose};
 use thermocline_io::sync::atomic::{AtomicBool, Ordering};
 use thermocline_io::{Access, DiskErrorKind, FileId, Reason, read_exact_at};
-use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, Lookup, Result, Version};
+use thermocline_tier::{Direction, EntryKind, Error, ErrorKind, Lookup, Result, TierFile, Version};
 
 use crate::ahead::Ahead;
 use crate::block::{Entry, HistoryRef, MainBlock, head};
@@ -28,6 +28,8 @@ use crate::open_files::{FileSlot, OpenFile, OpenFiles};
 /// A live file. It is opened when it is read and not open, and removed with its last user once it has become [obsolete](Self::make_obsolete).
 pub(crate) struct Segment {
     pub(crate) meta: FileMeta,
+    /// What is shown of it, once somebody has asked.
+    listed: OnceLock<Arc<TierFile>>,
     shared: Arc<Shared>,
 }
 
@@ -51,7 +53,7 @@ impl Life {
 
     /// The file, if somebody has it.
     pub(crate) fn segment(&self, meta: FileMeta) -> Option<Segment> {
-        Some(Segment { meta, shared: self.0.upgrade()? })
+        Some(Segment { meta, listed: OnceLock::new(), shared: self.0.upgrade()? })
     }
 }
 
@@ -109,12 +111,17 @@ impl<'a> Seen<'a> {
 impl Segment {
     pub(crate) fn new(meta: FileMeta, identity: FileIdentity, files: Arc<OpenFiles>, cache: Arc<Cache>) -> Self {
         let (file, partitions, is_obsolete) = (Arc::default(), OnceLock::new(), AtomicBool::new(false));
-        Self { meta, shared: Arc::new(Shared { identity, files, cache, file, partitions, is_obsolete }) }
+        Self { meta, listed: OnceLock::new(), shared: Arc::new(Shared { identity, files, cache, file, partitions, is_obsolete }) }
     }
 
     /// The same file on another level, or with another summary.
     pub(crate) fn with_meta(&self, meta: FileMeta) -> Self {
-        Self { meta, shared: Arc::clone(&self.shared) }
+        Self { meta, listed: OnceLock::new(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// As the tier shows it.
+    pub(crate) fn listed(&self) -> &Arc<TierFile> {
+        self.listed.get_or_init(|| Arc::new(self.meta.to_tier_file()))
     }
 
     /// Tells whether somebody still has the file, without having it.

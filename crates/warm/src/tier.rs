@@ -631,7 +631,7 @@ impl DurableTier for WarmTier {
     }
 
     fn files(&self) -> Vec<TierFile> {
-        self.view.load().segments().map(|segment| tier_file(&segment.meta)).collect()
+        self.view.load().segments().map(|segment| TierFile::clone(segment.listed())).collect()
     }
 
     fn counters(&self) -> FileCounters {
@@ -667,18 +667,5 @@ impl DurableTier for WarmTier {
             verify_rows(segment)?;
         }
         Ok(verified)
-    }
-}
-
-fn tier_file(meta: &FileMeta) -> TierFile {
-    let key = |key: &TableKey| (key.table, Bytes::copy_from_slice(&key.prefix));
-    TierFile {
-        name: FileId::Sst(meta.number).to_string(),
-        level: meta.level,
-        size_bytes: meta.size_bytes,
-        first: key(&meta.first),
-        last: key(&meta.last),
-        versions: (meta.version_min, meta.version_max),
-        tables: meta.tables.clone(),
     }
 }

@@ -41,6 +41,7 @@ impl Summary for Lowest {
 struct Shared {
     target: AtomicU64,
     fails: AtomicBool,
+    observing_fails: AtomicBool,
     drops: AtomicBool,
     /// What it calls back, and how that went.
     store: OnceLock<Store<Raise>>,
@@ -82,6 +83,9 @@ impl Strategy for Raise {
     }
 
     fn observe(&self, lowest: &mut Lowest, row: &StoredRow<'_>) -> Result<(), HookError> {
+        if self.0.observing_fails.load(Ordering::Relaxed) {
+            return Err("it looks away".into());
+        }
         lowest.merge(&Lowest(row.value()?.first().copied()));
         Ok(())
     }
@@ -105,10 +109,6 @@ impl Strategy for Raise {
     fn filter(&self, _target: &mut Target, row: &StoredRow<'_>) -> Result<bool, HookError> {
         Ok(self.0.drops.load(Ordering::Relaxed) && row.value()?.ends_with(b"expired"))
     }
-
-    fn wants_rewrite(&self, _target: &Target, _lowest: &Lowest) -> bool {
-        false
-    }
 }
 
 fn call_back(store: &Store<Raise>, answers: &mut Vec<String>) {
@@ -125,7 +125,7 @@ fn call_back(store: &Store<Raise>, answers: &mut Vec<String>) {
     note("compact", store.compact(ROWS, &KeyRange::all()));
     note("wait_idle", store.wait_idle());
     note("step", store.step().map(drop));
-    note("pass", store.compact_all(PassScope::All).map(drop));
+    note("pass", store.compact_all(&PassScope::All).map(drop));
     note("close", store.close());
 }
 
@@ -209,7 +209,7 @@ fn pass_brings_every_settled_row_along_and_says_how_far_it_is() {
     let before = store.migration_status(is_old).unwrap();
     assert!(before.files.0 > 3 && before.files.0 == before.files.1 && before.keys.0 >= 1110, "{before:?}");
 
-    let mut pass = store.compact_all(PassScope::All).unwrap();
+    let mut pass = store.compact_all(&PassScope::All).unwrap();
     assert_eq!(pass.progress().files_left, before.files.0);
     assert_eq!(pass.progress().bytes_left, before.bytes.0);
     let mut files_left = before.files.0;
@@ -227,7 +227,7 @@ fn pass_brings_every_settled_row_along_and_says_how_far_it_is() {
     assert_eq!((progress.migrated.modified, &progress.migrated.contexts[..]), (1110, &[3][..]));
     assert!(store.migration_status(is_old).unwrap().is_done());
     assert_eq!(lowest(&store), Some(3));
-    assert!(!store.compact_all(PassScope::All).unwrap().step().unwrap(), "nothing is left to do");
+    assert!(!store.compact_all(&PassScope::All).unwrap().step().unwrap(), "nothing is left to do");
     assert_eq!(store.get(ROWS, b"key 5").unwrap().unwrap()[0], 3);
 }
 
@@ -242,12 +242,12 @@ fn pass_can_be_limited_held_up_cancelled_and_taken_up_again() {
     store.set_horizon(last).unwrap();
     store.compact(OTHERS, &KeyRange::all()).unwrap();
     strategy.0.target.store(4, Ordering::Relaxed);
-    let left = |scope| store.compact_all(scope).unwrap().progress().files_left;
+    let left = |scope: PassScope| store.compact_all(&scope).unwrap().progress().files_left;
     let all = left(PassScope::All);
     assert_eq!(left(PassScope::Table(ROWS)) + left(PassScope::Table(OTHERS)), all);
     assert_eq!(left(PassScope::Range(ROWS, KeyRange::new("z"..))), 0);
 
-    let mut pass = store.compact_all(PassScope::Table(ROWS)).unwrap();
+    let mut pass = store.compact_all(&PassScope::Table(ROWS)).unwrap();
     let control = pass.control();
     let progress = pass.run_with(|_| control.cancel()).unwrap();
     assert!(progress.is_cancelled && progress.files_done == 1 && progress.files_left > 0, "{progress:?}");
@@ -260,12 +260,12 @@ fn pass_can_be_limited_held_up_cancelled_and_taken_up_again() {
         std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
     let reopened = open(copy.path(), &strategy);
-    let mut pass = reopened.compact_all(PassScope::All).unwrap();
+    let mut pass = reopened.compact_all(&PassScope::All).unwrap();
     assert_eq!(pass.progress().files_left, all - done, "it goes on where it stopped");
     assert_eq!(pass.run().unwrap().files_left, 0);
     assert_eq!(lowest(&reopened), Some(4));
 
-    let mut pass = store.compact_all(PassScope::All).unwrap();
+    let mut pass = store.compact_all(&PassScope::All).unwrap();
     let control = pass.control();
     control.pause();
     control.throttle(Some(u64::MAX));
@@ -330,7 +330,7 @@ fn hook_that_fails_shows_in_the_statistics_and_the_store_goes_on() {
     fill(&store, ROWS, 0..100, 1);
     store.set_horizon(store.last_version()).unwrap();
     strategy.0.fails.store(true, Ordering::Relaxed);
-    let failed = store.compact_all(PassScope::All).unwrap().run().unwrap_err();
+    let failed = store.compact_all(&PassScope::All).unwrap().run().unwrap_err();
     assert!(matches!(failed.kind(), ErrorKind::CallbackFailed { .. }), "{failed}");
     let migration = store.stats().migration.unwrap();
     assert_eq!((migration.failures, migration.done.modified), (1, 0));
@@ -340,7 +340,7 @@ fn hook_that_fails_shows_in_the_statistics_and_the_store_goes_on() {
     assert_eq!(store.get(ROWS, b"key 7").unwrap().unwrap()[0], 1);
     strategy.0.fails.store(false, Ordering::Relaxed);
     store.set_horizon(store.last_version()).unwrap();
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(lowest(&store), Some(2));
 }
 
@@ -351,7 +351,7 @@ fn hooks_may_read_the_store_and_change_nothing() {
     fill(&store, ROWS, 0..3, 1);
     store.set_horizon(store.last_version()).unwrap();
     strategy.0.store.set(store.clone()).unwrap();
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     let answers = strategy.0.answers.lock().unwrap().clone();
     let (reads, others) = answers.split_at(2);
     assert_eq!(reads, ["get: done", "scan: done"]);
@@ -381,7 +381,7 @@ fn snapshots_see_the_same_rows_beside_a_migration_and_unsettled_ones_with_the_sa
     store.set_horizon(store.last_version()).unwrap();
     for target in 3..6 {
         strategy.0.target.store(target, Ordering::Relaxed);
-        store.compact_all(PassScope::All).unwrap().run().unwrap();
+        store.compact_all(&PassScope::All).unwrap().run().unwrap();
         let (early_now, late_now) = (read(&early), read(&late));
         let rest = |rows: &BTreeMap<Vec<u8>, Vec<u8>>| {
             rows.iter().map(|(key, value)| (key.clone(), value[1..].to_vec())).collect::<Vec<_>>()
@@ -397,7 +397,7 @@ fn snapshots_see_the_same_rows_beside_a_migration_and_unsettled_ones_with_the_sa
     drop(early);
     store.release_pin("report").unwrap();
     drop(late);
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(lowest(&store), Some(5));
 }
 
@@ -434,13 +434,13 @@ fn watermark_never_passes_a_row_that_lives_while_all_goes_on_at_once() {
             let rows = snapshot.scan(ROWS, KeyRange::all()).map(|row| row.unwrap().1[0]).min();
             assert!(rows.is_none() || watermark.is_some_and(|watermark| Some(watermark) <= rows), "{watermark:?} above {rows:?}");
             if checks % 8 == 7 {
-                store.compact_all(PassScope::All).unwrap().run().unwrap();
+                store.compact_all(&PassScope::All).unwrap().run().unwrap();
             }
             checks += 1;
         }
     });
     store.set_horizon(store.last_version()).unwrap();
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(lowest(&store), Some(11));
     store.verify().unwrap();
 }
@@ -456,12 +456,12 @@ fn rows_that_expire_go_unless_a_snapshot_sees_them() {
     strategy.0.drops.store(true, Ordering::Relaxed);
     let snapshot = store.snapshot().unwrap();
     assert_eq!(store.dry_run(10).unwrap().rows, 0, "it is in no file");
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(snapshot.scan(ROWS, KeyRange::all()).count(), 2);
     drop(snapshot);
     store.compact(ROWS, &KeyRange::all()).unwrap();
     strategy.0.target.store(2, Ordering::Relaxed);
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(store.snapshot().unwrap().scan(ROWS, KeyRange::all()).count(), 1);
     assert_eq!(store.stats().migration.unwrap().done.filtered, 1);
 }
@@ -495,10 +495,12 @@ fn strategy_and_layout_must_agree_and_need_files() {
     let other = Store::builder(directory.path().join("a")).layout(thermocline::FixedSuffix(8)).strategy(raised(1)).open();
     let refused = other.unwrap_err().to_string();
     assert!(refused.contains("strategy raise splits keys by whole-key, but the store's layout is fixed-suffix-8"), "{refused}");
+    let warm = Store::builder(directory.path().join("d")).tiers(TierSet::warm).strategy(raised(1)).open();
+    assert!(warm.unwrap_err().to_string().contains("replaying the log would undo what was migrated"));
     let hot = Store::builder(directory.path().join("b")).tiers(TierSet::hot).strategy(raised(1)).open();
     assert!(hot.unwrap_err().to_string().contains("no meaning without files"));
     let without = Store::open(directory.path().join("c")).unwrap();
-    assert!(matches!(without.compact_all(PassScope::All).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
+    assert!(matches!(without.compact_all(&PassScope::All).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
     assert!(matches!(without.file_summaries().unwrap_err().kind(), ErrorKind::Unsupported { .. }));
     assert!(without.stats().migration.is_none());
     assert_eq!(NoMigration::SCOPE, MigrationScope::Settled);
@@ -518,6 +520,56 @@ fn store_that_had_no_strategy_can_be_given_one() {
     let store = open(directory.path(), &strategy);
     assert_eq!(store.summaries().unwrap()[0].summary, Lowest(Some(1)));
     store.set_horizon(store.last_version()).unwrap();
-    store.compact_all(PassScope::All).unwrap().run().unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
     assert_eq!(store.get(ROWS, b"k").unwrap().unwrap()[..], [2, 2, 3]);
+}
+
+#[test]
+fn watermark_counts_a_table_that_was_flushed_while_somebody_reads_it() {
+    let (directory, strategy) = (tempfile::tempdir().unwrap(), raised(3));
+    let store = open(directory.path(), &strategy);
+    let mut batch = Batch::new();
+    for key in 0..100_u8 {
+        batch.put(ROWS, &[key], &[1]);
+    }
+    store.commit(batch).unwrap();
+    let mut scan = store.snapshot().unwrap().scan(ROWS, KeyRange::all());
+    assert_eq!(scan.next().unwrap().unwrap().1[..], [1]);
+    store.flush().unwrap();
+    store.set_horizon(store.last_version()).unwrap();
+    store.compact_all(&PassScope::All).unwrap().run().unwrap();
+    assert_eq!(store.get(ROWS, &[7]).unwrap().as_deref(), Some(&[3][..]));
+    assert_eq!(lowest(&store), Some(1), "the scan still hands out rows of the old form");
+    assert!(scan.all(|row| row.unwrap().1[..] == [1]));
+    drop(scan);
+    assert_eq!(lowest(&store), Some(3));
+}
+
+#[test]
+fn store_can_be_opened_while_the_strategy_fails() {
+    let (directory, strategy) = (tempfile::tempdir().unwrap(), raised(2));
+    {
+        let store = open(directory.path(), &strategy);
+        let mut batch = Batch::new();
+        for key in 0..100_u8 {
+            batch.put(ROWS, &[key], &[1; 400]);
+        }
+        store.commit(batch).unwrap();
+        store.close().unwrap();
+    }
+    strategy.0.observing_fails.store(true, Ordering::Relaxed);
+    // So little memory that what is in the log must be flushed.
+    let small = || {
+        let builder = Store::builder(directory.path()).background(Background::ByHand).memory_budget(64 << 10);
+        builder.hot_budget(4 << 10).strategy(strategy.clone()).open().unwrap()
+    };
+    let store = small();
+    assert_eq!(store.get(ROWS, &[7]).unwrap().unwrap()[..], [1; 400]);
+    assert!(store.flush().unwrap_err().to_string().contains("it looks away"));
+    assert_eq!(store.stats().health, thermocline::Health::Healthy);
+    store.close().unwrap();
+    strategy.0.observing_fails.store(false, Ordering::Relaxed);
+    let store = small();
+    store.flush().unwrap();
+    assert_eq!(store.summaries().unwrap()[0].summary, Lowest(Some(1)));
 }

@@ -137,7 +137,7 @@ fn drops_of_long_keys_are_carried_out_before_they_are_many() {
         let mut levels = vec![Vec::new(); LEVELS];
         levels[1].push(Arc::clone(&file));
         let view = View::new(levels, Markers { drops, ..Markers::default() }, std::iter::empty().collect());
-        Plan::garbage(&view, &WarmOptions::default(), &RetainedTables::default()).is_some()
+        Plan::garbage(&view, &WarmOptions::default(), &RetainedTables::default(), &BTreeSet::new()).is_some()
     };
     assert!(!is_picked(100) && is_picked(60_000));
 }

@@ -22,7 +22,8 @@ const HEADER_FIELDS: usize = 3;
 /// assert!(thermocline_warm::manifest_format_tables().iter().any(|table| table.name == "manifest header"));
 /// ```
 pub fn manifest_format_tables() -> Vec<FieldTable> {
-    [HEADER_TABLE, RECORD_HEADER_TABLE].into_iter().chain(PAYLOAD_TABLES).collect()
+    let of_strategy = thermocline_migration::format_tables().iter().copied();
+    [HEADER_TABLE, RECORD_HEADER_TABLE].into_iter().chain(PAYLOAD_TABLES).chain(of_strategy).collect()
 }
 
 /// The bytes of manifest `number`, field by field, for golden tests and for people who look into a file. Damage does not stop it

@@ -122,7 +122,7 @@ pub(super) const PAYLOAD_TABLES: [FieldTable; 5] = [
             Field::at(57, Encoding::Variable, "first key", "a key"),
             Field::after(Encoding::Variable, "last key", "a key, not below the first"),
             Field::after(Encoding::Variable, "tables", "list of table statistics, ascending by table, at least one"),
-            Field::after(Encoding::Prefixed, "summary", "what an engine's strategy noted, at most 65,536 bytes"),
+            Field::after(Encoding::Prefixed, "summary", "a file summary, at most 65,536 bytes"),
         ],
     ),
     FieldTable::new(

@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use thermocline_migration::{MigrationScope, Slot};
 use thermocline_tier::{
-    EntryKind, EntryRef, Error, ErrorKind, FileSummary, MigratingTier, MigrationCounters, MigrationReport, Result,
-    RetainedTables, SkipFile, TierFile, Version,
+    EntryKind, EntryRef, Error, FileSummary, MigratingTier, MigrationCounters, MigrationReport, Result, RetainedTables, SkipFile,
+    TierFile, Version,
 };
 
 use super::rewrite::Target;
-use super::{WarmTier, raw_value, tier_file};
+use super::{WarmTier, raw_value};
 use crate::compaction::{Plan, may_hide};
 use crate::hooks::{Hooks, Offer, Offers};
 use crate::manifest::Edit;
@@ -29,11 +29,6 @@ pub(super) struct Unwanted {
     view: Weak<View>,
     context: u64,
     retained: RetainedTables,
-}
-
-/// Whether a job failed for what the engine plugged in.
-pub(super) fn is_hook(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::CallbackFailed { .. } | ErrorKind::CallbackViolation { .. })
 }
 
 impl WarmTier {
@@ -65,7 +60,7 @@ impl WarmTier {
 
     /// Counts a job that failed for what the engine plugged in, if it did.
     pub(super) fn note_failed_hook(&self, error: &Error) {
-        if !is_hook(error) {
+        if !error.kind().is_callback() {
             return;
         }
         tracing::error!(%error, "a hook of the strategy has made a job fail; its files stay, and it is tried again");
@@ -98,43 +93,32 @@ impl WarmTier {
         }
     }
 
-    /// Up to which versions rows are settled in the parts of tables of which some lowest version is `oldest`: in that where it is lowest, and where
-    /// it is highest.
-    fn settled(&self, tables: impl Iterator<Item = EntryKind>, oldest: Version, retained: &RetainedTables) -> (Version, Version) {
-        let Some(offers) = self.offers() else { return (Version::ZERO, Version::ZERO) };
-        match offers.scope {
-            MigrationScope::All => (Version::MAX, Version::MAX),
-            // Some rows may be free, but a rewrite could leave all as they are.
-            MigrationScope::Unpinned if offers.is_pinned(oldest) => (Version::ZERO, Version::ZERO),
-            MigrationScope::Settled | MigrationScope::Unpinned => {
-                let parts: Vec<Version> =
-                    tables.flat_map(|table| retained.parts(table).map(|(_, part)| part.settled_up_to())).collect();
-                let lowest = parts.iter().copied().min();
-                (lowest.unwrap_or_default(), parts.into_iter().max().unwrap_or_default())
-            }
-        }
-    }
-
     /// Begins the rewrite of a file that the strategy wants rewritten for its own sake; whether there is one. Calls hooks, so without locks.
     pub(super) fn begin_wanted(&self) -> Result<bool> {
-        let Some(migration) = &self.migration else { return Ok(false) };
+        let (Some(migration), Some(offers)) = (&self.migration, self.offers()) else { return Ok(false) };
         let view = self.view.load_full();
-        let (context, retained) = (migration.context_id()?, self.retained());
+        let context = migration.context_id().inspect_err(|error| self.note_failed_hook(error))?;
+        let retained = self.retained();
         let is_known = |known: &Unwanted| {
             Weak::ptr_eq(&known.view, &Arc::downgrade(&view)) && known.context == context && known.retained == retained
         };
         if self.nothing_wanted.lock().as_ref().is_some_and(is_known) {
             return Ok(false);
         }
-        for segment in view.segments() {
+        let resting = self.jobs.lock().resting();
+        for segment in view.segments().filter(|segment| !resting.contains(&segment.meta.number)) {
             let meta = &segment.meta;
-            let Some(slot) = self.slot(meta) else { continue };
-            let settled = self.settled(meta.tables.iter().map(|(table, _)| *table), meta.version_min, &retained).0;
-            if slot.is_behind(context, settled) && migration.wants_rewrite(slot.summary)? {
+            let slot = self.slot(meta).filter(|slot| migration.check_summary(slot.summary).is_ok());
+            let Some(slot) = slot else { return self.summarize(meta.number).map(|_| true) };
+            let settled = settled(segment.listed(), offers, &retained).0;
+            let wants = || migration.wants_rewrite(slot.summary).inspect_err(|error| self.note_failed_hook(error));
+            if slot.is_behind(context, settled) && wants()? {
                 return self.begin_file(meta.number);
             }
         }
-        *self.nothing_wanted.lock() = Some(Unwanted { view: Arc::downgrade(&view), context, retained });
+        if resting.is_empty() {
+            *self.nothing_wanted.lock() = Some(Unwanted { view: Arc::downgrade(&view), context, retained });
+        }
         Ok(false)
     }
 
@@ -142,6 +126,22 @@ impl WarmTier {
     pub(super) fn plan_file(&self, view: &View, number: u64) -> Option<Plan> {
         let segment = view.segments().find(|segment| segment.meta.number == number)?;
         Plan::of_segment(view, &self.options, segment)
+    }
+}
+
+/// Up to which versions rows of a file are settled: in the part of its tables where that is lowest, and where it is highest.
+fn settled(file: &TierFile, offers: Offers, retained: &RetainedTables) -> (Version, Version) {
+    match offers.scope {
+        MigrationScope::All => (Version::MAX, Version::MAX),
+        // Some rows may be free, but a rewrite could leave all as they are.
+        MigrationScope::Unpinned if offers.is_pinned(file.versions.0) => (Version::ZERO, Version::ZERO),
+        MigrationScope::Settled | MigrationScope::Unpinned => {
+            let parts = file.tables.iter().flat_map(|(table, _)| retained.parts(*table).map(|(_, part)| part.settled_up_to()));
+            let bounds = parts.fold(None, |bounds: Option<(Version, Version)>, version| {
+                Some(bounds.map_or((version, version), |(lowest, highest)| (lowest.min(version), highest.max(version))))
+            });
+            bounds.unwrap_or_default()
+        }
     }
 }
 
@@ -155,20 +155,15 @@ impl MigratingTier for WarmTier {
         // In this order: what goes is noted before it is gone from view.
         let view = self.view.load_full();
         let held = self.held.lock();
-        let live = view.segments().map(|segment| (&segment.meta, true));
-        let held = held.iter().filter(|(_, life)| !life.is_over()).map(|(meta, _)| (meta, false));
-        let is_live = |number: u64| view.segments().any(|segment| segment.meta.number == number);
-        let summary = |(meta, is_live): (&FileMeta, bool)| FileSummary {
-            file: tier_file(meta),
-            number: meta.number,
-            slot: if self.slot(meta).is_some() { meta.summary.clone() } else { Bytes::new() },
-            is_live,
+        let summary = |meta: &FileMeta, file: Arc<TierFile>, is_live| {
+            let slot = if self.slot(meta).is_some() { meta.summary.clone() } else { Bytes::new() };
+            FileSummary { file, number: meta.number, slot, is_live }
         };
+        let live = view.segments().map(|segment| summary(&segment.meta, Arc::clone(segment.listed()), true));
         // One that went between the two looks is in both.
-        let all = live.chain(held.filter(|(meta, _)| !is_live(meta.number)));
-        let mut summaries: Vec<FileSummary> = all.map(summary).collect();
-        summaries.sort_unstable_by_key(|summary| summary.number);
-        summaries
+        let is_live = |number: u64| view.segments().any(|segment| segment.meta.number == number);
+        let held = held.iter().filter(|(meta, life)| !life.is_over() && !is_live(meta.number));
+        live.chain(held.map(|(meta, _)| summary(meta, Arc::new(meta.to_tier_file()), false))).collect()
     }
 
     fn summarize(&self, number: u64) -> Result<Option<Bytes>> {
@@ -179,7 +174,7 @@ impl MigratingTier for WarmTier {
         };
         let Some(segment) = live.or_else(|| held().map(Arc::new)) else { return Ok(None) };
         let Some(mut hooks) = self.hooks() else { return Ok(None) };
-        tracing::warn!(file = %tier_file(&segment.meta).name, "a file has no summary that the strategy can read; it is made anew");
+        tracing::warn!(file = %segment.listed().name, "a file has no summary that the strategy can read; it is made anew");
         let noted = (|| {
             let mut rows = Rows::open(&segment, None, 1)?;
             while let Some(row) = rows.row.take() {
@@ -238,8 +233,13 @@ impl MigratingTier for WarmTier {
         Ok(())
     }
 
-    fn settled_up_to(&self, file: &TierFile) -> Version {
-        self.settled(file.tables.iter().map(|(table, _)| *table), file.versions.0, &self.retained()).1
+    fn behind(&self, context: u64) -> Vec<FileSummary> {
+        let (Some(offers), retained) = (self.offers(), self.retained()) else { return Vec::new() };
+        let is_behind = |file: &FileSummary| {
+            let settled = settled(&file.file, offers, &retained).1;
+            file.is_live && Slot::decode(&file.slot).is_none_or(|slot| slot.is_behind(context, settled))
+        };
+        self.summaries().into_iter().filter(is_behind).collect()
     }
 
     fn migration_counters(&self) -> MigrationCounters {

@@ -8,7 +8,6 @@ use thermocline_tier::{
     Amount, DurableTier, EntryKind, Error, KeyRange, MigrationReport, Result, Retained, RetainedTables, TableStats,
 };
 
-use super::migrating::is_hook;
 use super::{Catalog, WarmTier};
 use crate::compaction::{Asked, Part, Plan, is_hidden};
 use crate::manifest::{Edit, State};
@@ -66,6 +65,22 @@ struct Failed {
     rest: u32,
 }
 
+impl Failed {
+    fn add(&mut self, files: impl Iterator<Item = u64>) {
+        self.files.extend(files);
+        self.times = self.times.saturating_add(1);
+        self.rest = 1_u32.checked_shl(self.times).unwrap_or(REST_MAX).min(REST_MAX);
+    }
+
+    /// Some were rewritten after all.
+    fn forget(&mut self, files: &BTreeSet<u64>) {
+        self.files.retain(|file| !files.contains(file));
+        if self.files.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
 /// The longest rest.
 const REST_MAX: u32 = 64;
 
@@ -104,7 +119,7 @@ impl Jobs {
     }
 
     /// The files that are to be left alone this time.
-    fn resting(&mut self) -> BTreeSet<u64> {
+    pub(super) fn resting(&mut self) -> BTreeSet<u64> {
         if self.failed.rest == 0 {
             return BTreeSet::new();
         }
@@ -277,7 +292,7 @@ impl WarmTier {
         jobs.was_for_garbage = is_for_garbage;
         let pick = |avoided: &BTreeSet<u64>| {
             let needed = || Plan::pick(view, &self.options, avoided);
-            let garbage = || self.pick_garbage(view).filter(|plan| !plan.meets(avoided));
+            let garbage = || self.pick_garbage(view, avoided).filter(|plan| !plan.meets(avoided));
             if is_for_garbage { garbage().or_else(needed) } else { needed().or_else(garbage) }
         };
         let resting = jobs.resting();
@@ -286,12 +301,12 @@ impl WarmTier {
     }
 
     /// A rewrite for what need not be kept any more.
-    fn pick_garbage(&self, view: &View) -> Option<Plan> {
+    fn pick_garbage(&self, view: &View, avoided: &BTreeSet<u64>) -> Option<Plan> {
         let is_below = |plan: &Plan| plan.inputs.iter().all(|segment| segment.meta.level > 0);
-        self.find_garbage(view).map(|plan| Plan { is_patient: is_below(&plan), ..plan })
+        self.find_garbage(view, avoided).map(|plan| Plan { is_patient: is_below(&plan), ..plan })
     }
 
-    fn find_garbage(&self, view: &View) -> Option<Plan> {
+    fn find_garbage(&self, view: &View, avoided: &BTreeSet<u64>) -> Option<Plan> {
         if self.is_reclaim_paused.load(Ordering::Relaxed) {
             return None;
         }
@@ -311,10 +326,14 @@ impl WarmTier {
                     *now = Some(asked);
                 }
             }
-            if let Some(plan) = Plan::any_garbage(view, &self.options, &retained, asked) {
+            if let Some(plan) = Plan::any_garbage(view, &self.options, &retained, asked, avoided) {
                 return Some(plan);
             }
             drop(now);
+            if !avoided.is_empty() {
+                // What is asked for may lie there.
+                return None;
+            }
             if let Err(error) = self.forget_edits() {
                 tracing::warn!(%error, "the manifest still names what is gone; it is tried again");
                 return None;
@@ -323,7 +342,7 @@ impl WarmTier {
         }
         let has_markers = !view.markers.clears.is_empty() || !view.markers.drops.is_empty();
         let may_hold = retained != RetainedTables::default() || has_markers;
-        may_hold.then(|| Plan::garbage(view, &self.options, &retained)).flatten()
+        may_hold.then(|| Plan::garbage(view, &self.options, &retained, avoided)).flatten()
     }
 
     fn forget_edits(&self) -> Result<()> {
@@ -376,10 +395,6 @@ impl WarmTier {
     }
 
     fn take_back(&self, result: Result<Stepped>) -> Result<()> {
-        let is_hook = result.as_ref().is_err_and(is_hook);
-        if let Err(error) = &result {
-            self.note_failed_hook(error);
-        }
         let mut jobs = self.jobs.lock();
         let Jobs { job: Some(job), failed, .. } = &mut *jobs else { return Ok(()) };
         job.working -= 1;
@@ -389,24 +404,27 @@ impl WarmTier {
                 job.done.extend(files);
                 job.migrated.add(&report);
             }
+            // It fails as one, whichever part was first.
+            Err(_) if job.failure.is_some() => {}
             Err(error) => {
-                if is_hook {
-                    failed.files = job.plan.inputs.iter().map(|segment| segment.meta.number).collect();
-                    failed.times = failed.times.saturating_add(1);
-                    failed.rest = 1_u32.checked_shl(failed.times).unwrap_or(REST_MAX).min(REST_MAX);
+                if error.kind().is_callback() {
+                    failed.add(job.plan.inputs.iter().map(|segment| segment.meta.number));
+                    self.note_failed_hook(&error);
                 }
-                job.failure.get_or_insert(error);
+                job.failure = Some(error);
             }
         }
-        if job.failure.is_some() {
-            job.idle.clear();
-        }
+        // With contexts of the engine's in them: these go without the lock.
+        let given_up = if job.failure.is_some() { std::mem::take(&mut job.idle) } else { Vec::new() };
         if job.working > 0 || !job.idle.is_empty() {
+            drop(jobs);
+            drop(given_up);
             return Ok(());
         }
         let Some(job) = jobs.job.take() else { return Ok(()) };
         jobs.is_ending = true;
         drop(jobs);
+        drop(given_up);
         let mut ending = Ending { tier: self, request: job.request, result: Err(impossible("the end of a rewrite panicked")) };
         ending.result = self.end(job);
         ending.result.clone().map(drop)
@@ -488,8 +506,8 @@ impl Drop for Ending<'_> {
         let mut jobs = self.tier.jobs.lock();
         jobs.is_ending = false;
         let inputs = std::mem::take(&mut jobs.inputs);
-        if self.result.is_ok() && !inputs.is_disjoint(&jobs.failed.files) {
-            jobs.failed = Failed::default();
+        if self.result.is_ok() {
+            jobs.failed.forget(&inputs);
         }
         jobs.answer(self.request, &self.result);
         drop(jobs);

@@ -119,40 +119,89 @@ fn context_that_goes_back_is_refused() {
 fn work_on_other_files_goes_on_while_a_hook_fails() {
     let (disk, plan) = (SimDisk::new(1), Plan::to(2));
     let tier = open(&disk, &plan);
-    let fill = |table, version: u64| {
-        let rows: Vec<String> = (0..40).map(|key| format!("{key:03}")).collect();
-        let value = [b'1'; 100];
+    let value = [b'1'; 100];
+    let fill = |table, prefix: &str, version: u64| {
+        let rows: Vec<String> = (0..80).map(|key| format!("{prefix}{key:03}")).collect();
         let rows: Vec<_> = rows.iter().map(|key| (table, key.as_bytes(), Some(&value[..]))).collect();
         tier.set(&batch(version, &rows)).unwrap();
         tier.compact(table, &KeyRange::all(), &|| {}).unwrap();
     };
-    (1..8).for_each(|version| fill(MULTI, version));
-    (8..16).for_each(|version| fill(SOURCE, version));
-    // Every rewrite of the first table fails.
-    *plan.change.lock() = Change::OtherPrefix;
-    set_horizon(&tier, 7);
-    let (mut failures, mut steps) = (0, 0);
-    loop {
-        steps += 1;
+    (1..8).for_each(|version| fill(MULTI, "m", version));
+    (8..16).for_each(|version| fill(SOURCE, "s", version));
+    assert!(tier.files().iter().filter(|file| file.first.0 == MULTI).count() > 2, "several groups of files fail");
+    plan.fails_in_multi.store(true, Ordering::Relaxed);
+    set_horizon(&tier, 15);
+    let mut failures = 0;
+    while failures < 40 {
         match tier.step() {
             Ok(true) => {}
-            Ok(false) => break,
+            Ok(false) => panic!("there is something that fails"),
             Err(error) => {
                 assert!(error.to_string().contains("table multi"), "{error}");
                 failures += 1;
             }
         }
-        if failures > 20 {
-            break;
-        }
-        assert!(steps < 10_000);
     }
-    let compacted = tier.counters().rewritten_bytes;
-    set_horizon(&tier, 15);
-    *plan.change.lock() = Change::Value;
+    let offered: std::collections::BTreeSet<String> = plan.take_offered().into_iter().collect();
+    assert_eq!(offered.len(), 80, "the whole of the other table: {offered:?}");
+    assert_eq!(migrating(&tier).migration_counters().failures, failures);
+    plan.fails_in_multi.store(false, Ordering::Relaxed);
     compact(&tier).unwrap();
-    assert!(tier.counters().rewritten_bytes > compacted);
     assert!(rows(&tier).iter().all(|row| row.contains("=2")));
+}
+
+#[test]
+fn context_without_a_number_fails_the_job_and_no_more() {
+    let (disk, plan) = (SimDisk::new(1), Plan::to(2));
+    let tier = filled(&disk, &plan);
+    plan.panics_in_id.store(true, Ordering::Relaxed);
+    let failed = tier.compact(MULTI, &KeyRange::all(), &|| {}).unwrap_err();
+    assert!(failed.to_string().contains("context of strategy schemas: panicked: no number"), "{failed}");
+    plan.panics_in_id.store(false, Ordering::Relaxed);
+    compact(&tier).unwrap();
+    assert_eq!(summed(&tier), Seen::of([(b'2', KEYS)]));
+}
+
+/// The strategy of the same name with summaries of nothing.
+#[derive(Debug)]
+struct Forgetful(Schemas<0>);
+
+impl thermocline_migration::Strategy for Forgetful {
+    type Summary = ();
+    type Context = super::Target;
+    type ContextSource = Targets;
+
+    fn name(&self) -> &'static str {
+        "schemas"
+    }
+
+    fn layout(&self) -> thermocline_tier::SharedLayout {
+        self.0.layout()
+    }
+
+    fn contexts(&self) -> &Targets {
+        self.0.contexts()
+    }
+
+    fn observe(&self, (): &mut (), _row: &thermocline_migration::StoredRow<'_>) -> Result<(), thermocline_migration::HookError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn summaries_that_cannot_be_read_are_made_anew_in_the_background() {
+    let (disk, plan) = (SimDisk::new(1), Plan::to(2));
+    let files = filled(&disk, &plan).files().len();
+    let migration = Some(erase(Arc::new(Forgetful(Schemas::<0>(Targets(Arc::clone(&plan)))))));
+    let (shared, store, options) = (Arc::new(disk.clone()), StoreId([7; 16]), WarmOptions { level0_flushes: 64, ..small() });
+    let tier = WarmTier::open(OpenWarm { disk: shared, store, options, is_read_only: false, migration }).unwrap();
+    let is_read = |file: &thermocline_tier::FileSummary| {
+        thermocline_migration::Slot::decode(&file.slot).is_some_and(|slot| slot.summary.is_empty())
+    };
+    assert!(!migrating(&tier).summaries().iter().any(is_read));
+    let steps = (0..100).take_while(|_| tier.step().unwrap()).count();
+    assert!(steps >= files && steps < 100, "{steps}");
+    assert!(migrating(&tier).summaries().iter().all(is_read));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use thermocline_tier::{DurableTier, FileSummary, MigratingTier, SharedLayout, Ti
 use thermocline_warm::{OpenWarm, StoreId, WarmOptions, WarmTier};
 
 use crate::backends::small;
-use crate::support::Marked;
+use crate::support::{MULTI, Marked};
 
 /// How often each schema occurs: the first byte of a value, a digit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,10 @@ struct Plan {
     /// In which call of any hook there is trouble.
     trouble: Mutex<Option<(u64, Trouble)>>,
     calls: AtomicU64,
+    /// Whether every row of the first table fails.
+    fails_in_multi: AtomicBool,
+    /// Whether asking a context for its number panics.
+    panics_in_id: AtomicBool,
     /// Whether rows whose values end in `x` are to go.
     filters: AtomicBool,
     filtered: Mutex<Vec<String>>,
@@ -134,10 +138,11 @@ fn name(row: &StoredRow<'_>) -> String {
 }
 
 #[derive(Debug)]
-struct Target(u8);
+struct Target(u8, bool);
 
 impl MigrationContext for Target {
     fn id(&self) -> u64 {
+        assert!(!self.1, "no number");
         u64::from(self.0)
     }
 }
@@ -150,7 +155,7 @@ impl MigrationContextSource for Targets {
 
     fn context(&self) -> Result<Target, HookError> {
         self.0.contexts.fetch_add(1, Ordering::Relaxed);
-        Ok(Target(self.0.target.load(Ordering::Relaxed)))
+        Ok(Target(self.0.target.load(Ordering::Relaxed), self.0.panics_in_id.load(Ordering::Relaxed)))
     }
 }
 
@@ -214,6 +219,9 @@ impl<const SCOPE: u8> Strategy for Schemas<SCOPE> {
     fn migrate(&self, target: &mut Target, summary: &mut Padded, row: &StoredRow<'_>) -> Result<Migrate, HookError> {
         let plan = &self.0.0;
         plan.call()?;
+        if row.table == MULTI && plan.fails_in_multi.load(Ordering::Relaxed) {
+            return Err("not this table".into());
+        }
         let grows_every = plan.grows_every.load(Ordering::Relaxed);
         {
             let mut offered = plan.offered.lock();

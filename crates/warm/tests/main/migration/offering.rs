@@ -249,3 +249,19 @@ fn file_is_rewritten_for_the_strategy_s_sake_once_and_again_under_a_new_context(
     assert_eq!(summed(&tier), Seen::of([(b'3', 2)]));
     assert_eq!(work(), 0);
 }
+
+#[test]
+fn strategy_that_is_offered_everything_is_not_offered_it_again_and_again() {
+    let (disk, plan) = (SimDisk::new(1), Plan::to(2));
+    let tier = open_scope::<2>(&disk, small(), &plan);
+    tier.set(&one(1, MULTI, "a=1")).unwrap();
+    tier.set(&one(2, MULTI, "a=9")).unwrap();
+    compact(&tier).unwrap();
+    assert_eq!(plan.take_offered(), ["a@1", "a@2"]);
+    assert!(migrating(&tier).behind(2).is_empty(), "nothing is left");
+    plan.wants.store(true, Ordering::Relaxed);
+    assert_eq!(migrating(&tier).behind(3).len(), 1);
+    plan.target.store(3, Ordering::Relaxed);
+    assert!((0..100).take_while(|_| tier.step().unwrap()).count() < 100);
+    assert_eq!(plan.take_offered(), ["a@1", "a@2"]);
+}
