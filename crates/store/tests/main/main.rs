@@ -17,6 +17,7 @@ mod drops;
 mod expiry;
 mod faults;
 mod kept;
+mod migrating;
 mod pressure;
 mod ranges;
 mod retained_crashes;

@@ -67,7 +67,7 @@ impl Below {
         if self == Self::Model {
             return DurableModel::open_slow(&request, 2, 4);
         }
-        let DurableRequest { disk, store, is_read_only, .. } = request;
+        let DurableRequest { disk, store, is_read_only, migration, .. } = request;
         let options = WarmOptions {
             cache_size_bytes: 64 << 10,
             file_size_bytes: 4 << 10,
@@ -78,7 +78,7 @@ impl Below {
             step_size_bytes: 1000,
             ..WarmOptions::default()
         };
-        Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration: None })?))
+        Ok(Arc::new(WarmTier::open(OpenWarm { disk, store, options, is_read_only, migration })?))
     }
 }
 
