@@ -6,10 +6,10 @@
 //! $ cargo run --example schema_migration -- history.tsv   # lines of commit, put or del, key, value, between tabs
 //! ```
 //!
-//! A row does not say which schema it has. The last 8 bytes of its key are the clock at which it was written, and the [`Catalog`] knows from which
-//! clock on which schema was in use. So the catalog may forget a schema only when no row is left that was written under it: not in memory,
-//! not in any file, not in an old version that somebody may still read. The store tells: [`Rows`] has it note the oldest clock of each file, and has
-//! it move rows to the newest schema while it compacts its files anyway.
+//! A row does not say which schema it has. The last 8 bytes of its key are the hybrid logical clock at which it was written, and the
+//! [`Catalog`] knows from which clock on which schema was in use. So the catalog may forget a schema only when no row is left that was written
+//! under it: not in memory, not in any file, not in an old version that somebody may still read. The store tells: [`Rows`] has it note the
+//! oldest clock of each file, and has it move rows to the newest schema while it compacts its files anyway.
 //!
 //! | schema | fields of a row |
 //! | --- | --- |
@@ -30,6 +30,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use thermocline::{
     Background, Batch, Durability, FixedSuffix, HookError, KeyLayout, KeyRange, Lookup, Migrate, MigrationContext,
@@ -129,6 +130,16 @@ fn clock_of(suffix: &[u8]) -> Result<u64, HookError> {
     Ok(u64::from_le_bytes(suffix.try_into()?))
 }
 
+/// The next moment of a hybrid logical clock: milliseconds of the wall clock and 16 bits to count within them, above all moments before, also if the wall
+/// clock goes back.
+fn tick(clock: &AtomicU64) -> u64 {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let wall = u64::try_from(wall << 16).unwrap_or_default();
+    let next = |last: u64| wall.max(last + 1);
+    let ticked = clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    next(ticked.unwrap_or_else(|last| last))
+}
+
 /// The catalog as all share it, and the clock.
 #[derive(Debug)]
 struct Engine {
@@ -145,7 +156,7 @@ impl Engine {
     }
 
     fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
+        tick(&self.clock)
     }
 
     fn change(&self, change: impl FnOnce(&mut Catalog, &AtomicU64)) {
@@ -159,7 +170,7 @@ impl Engine {
 
     fn use_schema(&self, schema: Schema) {
         // The clock is read when nobody writes: what was written before is of an older one.
-        self.change(|catalog, clock| catalog.schemas.push((clock.fetch_add(1, Ordering::Relaxed), schema)));
+        self.change(|catalog, clock| catalog.schemas.push((tick(clock), schema)));
     }
 
     /// Forgets the schemas that no row at this clock or later has.
@@ -291,7 +302,7 @@ impl Database {
     fn open(directory: &Path) -> thermocline::Result<Self> {
         let catalog = Catalog { generation: 1, schemas: vec![(0, Schema::One)] };
         let engine =
-            Arc::new(Engine { catalog: Mutex::new(Arc::new(catalog)), writing: RwLock::default(), clock: AtomicU64::new(1) });
+            Arc::new(Engine { catalog: Mutex::new(Arc::new(catalog)), writing: RwLock::default(), clock: AtomicU64::new(0) });
         // A little memory, so that there are many files.
         let store = Store::builder(directory)
             .durability(Durability::Buffered)
